@@ -1,0 +1,753 @@
+"""KernelBuilder: the thin readable layer over llvmlite.ir that every emitter writes with.
+
+Conventions every emitter relies on:
+
+- *Indices are i64, or Python ints.* Arithmetic on ints gives ints, so what is known is never emitted.
+- *A value has a value type, memory has a memory type.* `bool` is i1 as a value, one byte in memory.
+  f16 and bf16 are computed as float: a load widens, every operation of scalars.py rounds its result
+  back (`round_to`), a store narrows. So no target needs half arithmetic, and results do not depend on
+  which targets have it.
+- *Floating point flags*: `contract` everywhere; `reassoc` only inside `with b.reassociated():`, which
+  reductions use. Never nnan, ninf or fast: NaN must reach the user.
+- *Pointers are opaque*; the dtype is named at each access. Pointer parameters are noalias and aligned.
+- Loops are context managers, written the way they run; LLVM rotates and vectorises them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from llvmlite import ir
+
+from kcompile.errors import CompilerBug
+from kcompile.ir.types import DType, dtype
+from kcompile.target import Target
+
+I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
+POINTER = ir.PointerType()
+VOID = ir.VoidType()
+ARENA_ALIGN_BYTES = 64  # every buffer a kernel gets starts on a cache line; see architecture 4
+
+Index = int | ir.Value
+
+_VALUE_TYPES = {"f64": DOUBLE, "f32": FLOAT, "f16": FLOAT, "bf16": FLOAT, "bool": I1}
+_MEMORY_TYPES = {"f64": DOUBLE, "f32": FLOAT, "f16": HALF, "bf16": I16, "bool": I8}
+
+
+def value_type(spec: DType | str, lanes: int | None = None) -> ir.Type:
+    """Return the LLVM type of a value of this dtype; a vector if `lanes` is given."""
+    kind = dtype(spec)
+    element = _VALUE_TYPES.get(kind.name) or ir.IntType(8 * kind.size_bytes)
+    return element if lanes is None else ir.VectorType(element, lanes)
+
+
+def memory_type(spec: DType | str, lanes: int | None = None) -> ir.Type:
+    """Return the LLVM type of this dtype as it lies in memory; a vector if `lanes` is given."""
+    kind = dtype(spec)
+    element = _MEMORY_TYPES.get(kind.name) or ir.IntType(8 * kind.size_bytes)
+    return element if lanes is None else ir.VectorType(element, lanes)
+
+
+def lanes_of(value: ir.Value | ir.Type) -> int | None:
+    """Return the number of lanes of a vector (or vector type), None for a scalar."""
+    kind = value if isinstance(value, ir.Type) else value.type
+    return kind.count if isinstance(kind, ir.VectorType) else None
+
+
+def with_element(like: ir.Type, element: ir.Type) -> ir.Type:
+    """Return `element`, or a vector of it with as many lanes as `like`."""
+    return ir.VectorType(element, like.count) if isinstance(like, ir.VectorType) else element
+
+
+def constant(kind: ir.Type, value: float | int | bool) -> ir.Constant:
+    """Return a number as a constant of a scalar or vector type (every lane the same)."""
+    if isinstance(kind, ir.VectorType):
+        return ir.Constant(kind, [ir.Constant(kind.element, value)] * kind.count)
+    return ir.Constant(kind, value)
+
+
+# modules and parameters ------------------------------------------------------------------------
+
+
+def new_module(name: str, target: Target) -> ir.Module:
+    """Return an empty module for `target`; `llvm.compile_module` sets the data layout."""
+    module = ir.Module(name=name, context=ir.Context())
+    module.triple = target.triple
+    return module
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter of a function: `kind` is "ptr", a dtype name or an LLVM type; the rest is for "ptr"."""
+
+    name: str
+    kind: str | ir.Type
+    noalias: bool = True
+    align_bytes: int = ARENA_ALIGN_BYTES
+    access: str = "readwrite"  # "readonly" | "writeonly" | "readwrite"
+
+    @property
+    def type(self) -> ir.Type:
+        if isinstance(self.kind, ir.Type):
+            return self.kind
+        return POINTER if self.kind == "ptr" else value_type(self.kind)
+
+
+def pointer(name: str, access: str = "readwrite", *, noalias: bool = True, align_bytes: int = 64) -> Param:
+    """Describe a pointer parameter."""
+    return Param(name, "ptr", noalias, align_bytes, access)
+
+
+class _Distinct(ir.values.MDValue):
+    """A metadata node unlike all others; with `to_itself` its first operand is itself (a loop's name)."""
+
+    def __init__(self, module: ir.Module, operands: Sequence[ir.Value] = (), to_itself: bool = False):
+        super().__init__(module, operands, name=str(len(module.metadata)))
+        self.to_itself = to_itself
+
+    def descr(self, buf) -> None:
+        parts = ([self.get_reference()] if self.to_itself else []) + [
+            o.get_reference() if isinstance(o.type, ir.MetaDataType) else f"{o.type} {o.get_reference()}"
+            for o in self.operands
+        ]
+        buf += (f"distinct !{{ {', '.join(parts)} }}", "\n")
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@dataclass
+class CarriedLoop:
+    """A loop in the making that hands values from one iteration to the next."""
+
+    index: ir.Value
+    carried: list[ir.Value]
+    results: list[ir.Value]
+    _next: list[ir.Value] | None = field(default=None, repr=False)
+
+    def next(self, *values: ir.Value) -> None:
+        """Say what `carried` is in the next iteration (after the last one: `results`)."""
+        if len(values) != len(self.carried):
+            raise CompilerBug(f"loop carries {len(self.carried)} values, received {len(values)}")
+        self._next = list(values)
+
+
+# the builder -----------------------------------------------------------------------------------
+
+
+class KernelBuilder:
+    """Writes one function.
+
+    Args:  params: the function's parameters; `b["name"]` is the value of one.
+           result: LLVM return type, void unless given.
+           linkage: "" for a symbol others can call, "internal" for a helper of this module.
+    """
+
+    def __init__(
+        self,
+        module: ir.Module,
+        target: Target,
+        name: str,
+        params: Sequence[Param] = (),
+        result: ir.Type = VOID,
+        *,
+        linkage: str = "",
+        attributes: Sequence[str] = (),
+    ):
+        self.module, self.target = module, target
+        self.fn = ir.Function(module, ir.FunctionType(result, [p.type for p in params]), name)
+        self.fn.linkage = linkage
+        for attribute in ("nounwind", *attributes):
+            self.fn.attributes.add(attribute)
+        # set.add, not .add: llvmlite checks against a list that has no string attributes
+        set.add(self.fn.attributes, f'"prefer-vector-width"="{8 * target.vector_bytes}"')
+        for argument, param in zip(self.fn.args, params):
+            argument.name = param.name
+            if param.kind == "ptr":
+                _describe_pointer(argument, param)
+        self.params = {p.name: a for p, a in zip(params, self.fn.args)}
+        self.ll = ir.IRBuilder(self.fn.append_basic_block("entry"))
+        self._flags: tuple[str, ...] = ("contract",)
+        self._rounded: dict[int, str] = {}  # id of a value -> the narrow dtype it is known to fit
+        self._independent: list[_Distinct] = []  # access groups of the enclosing independent loops
+
+    def __getitem__(self, name: str) -> ir.Value:
+        return self.params[name]
+
+    # constants and vectors ..................................................................
+
+    def const(self, spec: DType | str, value: float | int | bool, lanes: int | None = None) -> ir.Constant:
+        """A number of this dtype; f16 and bf16 constants are rounded to fit."""
+        kind = dtype(spec)
+        if kind.name in ("f16", "bf16"):
+            value = _rounded_constant(kind.name, float(value))
+        elif kind.is_float:
+            value = float(value)
+        elif kind.name == "bool":
+            value = int(bool(value))
+        return constant(value_type(kind, lanes), value)
+
+    def zero(self, spec: DType | str, lanes: int | None = None) -> ir.Constant:
+        return self.const(spec, 0, lanes)
+
+    def index(self, value: Index) -> ir.Value:
+        """An index as an i64 value."""
+        return I64(value) if isinstance(value, int) else value
+
+    def splat(self, value: ir.Value, lanes: int | None) -> ir.Value:
+        """Every lane the same; a scalar stays as it is if `lanes` is None."""
+        if lanes is None:
+            return value
+        kind = ir.VectorType(value.type, lanes)
+        if isinstance(value, ir.Constant):
+            return ir.Constant(kind, [value] * lanes)
+        first = self.ll.insert_element(ir.Constant(kind, ir.Undefined), value, I32(0))
+        zeros = ir.Constant(ir.VectorType(I32, lanes), [I32(0)] * lanes)
+        return self._copy_rounded(value, self.ll.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros))
+
+    def extract(self, vector: ir.Value, lane: Index) -> ir.Value:
+        return self._copy_rounded(vector, self.ll.extract_element(vector, self.index(lane)))
+
+    def insert(self, vector: ir.Value, value: ir.Value, lane: Index) -> ir.Value:
+        return self.ll.insert_element(vector, value, self.index(lane))
+
+    def shuffle(self, a: ir.Value, b: ir.Value | None, lanes: Sequence[int]) -> ir.Value:
+        """Pick lanes of `a` followed by those of `b`."""
+        mask = ir.Constant(ir.VectorType(I32, len(lanes)), [I32(i) for i in lanes])
+        return self.ll.shuffle_vector(a, b if b is not None else ir.Constant(a.type, ir.Undefined), mask)
+
+    def iota(self, lanes: int, kind: ir.Type = I64) -> ir.Constant:
+        """0, 1, 2, ..."""
+        return ir.Constant(ir.VectorType(kind, lanes), [ir.Constant(kind, i) for i in range(lanes)])
+
+    # index arithmetic: ints fold, the rest is i64 without overflow ............................
+
+    def add(self, a: Index, b: Index) -> Index:
+        if isinstance(a, int) and isinstance(b, int):
+            return a + b
+        if isinstance(a, int) and a == 0:
+            return b
+        if isinstance(b, int) and b == 0:
+            return a
+        return self.ll.add(self.index(a), self.index(b), flags=("nsw",))
+
+    def sub(self, a: Index, b: Index) -> Index:
+        if isinstance(a, int) and isinstance(b, int):
+            return a - b
+        if isinstance(b, int) and b == 0:
+            return a
+        return self.ll.sub(self.index(a), self.index(b), flags=("nsw",))
+
+    def mul(self, a: Index, b: Index) -> Index:
+        if isinstance(a, int) and isinstance(b, int):
+            return a * b
+        for x, y in ((a, b), (b, a)):
+            if isinstance(x, int) and x in (0, 1):
+                return y if x else 0
+        return self.ll.mul(self.index(a), self.index(b), flags=("nsw",))
+
+    def floordiv(self, a: Index, b: Index) -> Index:
+        """a // b for b > 0, rounding down as Python does."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a // b
+        if isinstance(b, int) and b == 1:
+            return a
+        a, b = self.index(a), self.index(b)
+        quotient = self.ll.sdiv(a, b)
+        below = self.ll.icmp_signed("<", self.ll.srem(a, b), I64(0))
+        return self.ll.sub(quotient, self.ll.zext(below, I64))
+
+    def mod(self, a: Index, b: Index) -> Index:
+        """a % b for b > 0, in [0, b)."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a % b
+        if isinstance(b, int) and b == 1:
+            return 0
+        a, b = self.index(a), self.index(b)
+        rest = self.ll.srem(a, b)
+        return self.ll.select(self.ll.icmp_signed("<", rest, I64(0)), self.ll.add(rest, b), rest)
+
+    def div_nonneg(self, a: Index, b: Index) -> Index:
+        """a // b where both are known not to be negative: one unsigned division."""
+        if isinstance(a, int) or (isinstance(b, int) and b == 1):
+            return self.floordiv(a, b)
+        return self.ll.udiv(self.index(a), self.index(b))
+
+    def mod_nonneg(self, a: Index, b: Index) -> Index:
+        """a % b where both are known not to be negative."""
+        if isinstance(a, int) or (isinstance(b, int) and b == 1):
+            return self.mod(a, b)
+        return self.ll.urem(self.index(a), self.index(b))
+
+    def ceildiv(self, a: Index, b: Index) -> Index:
+        """The least integer not below a / b, for a >= 0 and b > 0."""
+        return self.div_nonneg(self.add(a, self.sub(b, 1)), b)
+
+    def min(self, a: Index, b: Index) -> Index:
+        if isinstance(a, int) and isinstance(b, int):
+            return min(a, b)
+        return self.intrinsic("llvm.smin", I64, [self.index(a), self.index(b)], [I64])
+
+    def max(self, a: Index, b: Index) -> Index:
+        if isinstance(a, int) and isinstance(b, int):
+            return max(a, b)
+        return self.intrinsic("llvm.smax", I64, [self.index(a), self.index(b)], [I64])
+
+    def compare(self, op: str, a: Index, b: Index) -> bool | ir.Value:
+        """Compare indices with one of < <= > >= == !=; a Python bool if both are known."""
+        if isinstance(a, int) and isinstance(b, int):
+            return {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b, "==": a == b, "!=": a != b}[op]
+        return self.ll.icmp_signed(op, self.index(a), self.index(b))
+
+    def both(self, a: bool | ir.Value, b: bool | ir.Value) -> bool | ir.Value:
+        """Logical and of conditions (i1 values or Python bools)."""
+        for x, y in ((a, b), (b, a)):
+            if isinstance(x, bool):
+                return y if x else False
+        return self.ll.and_(a, b)
+
+    def condition(self, value: bool | ir.Value) -> ir.Value:
+        """A condition as an i1 value."""
+        return I1(int(value)) if isinstance(value, bool) else value
+
+    # floating point ...........................................................................
+
+    @contextlib.contextmanager
+    def reassociated(self) -> Iterator[None]:
+        """Let LLVM reorder the float operations emitted inside: for reductions only."""
+        before, self._flags = self._flags, ("reassoc", "contract")
+        try:
+            yield
+        finally:
+            self._flags = before
+
+    def fadd(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.ll.fadd(a, b, flags=self._flags)
+
+    def fsub(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.ll.fsub(a, b, flags=self._flags)
+
+    def fmul(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.ll.fmul(a, b, flags=self._flags)
+
+    def fdiv(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.ll.fdiv(a, b, flags=self._flags)
+
+    def fneg(self, a: ir.Value) -> ir.Value:
+        return self.ll.fneg(a)
+
+    def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """a*b + c, rounded once where the target can (elsewhere twice: it would be a library call)."""
+        if not self.target.fma:
+            return self.fadd(self.fmul(a, b), c)
+        return self.intrinsic("llvm.fma", a.type, [a, b, c], [a.type])
+
+    def select(self, condition: bool | ir.Value, a: Index, b: Index) -> Index:
+        """`a` where the condition holds, else `b`; a known condition picks at once."""
+        if isinstance(condition, bool):
+            return a if condition else b
+        return self.ll.select(condition, self.index(a), self.index(b))
+
+    def round_to(self, spec: DType | str, value: ir.Value) -> ir.Value:
+        """Round a float (scalar or vector) to the nearest value f16 or bf16 has; others pass through."""
+        name = dtype(spec).name
+        if name not in ("f16", "bf16") or self._rounded.get(id(value)) == name:
+            return value
+        if name == "f16":
+            result = self.ll.fpext(self.ll.fptrunc(value, with_element(value.type, HALF)), value.type)
+        else:
+            result = self.ll.bitcast(self._bf16_bits(value), value.type)
+        self._rounded[id(result)] = name
+        return result
+
+    def _bf16_bits(self, value: ir.Value) -> ir.Value:
+        """Bits of a float rounded to nearest even at the 16th bit; NaN stays NaN."""
+        ints = with_element(value.type, I32)
+        number = lambda n: constant(ints, n)  # noqa: E731
+        bits = self.ll.bitcast(value, ints)
+        odd = self.ll.and_(self.ll.lshr(bits, number(16)), number(1))
+        rounded = self.ll.add(bits, self.ll.add(odd, number(0x7FFF)))
+        quiet = self.ll.or_(bits, number(0x00400000))  # rounding could carry a NaN's payload to infinity
+        is_nan = self.ll.fcmp_unordered("uno", value, value)
+        return self.ll.and_(self.ll.select(is_nan, quiet, rounded), number(0xFFFF0000))
+
+    def _copy_rounded(self, source: ir.Value, result: ir.Value) -> ir.Value:
+        if id(source) in self._rounded:
+            self._rounded[id(result)] = self._rounded[id(source)]
+        return result
+
+    def reduce(self, vector: ir.Value, combine: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
+        """Fold a vector's lanes into a scalar, always in the same order: halves onto halves.
+
+        The number of lanes must be a power of two.
+        """
+        lanes = lanes_of(vector)
+        if lanes is None or lanes & (lanes - 1):
+            raise CompilerBug(f"cannot reduce {vector.type}: not a vector of 2**n lanes")
+        while lanes > 1:
+            lanes //= 2
+            low = self.shuffle(vector, None, range(lanes))
+            high = self.shuffle(vector, None, range(lanes, 2 * lanes))
+            vector = combine(low, high)
+        return self.ll.extract_element(vector, I32(0))
+
+    def reduce_add(self, vector: ir.Value) -> ir.Value:
+        """Sum of a float vector's lanes in `reduce`'s order."""
+        return self.reduce(vector, self.fadd)
+
+    # memory ...................................................................................
+
+    def at(self, base: ir.Value, spec: DType | str, index: Index) -> ir.Value:
+        """Address of element `index` of an array."""
+        if isinstance(index, int) and index == 0:
+            return base
+        return self.ll.gep(base, [self.index(index)], inbounds=True, source_etype=memory_type(spec))
+
+    def at_byte(self, base: ir.Value, offset_bytes: Index) -> ir.Value:
+        """Address `offset_bytes` behind `base`."""
+        return self.at(base, "i8", offset_bytes)
+
+    def load(
+        self, base: ir.Value, spec: DType | str, index: Index = 0, *, align_bytes: int | None = None
+    ) -> ir.Value:
+        """Element `index` of an array, as a value."""
+        kind = dtype(spec)
+        return self._load(self.at(base, kind, index), kind, None, align_bytes or kind.size_bytes)
+
+    def store(
+        self,
+        value: ir.Value,
+        base: ir.Value,
+        spec: DType | str,
+        index: Index = 0,
+        *,
+        align_bytes: int | None = None,
+    ) -> None:
+        """Write a value to element `index`; f16 and bf16 round."""
+        kind = dtype(spec)
+        place = self.at(base, kind, index)
+        self._mark(self.ll.store(self._to_memory(value, kind), place, align=align_bytes or kind.size_bytes))
+
+    def load_vector(
+        self, base: ir.Value, spec: DType | str, index: Index, lanes: int, *, align_bytes: int | None = None
+    ) -> ir.Value:
+        """`lanes` neighbouring elements from `index` on; aligned to one element unless said otherwise."""
+        kind = dtype(spec)
+        return self._load(self.at(base, kind, index), kind, lanes, align_bytes or kind.size_bytes)
+
+    def store_vector(
+        self,
+        value: ir.Value,
+        base: ir.Value,
+        spec: DType | str,
+        index: Index = 0,
+        *,
+        align_bytes: int | None = None,
+    ) -> None:
+        """Write a vector to neighbouring elements from `index` on."""
+        self.store(value, base, spec, index, align_bytes=align_bytes)
+
+    def tail_mask(self, lanes: int, count: Index) -> ir.Value:
+        """The mask whose first `count` lanes are on (none if count <= 0, all if count >= lanes)."""
+        return self.ll.icmp_signed("<", self.iota(lanes), self.splat(self.index(count), lanes))
+
+    def load_masked(
+        self, base: ir.Value, spec: DType | str, index: Index, mask: ir.Value, other: ir.Value | None = None
+    ) -> ir.Value:
+        """Neighbouring elements where the mask is on, `other` (zero) elsewhere; off lanes are not read."""
+        kind = dtype(spec)
+        stored = memory_type(kind, lanes_of(mask))
+        place = self.at(base, kind, index)
+        passed = constant(stored, 0)
+        raw = self.intrinsic(
+            "llvm.masked.load", stored, [place, I32(kind.size_bytes), mask, passed], [stored, POINTER]
+        )
+        value = self._to_value(self._mark(raw), kind)
+        return value if other is None else self.ll.select(mask, value, other)
+
+    def store_masked(
+        self, value: ir.Value, base: ir.Value, spec: DType | str, index: Index, mask: ir.Value
+    ) -> None:
+        """Write neighbouring elements where the mask is on."""
+        kind = dtype(spec)
+        stored = self._to_memory(value, kind)
+        arguments = [stored, self.at(base, kind, index), I32(kind.size_bytes), mask]
+        self._mark(self.intrinsic("llvm.masked.store", VOID, arguments, [stored.type, POINTER]))
+
+    def gather(self, base: ir.Value, spec: DType | str, indices: ir.Value, mask: ir.Value) -> ir.Value:
+        """Elements at a vector of i64 indices where the mask is on, zero elsewhere."""
+        kind = dtype(spec)
+        lanes = lanes_of(indices)
+        stored, places = memory_type(kind, lanes), self._addresses(base, kind, indices)
+        arguments = [places, I32(kind.size_bytes), mask, constant(stored, 0)]
+        raw = self.intrinsic("llvm.masked.gather", stored, arguments, [stored, places.type])
+        return self._to_value(self._mark(raw), kind)
+
+    def scatter(
+        self, value: ir.Value, base: ir.Value, spec: DType | str, indices: ir.Value, mask: ir.Value
+    ) -> None:
+        """Write lanes to a vector of i64 indices where the mask is on; of equal indices the last wins."""
+        kind = dtype(spec)
+        stored, places = self._to_memory(value, kind), self._addresses(base, kind, indices)
+        arguments = [stored, places, I32(kind.size_bytes), mask]
+        self._mark(self.intrinsic("llvm.masked.scatter", VOID, arguments, [stored.type, places.type]))
+
+    def _addresses(self, base: ir.Value, kind: DType, indices: ir.Value) -> ir.Value:
+        place = ir.instructions.GEPInstr(self.ll.block, base, [indices], True, "", memory_type(kind))
+        place.type = ir.VectorType(POINTER, lanes_of(indices))  # llvmlite does not see the vector index
+        self.ll._insert(place)
+        return place
+
+    def prefetch(self, base: ir.Value, spec: DType | str, index: Index, *, write: bool = False) -> None:
+        """Ask for the cache line of an element; harmless beyond the end of a buffer."""
+        element = memory_type(spec)
+        place = self.ll.gep(base, [self.index(index)], source_etype=element)  # may be out of bounds
+        self.intrinsic("llvm.prefetch", VOID, [place, I32(int(write)), I32(3), I32(1)], [POINTER])
+
+    def alloca(self, spec: DType | str, count: int = 1, *, align_bytes: int | None = None) -> ir.Value:
+        """Stack memory for `count` elements, taken once at function entry."""
+        kind = dtype(spec)
+        with self.ll.goto_entry_block():
+            slot = self.ll.alloca(ir.ArrayType(memory_type(kind), count))
+        slot.align = align_bytes or kind.size_bytes
+        # an opaque pointer whatever llvmlite thinks of the array behind it
+        slot.type = POINTER
+        return slot
+
+    def copy_bytes(self, to: ir.Value, source: ir.Value, count: Index) -> None:
+        """memcpy: the two must not overlap."""
+        arguments = [to, source, self.index(count), I1(0)]
+        self._mark(self.intrinsic("llvm.memcpy", VOID, arguments, [POINTER, POINTER, I64]))
+
+    def fill_bytes(self, to: ir.Value, byte: int, count: Index) -> None:
+        """memset."""
+        self._mark(
+            self.intrinsic("llvm.memset", VOID, [to, I8(byte), self.index(count), I1(0)], [POINTER, I64])
+        )
+
+    def _load(self, place: ir.Value, kind: DType, lanes: int | None, align_bytes: int) -> ir.Value:
+        raw = self._mark(self.ll.load(place, typ=memory_type(kind, lanes), align=align_bytes))
+        return self._to_value(raw, kind)
+
+    def _to_value(self, raw: ir.Value, kind: DType) -> ir.Value:
+        if kind.name == "bool":
+            return self.ll.icmp_unsigned("!=", raw, constant(raw.type, 0))
+        if kind.name == "f16":
+            value = self.ll.fpext(raw, with_element(raw.type, FLOAT))
+        elif kind.name == "bf16":
+            bits = self.ll.zext(raw, with_element(raw.type, I32))
+            value = self.ll.bitcast(
+                self.ll.shl(bits, constant(bits.type, 16)), with_element(raw.type, FLOAT)
+            )
+        else:
+            return raw
+        self._rounded[id(value)] = kind.name
+        return value
+
+    def _to_memory(self, value: ir.Value, kind: DType) -> ir.Value:
+        if kind.name == "bool":
+            return self.ll.zext(value, with_element(value.type, I8))
+        if kind.name == "f16":
+            return self.ll.fptrunc(value, with_element(value.type, HALF))
+        if kind.name == "bf16":
+            bits = self.ll.bitcast(self.round_to(kind, value), with_element(value.type, I32))
+            high = self.ll.lshr(bits, constant(bits.type, 16))
+            return self.ll.trunc(high, with_element(value.type, I16))
+        return value
+
+    def _mark(self, access: ir.Instruction) -> ir.Instruction:
+        """Note that an access belongs to the enclosing independent loops."""
+        if self._independent:
+            groups = self._independent
+            node = groups[0] if len(groups) == 1 else self.module.add_metadata(list(groups))
+            access.set_metadata("llvm.access.group", node)
+        return access
+
+    # control ..................................................................................
+
+    @contextlib.contextmanager
+    def loop(self, name: str, low: Index, high: Index, step: Index = 1, **hints) -> Iterator[ir.Value]:
+        """`with b.loop("i", 0, n) as i:` runs the body for i = low, low+step, ... < high.
+
+        hints: see `carried_loop`.
+        """
+        with self.carried_loop(name, low, high, (), step, **hints) as loop:
+            yield loop.index
+
+    @contextlib.contextmanager
+    def carried_loop(
+        self,
+        name: str,
+        low: Index,
+        high: Index,
+        carry: Sequence[ir.Value],
+        step: Index = 1,
+        *,
+        independent: bool = False,
+        vectorise: bool | int | None = None,
+        unroll: bool | int | None = None,
+        interleave: int | None = None,
+    ) -> Iterator[CarriedLoop]:
+        """A loop that hands values on:
+
+            with b.carried_loop("p", 0, k, [zero]) as loop:
+                loop.next(b.fadd(loop.carried[0], term))
+            total = loop.results[0]
+
+        Args:  step: > 0.
+               independent: promise that no iteration writes what another reads or writes, so that
+               LLVM vectorises without checking at run time whether buffers overlap.
+               vectorise, unroll, interleave: leave to LLVM (None), forbid (False), or say how far.
+        """
+        ll = self.ll
+        head, body, end = (self.fn.append_basic_block(f"{name}.{part}") for part in ("head", "body", "end"))
+        before = ll.block
+        ll.branch(head)
+        ll.position_at_end(head)
+        index = ll.phi(I64, name=name)
+        index.add_incoming(self.index(low), before)
+        carried = []
+        for value in carry:
+            phi = ll.phi(value.type)
+            phi.add_incoming(value, before)
+            carried.append(phi)
+        ll.cbranch(ll.icmp_signed("<", index, self.index(high)), body, end)
+        ll.position_at_end(body)
+        loop = CarriedLoop(index, carried, carried)
+        if independent:
+            self._independent.append(_Distinct(self.module))
+        yield loop
+        group = self._independent.pop() if independent else None
+        if carry and loop._next is None:
+            raise CompilerBug(f"loop {name} carries values but next() was not called")
+        index.add_incoming(ll.add(index, self.index(step), flags=("nsw",)), ll.block)
+        for phi, value in zip(carried, loop._next or ()):
+            phi.add_incoming(value, ll.block)
+        back = ll.branch(head)
+        properties = self._loop_properties(group, vectorise, unroll, interleave)
+        if properties:
+            back.set_metadata("llvm.loop", _Distinct(self.module, properties, to_itself=True))
+        ll.position_at_end(end)
+
+    def _loop_properties(self, group, vectorise, unroll, interleave) -> list[ir.Value]:
+        def row(name: str, *values: ir.Value) -> ir.Value:
+            return self.module.add_metadata([ir.MetaDataString(self.module, name), *values])
+
+        rows = []
+        if group is not None:
+            rows.append(row("llvm.loop.parallel_accesses", group))
+        if vectorise is not None:
+            rows.append(row("llvm.loop.vectorize.enable", I1(int(vectorise is not False))))
+            if vectorise is not True and vectorise is not False:
+                rows.append(row("llvm.loop.vectorize.width", I32(vectorise)))
+        if unroll is False:
+            rows.append(row("llvm.loop.unroll.disable"))
+        elif unroll is True:
+            rows.append(row("llvm.loop.unroll.full"))
+        elif unroll is not None:
+            rows.append(row("llvm.loop.unroll.count", I32(unroll)))
+        if interleave is not None:
+            rows.append(row("llvm.loop.interleave.count", I32(interleave)))
+        return rows
+
+    @contextlib.contextmanager
+    def if_(self, condition: bool | ir.Value, *, likely: bool | None = None) -> Iterator[None]:
+        """`with b.if_(c):` runs the body where the condition holds."""
+        with self.ll.if_then(self.condition(condition), likely=likely):
+            yield
+
+    @contextlib.contextmanager
+    def if_else(self, condition: bool | ir.Value, *, likely: bool | None = None):
+        """`with b.if_else(c) as (then, otherwise):`, each of the two a context manager of its own."""
+        with self.ll.if_else(self.condition(condition), likely=likely) as pair:
+            yield pair
+
+    # calls ....................................................................................
+
+    def intrinsic(
+        self, name: str, result: ir.Type, arguments: Sequence[ir.Value], overloads: Sequence[ir.Type]
+    ) -> ir.Value:
+        """Call an LLVM intrinsic; its name is completed from the overloaded types."""
+        full = ".".join([name, *(_mangled(t) for t in overloads)])
+        return self.ll.call(self.declare(full, result, [a.type for a in arguments]), arguments)
+
+    def declare(self, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
+        """Return the module's function of that name, declared if need be."""
+        found = self.module.globals.get(name)
+        return found or ir.Function(self.module, ir.FunctionType(result, list(arguments)), name)
+
+    def call(self, fn: ir.Function, arguments: Sequence[ir.Value]) -> ir.Value:
+        return self.ll.call(fn, list(arguments))
+
+    def helper(
+        self,
+        name: str,
+        result: ir.Type,
+        arguments: Sequence[ir.Value],
+        emit: Callable[..., ir.Value | None],
+        *,
+        inline: bool = True,
+    ) -> ir.Value:
+        """Call an internal function of this module, written by `emit(b, *values)` on first use.
+
+        With `inline` it is always inlined, before loops are vectorised.
+        """
+        fn = self.module.globals.get(name)
+        if fn is None:
+            inner = KernelBuilder(
+                self.module,
+                self.target,
+                name,
+                [Param(f"a{i}", a.type) for i, a in enumerate(arguments)],
+                result,
+                linkage="internal",
+                attributes=("alwaysinline" if inline else "noinline",),
+            )
+            inner.ret(emit(inner, *inner.fn.args))
+            fn = inner.fn
+        return self.ll.call(fn, list(arguments))
+
+    def ret(self, value: ir.Value | None = None) -> None:
+        """End the function."""
+        if value is None:
+            self.ll.ret_void()
+        else:
+            self.ll.ret(value)
+
+
+def _describe_pointer(argument: ir.Argument, param: Param) -> None:
+    if param.noalias:
+        argument.add_attribute("noalias")
+    if param.access != "readwrite":
+        set.add(argument.attributes, param.access)  # llvmlite's list lacks readonly and writeonly
+    argument.add_attribute("noundef")
+    argument.attributes.align = param.align_bytes
+
+
+def _mangled(kind: ir.Type) -> str:
+    """An LLVM type as intrinsic names spell it: v16f32, i64, p0."""
+    if isinstance(kind, ir.VectorType):
+        return f"v{kind.count}{_mangled(kind.element)}"
+    if isinstance(kind, ir.IntType):
+        return f"i{kind.width}"
+    return {HALF: "f16", FLOAT: "f32", DOUBLE: "f64"}.get(kind) or "p0"
+
+
+def _rounded_constant(name: str, value: float) -> float:
+    """Round a Python float to f16 or bf16, to nearest even."""
+    import numpy as np  # only for constants of the two narrow dtypes
+
+    if name == "f16":
+        with np.errstate(over="ignore"):
+            return float(np.float16(value))
+    with np.errstate(over="ignore"):
+        bits = int(np.float32(value).view(np.uint32))
+    if value != value:
+        return value
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return float(np.uint32(rounded).view(np.float32))

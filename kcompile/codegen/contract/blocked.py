@@ -1,0 +1,294 @@
+"""The tiled path: loops of tasks, blocks of k and row tiles around the register tile.
+
+    for task in [begin, end):            column block and chunk of row tiles; neighbours share rhs
+        for block of k:                  so that its part of rhs stays in cache
+            for row tile in chunk:
+                tile(...)                micro.py
+        finish(...)                      epilogue.py, unless the tile did it in registers
+
+Phases: `pack` (if rhs is not read in place), `main`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from kcompile.codegen.build import I1, I64, Index, Param, memory_type, pointer
+from kcompile.codegen.contract import pack
+from kcompile.codegen.contract.affine import Memory, ceildiv, nominal
+from kcompile.codegen.contract.finish import finish_function
+from kcompile.codegen.contract.frame import SHARED_SPACE, WORKER_SPACE, Frame, Signature
+from kcompile.codegen.contract.micro import tile_axes, tile_function
+from kcompile.codegen.contract.plan import DIRECT, TRANSPOSED, Plan
+from kcompile.codegen.kernel import Phase
+from kcompile.ir import dim
+from kcompile.ir.dim import Axis
+
+
+@dataclass(frozen=True)
+class Variants:
+    """The internal functions of one kernel: tiles by (steps, is_tail), finishers by is_tail."""
+
+    tiles: dict[tuple[int, bool], ir.Function]
+    finish: dict[bool, ir.Function]
+
+
+def needs_scratch(plan: Plan) -> bool:
+    return plan.blocked or plan.finish != DIRECT
+
+
+def scratch_bytes(plan: Plan) -> int:
+    """Bytes of scratch per worker: the tiles of one task."""
+    if not needs_scratch(plan):
+        return 0
+    tiles = plan.units_per_task * plan.unit_elements
+    if plan.finish == TRANSPOSED:
+        tiles *= 2
+    return -(-tiles * plan.problem.dtype.size_bytes // 64) * 64
+
+
+def emit_phases(module, target, sig: Signature, plan: Plan, name: str) -> tuple[Phase, ...]:
+    """Write all functions of the kernel; return its phases."""
+    phases = []
+    if plan.packed:
+        phases.append(pack.emit_phase(module, target, sig, plan, name))
+    variants = _variants(module, target, sig, plan, name)
+    _emit_main(module, target, sig, plan, f"{name}", variants)
+    phases.append(Phase(name, plan.tasks, plan.cost_per_task))
+    return tuple(phases)
+
+
+def _variants(module, target, sig: Signature, plan: Plan, name: str) -> Variants:
+    columns = plan.columns
+    tiles, finish = {}, {}
+    for is_tail, vectors in ((False, columns.vectors), (True, columns.tail_vectors)):
+        if not vectors or (not is_tail and _only_tail(plan)):
+            continue
+        masked = is_tail and columns.tail_lanes != 0
+        tag = f"{vectors}v" + ("m" if masked else "")
+        for steps in plan.rows.sizes:
+            label = f"{name}.tile{steps * plan.rows.inner_rows}x{tag}"
+            tiles[steps, is_tail] = tile_function(module, target, sig, plan, label, steps, vectors, masked)
+        if needs_scratch(plan) and plan.finish != DIRECT:
+            finish[is_tail] = finish_function(module, target, sig, plan, f"{name}.finish{tag}", vectors, masked)
+    return Variants(tiles, finish)
+
+
+def _only_tail(plan: Plan) -> bool:
+    """True if the vector axis is known to be shorter than one block."""
+    return dim.is_static(plan.vector.extent) and plan.vector.extent < plan.block_lanes
+
+
+def _emit_main(module, target, sig: Signature, plan: Plan, name: str, variants: Variants) -> None:
+    frame = Frame.exported(module, target, name, sig)
+    b = frame.b
+    scratch = ir.Constant(ir.PointerType(), None)
+    if needs_scratch(plan):
+        scratch = b.at_byte(frame.pointers[WORKER_SPACE], b.mul(b["worker"], scratch_bytes(plan)))
+    task_params = [pointer("scratch", align_bytes=64), Param("task", I64)]
+    inner = Frame.internal(module, target, f"{name}.task", sig, task_params)
+    _Task(inner, plan, variants).emit()
+    with b.loop("task", b["begin"], b["end"]) as task:
+        b.call(inner.b.fn, [*frame.leading(), scratch, task])
+    b.ret()
+
+
+class _Task:
+    """Writes the body of one task."""
+
+    def __init__(self, frame: Frame, plan: Plan, variants: Variants):
+        self.frame, self.plan, self.variants = frame, plan, variants
+        self.b = frame.b
+
+    def emit(self) -> None:
+        b, plan, frame = self.b, self.plan, self.frame
+        chunks, blocks = frame.index(plan.chunks), frame.index(plan.blocks)
+        task = b["task"]
+        self.chunk = b.mod_nonneg(task, chunks)
+        rest = b.div_nonneg(task, chunks)
+        self.block = b.mod_nonneg(rest, blocks)
+        frame.places.update(unflatten(frame, plan.outer, b.div_nonneg(rest, blocks)))
+        frame.places[plan.vector] = b.mul(self.block, plan.block_lanes)
+        self.valid = b.sub(frame.index(plan.vector.extent), frame.places[plan.vector])
+        self.first_unit = b.mul(self.chunk, plan.units_per_task)
+        self.end_unit = b.min(b.add(self.first_unit, plan.units_per_task), frame.index(plan.units))
+        self.rhs = self.start_of(plan.b, [*plan.outer], b.mul(self.block, frame.index(plan.block_stride)))
+        self.lhs = self.start_of(plan.a, [*plan.outer, plan.vector])
+        self.blocks_of_k()
+        b.ret()
+
+    def start_of(self, memory: Memory, axes: list[Axis], more: Index = 0) -> ir.Value:
+        """Address of an operand at this task's outer axes."""
+        b = self.b
+        total = b.add(self.frame.index(memory.at.offset), more)
+        for axis in axes:
+            total = b.add(total, b.mul(self.frame.places[axis], self.frame.index(memory.stride(axis))))
+        return b.at(self.frame.pointers[memory.buffer], memory.dtype, total)
+
+    def blocks_of_k(self) -> None:
+        """Run the row tiles once per block of k."""
+        b, plan, frame = self.b, self.plan, self.frame
+        if not plan.blocked:
+            self.row_tiles(self.lhs, self.rhs, 0, True, True)
+            self.finish_units()
+            return
+        around, cut = plan.k[: plan.cut], plan.k[plan.cut]
+        size = frame.index(cut.extent)
+        parts = frame.index(max_one(frame, ceildiv(cut.extent, plan.k_steps)))
+        outer_count = frame.index(dim.product(a.extent for a in around))
+        count = b.mul(b.max(outer_count, 1), parts)
+        with b.loop("kblock", 0, count) as number:
+            places = unflatten(frame, around, b.div_nonneg(number, parts))
+            begin = b.mul(b.mod_nonneg(number, parts), frame.index(plan.k_steps))
+            steps = b.min(frame.index(plan.k_steps), b.sub(size, begin))
+            steps = b.select(b.compare(">", outer_count, 0), steps, 0)
+            places[cut] = begin
+            lhs, rhs = (self.moved(p, m, places) for p, m in ((self.lhs, plan.a), (self.rhs, plan.b)))
+            first = b.compare("==", number, 0)
+            last = b.compare("==", number, b.sub(count, 1))
+            self.row_tiles(lhs, rhs, steps, first, last)
+        self.finish_units()
+
+    def moved(self, base: ir.Value, memory: Memory, places: dict[Axis, Index]) -> ir.Value:
+        b = self.b
+        total: Index = 0
+        for axis, place in places.items():
+            total = b.add(total, b.mul(place, self.frame.index(memory.stride(axis))))
+        return base if isinstance(total, int) and total == 0 else b.ll.gep(
+            base, [b.index(total)], source_etype=memory_type(memory.dtype)
+        )
+
+    def units(self):
+        """Loop over the row tiles of this task; yields (unit, its axes' places, steps it has)."""
+        return self.b.loop("unit", self.first_unit, self.end_unit)
+
+    def unit_places(self, unit: Index) -> tuple[dict[Axis, Index], Index]:
+        b, plan, frame = self.b, self.plan, self.frame
+        along = frame.index(plan.units_along)
+        places = unflatten(frame, plan.rows.outside, b.div_nonneg(unit, along))
+        start = b.mul(b.mod_nonneg(unit, along), plan.rows.sizes[0])
+        places[plan.rows.along] = start
+        left = b.min(b.sub(frame.index(plan.rows.along.extent), start), plan.rows.sizes[0])
+        return places, left
+
+    def row_tiles(self, lhs, rhs, steps: Index, first, last) -> None:
+        b, plan = self.b, self.plan
+        with self.units() as unit:
+            places, left = self.unit_places(unit)
+            corner = self.moved(lhs, plan.a, places)
+            slot = self.slot(unit)
+            context = (corner, rhs, slot, places, steps, first, last)
+            self.by_columns(lambda is_tail: self.cover_steps(context, left, is_tail))
+
+    def slot(self, unit: Index) -> ir.Value:
+        """A row tile's part of the scratch."""
+        b, plan = self.b, self.plan
+        if not needs_scratch(plan):
+            return b["scratch"]
+        return b.at(b["scratch"], plan.problem.dtype, b.mul(b.sub(unit, self.first_unit), plan.unit_elements))
+
+    def by_columns(self, emit) -> None:
+        """Choose between full column blocks and the tail."""
+        b, plan = self.b, self.plan
+        if not plan.columns.tail_vectors:
+            emit(False)
+        elif _only_tail(plan):
+            emit(True)
+        else:
+            with b.if_else(b.compare(">=", self.valid, plan.block_lanes)) as (then, otherwise):
+                with then:
+                    emit(False)
+                with otherwise:
+                    emit(True)
+
+    def cover_steps(self, context, left: Index, is_tail: bool) -> None:
+        """Call the largest tile, or the smaller ones that together cover what is left of the rows."""
+        b, sizes = self.b, self.plan.rows.sizes
+        if len(sizes) == 1:
+            self.call_tile(context, sizes[0], 0, is_tail)
+            return
+        with b.if_else(b.compare("==", left, sizes[0]), likely=True) as (then, otherwise):
+            with then:
+                self.call_tile(context, sizes[0], 0, is_tail)
+            with otherwise:
+                if len(sizes) == 2 and dim.is_static(self.plan.rows.along.extent):
+                    self.call_tile(context, sizes[1], 0, is_tail)
+                else:
+                    self.cover_rest(context, left, is_tail)
+
+    def cover_rest(self, context, left: Index, is_tail: bool) -> None:
+        """Powers of two below the largest tile: each at most once, by the bits of what is left."""
+        b = self.b
+        for size in self.plan.rows.sizes[1:]:
+            bit = b.ll.and_(b.index(left), I64(size))
+            above = b.ll.and_(b.index(left), I64(-2 * size))  # rows already covered by larger ones
+            with b.if_(b.compare("!=", bit, 0)):
+                self.call_tile(context, size, above, is_tail)
+
+    def call_tile(self, context, size: int, skip: Index, is_tail: bool) -> None:
+        b, plan = self.b, self.plan
+        corner, rhs, slot, places, steps, first, last = context
+        if not (isinstance(skip, int) and skip == 0):
+            places = {**places, plan.rows.along: b.add(places[plan.rows.along], skip)}
+            corner = self.moved(corner, plan.a, {plan.rows.along: skip})
+            slot = b.at(slot, plan.problem.dtype, b.mul(skip, plan.rows.inner_rows * plan.block_lanes))
+        all_places = {**self.frame.places, **places}
+        arguments = [
+            *self.frame.leading(),
+            corner,
+            rhs,
+            slot,
+            *(b.index(all_places[axis]) for axis in tile_axes(plan)),
+            b.index(steps),
+            b.condition(first),
+            b.condition(last),
+            b.index(self.valid),
+        ]
+        b.call(self.variants.tiles[size, is_tail], arguments)
+
+    def finish_units(self) -> None:
+        """Evaluate the stores on the tiles in the scratch."""
+        b, plan = self.b, self.plan
+        if plan.finish == DIRECT:
+            return
+        with self.units() as unit:
+            places, left = self.unit_places(unit)
+            all_places = {**self.frame.places, **places}
+
+            def call(is_tail: bool) -> None:
+                arguments = [
+                    *self.frame.leading(),
+                    self.slot(unit),
+                    *(b.index(all_places[axis]) for axis in tile_axes(plan)),
+                    b.index(left),
+                    b.index(self.valid),
+                ]
+                b.call(self.variants.finish[is_tail], arguments)
+
+            self.by_columns(call)
+
+
+def unflatten(frame: Frame, axes: tuple[Axis, ...], number: Index) -> dict[Axis, Index]:
+    """The value of each axis at a position counted over all of them, the last one fastest."""
+    b = frame.b
+    places: dict[Axis, Index] = {}
+    for place, axis in reversed(list(enumerate(axes))):
+        if place == 0:
+            places[axis] = number
+        else:
+            size = frame.index(axis.extent)
+            places[axis] = b.mod_nonneg(number, size)
+            number = b.div_nonneg(number, size)
+    return places
+
+
+def max_one(frame: Frame, value):
+    """At least 1: an empty sum still has one (empty) block. Sizes of 0 make ceildiv 0."""
+    if dim.is_static(value):
+        return max(1, value)
+    return value
+
+
+_ = (I1, SHARED_SPACE, nominal)

@@ -1,0 +1,110 @@
+"""Frame: what one function of a contraction kernel has at hand: pointers, sizes, axis values.
+
+Every internal function (tile, finish, pack) takes the same leading parameters - all buffers and all
+sizes - so that pointers are noalias parameters there; LLVM drops what a function does not use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from kcompile.codegen.build import I64, POINTER, Index, KernelBuilder, Param, pointer
+from kcompile.errors import CompilerBug
+from kcompile.forms.records import LOCAL, Contract
+from kcompile.ir import dim
+from kcompile.ir.dim import Axis, DimLike, FloorDiv, Loaded, Symbol
+from kcompile.ir.types import Type
+
+WORKER_SPACE, SHARED_SPACE = "worker.space", "shared.space"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Buffers (by name), workspaces and size names of a kernel, in the order of its argument slots."""
+
+    types: Mapping[str, Type]
+    spaces: tuple[str, ...]
+    sizes: tuple[str, ...]
+
+    @property
+    def pointers(self) -> tuple[str, ...]:
+        return (*self.types, *self.spaces)
+
+    def params(self) -> list[Param]:
+        """Leading parameters of every internal function."""
+        aligned = [pointer(f"p.{name}", align_bytes=64 if name not in self.spaces else 16) for name in self.pointers]
+        return [*aligned, *(Param(f"s.{name}", I64) for name in self.sizes)]
+
+
+def signature(form: Contract, sizes: Sequence[str], spaces: Sequence[str]) -> Signature:
+    """The signature of a form's kernel."""
+    types = {b.name: b.type for b in form.buffers if b.role != LOCAL}
+    return Signature(types, tuple(spaces), tuple(sorted(sizes)))
+
+
+class Frame:
+    """A function being written: its builder, and the values behind names."""
+
+    def __init__(self, b: KernelBuilder, sig: Signature, pointers: dict, sizes: dict, places: dict | None = None):
+        self.b, self.sig, self.pointers, self.sizes = b, sig, pointers, sizes
+        self.places: dict[Axis, Index] = places or {}
+
+    @classmethod
+    def internal(cls, module, target, name: str, sig: Signature, more: Sequence[Param], *, inline=False) -> Frame:
+        """Begin an internal function with the leading parameters and `more`."""
+        attributes = ("alwaysinline",) if inline else ()
+        b = KernelBuilder(module, target, name, [*sig.params(), *more], linkage="internal", attributes=attributes)
+        pointers = {n: b[f"p.{n}"] for n in sig.pointers}
+        return cls(b, sig, pointers, {n: b[f"s.{n}"] for n in sig.sizes})
+
+    @classmethod
+    def exported(cls, module, target, name: str, sig: Signature) -> Frame:
+        """Begin a phase function `(args, begin, end, worker)` and read the slots."""
+        params = [pointer("args", "readonly", align_bytes=8), *(Param(p, I64) for p in ("begin", "end", "worker"))]
+        b = KernelBuilder(module, target, name, params)
+        slots = b["args"]
+        pointers = {}
+        for number, name_ in enumerate(sig.pointers):
+            place = b.ll.gep(slots, [I64(number)], inbounds=True, source_etype=I64)
+            pointers[name_] = b.ll.load(place, typ=POINTER, align=8)
+        count = len(sig.pointers)
+        sizes = {n: b.load(slots, "i64", count + i, align_bytes=8) for i, n in enumerate(sig.sizes)}
+        return cls(b, sig, pointers, sizes)
+
+    def leading(self) -> list[ir.Value]:
+        """The leading arguments for calling another internal function."""
+        return [*(self.pointers[n] for n in self.sig.pointers), *(self.sizes[n] for n in self.sig.sizes)]
+
+    def with_places(self, places: Mapping[Axis, Index]) -> Frame:
+        """The same function where some axes have (other) values."""
+        return Frame(self.b, self.sig, self.pointers, self.sizes, {**self.places, **places})
+
+    def index(self, value: DimLike) -> Index:
+        """The number a Dim stands for here."""
+        if dim.is_static(value):
+            return value
+        b = self.b
+        total: Index = 0
+        for monomial, coefficient in value.terms.items():
+            product: Index = coefficient
+            for atom in monomial:
+                product = b.mul(self._atom(atom), product)
+            total = b.add(total, product)
+        return total
+
+    def _atom(self, atom) -> Index:
+        if isinstance(atom, Symbol):
+            return self.sizes[atom.name]
+        if isinstance(atom, Axis):
+            if atom not in self.places:
+                raise CompilerBug(f"contract: axis {atom} has no value in {self.b.fn.name}")
+            return self.places[atom]
+        if isinstance(atom, FloorDiv):
+            return self.b.floordiv(self.index(atom.numerator), self.index(atom.denominator))
+        assert isinstance(atom, Loaded)
+        from kcompile.codegen.contract.epilogue import scalar_value  # an index inside an index: they recurse
+
+        return scalar_value(self, atom.value)

@@ -1,0 +1,273 @@
+"""The register tile: rows x vectors accumulators, all loops over one block of k around them.
+
+    acc[i][j] += lhs[i, p] * rhs[p, j]      i in rows, j in vectors, p in the block of k
+
+A Python `for` unrolls while writing, `b.carried_loop` runs. Elements of lhs are read where they lie,
+each broadcast to a vector; vectors of rhs likewise. Row offsets are constants wherever strides are.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from kcompile.codegen.build import I1, I64, Index, KernelBuilder, Param, memory_type, pointer
+from kcompile.codegen.contract.affine import Memory
+from kcompile.codegen.contract.epilogue import Along, store_vector
+from kcompile.codegen.contract.frame import Frame, Signature
+from kcompile.codegen.contract.plan import DIRECT, Plan
+from kcompile.codegen.contract.tiles import unroll_steps
+from kcompile.ir.dim import Axis
+from kcompile.ir.types import DType
+
+Tile = "list[list[ir.Value]]"  # accumulators by row and vector
+
+
+def tile_axes(plan: Plan) -> list[Axis]:
+    """Axes whose values a tile function takes: where the tile is in the result."""
+    return [*plan.outer, *plan.rows.outside, plan.rows.along, plan.vector]
+
+
+def tile_function(module, target, sig: Signature, plan: Plan, name: str, steps: int, vectors: int, masked: bool):
+    """Write the function that computes one tile of `steps` steps x `vectors` vectors.
+
+    Parameters: the leading ones, then lhs and rhs at the tile's corner and block start, scratch, the
+    value of each axis of `tile_axes`, the number of steps of the cut axis, whether this is the first
+    and the last block of k, and the number of columns that exist.
+    """
+    more = [
+        pointer("a", align_bytes=1),
+        pointer("b", align_bytes=1),
+        pointer("scratch", align_bytes=64),
+        *(Param(f"at{i}", I64) for i, _ in enumerate(tile_axes(plan))),
+        Param("steps", I64),
+        Param("first", I1),
+        Param("last", I1),
+        Param("valid", I64),
+    ]
+    frame = Frame.internal(module, target, name, sig, more)
+    b = frame.b
+    frame.places.update({axis: b[f"at{i}"] for i, axis in enumerate(tile_axes(plan))})
+    rows = [(dict(zip((plan.rows.along, *plan.rows.inside), at))) for at in _row_points(plan, steps)]
+    masks = column_masks(b, plan, vectors, b["valid"]) if masked else [None] * vectors
+    writer = _Micro(frame, plan, rows, vectors, masks)
+    acc = writer.start(b["scratch"], b["first"])
+    acc = writer.sum(acc)
+    if plan.finish == DIRECT and not plan.blocked:
+        _finish_direct(frame, plan, rows, acc, masks)
+    elif plan.finish == DIRECT:
+        with b.if_else(b["last"]) as (then, otherwise):
+            with then:
+                _finish_direct(frame, plan, rows, acc, masks)
+            with otherwise:
+                writer.park(acc, b["scratch"])
+    else:
+        writer.park(acc, b["scratch"])
+    b.ret()
+    return b.fn
+
+
+def _row_points(plan: Plan, steps: int) -> list[tuple[int, ...]]:
+    points: list[tuple[int, ...]] = [()]
+    for size in (steps, *(a.extent for a in plan.rows.inside)):
+        points = [(*p, i) for p in points for i in range(size)]
+    return points
+
+
+def column_masks(b: KernelBuilder, plan: Plan, vectors: int, valid: Index) -> list[ir.Value | None]:
+    """Which lanes of each vector of the tail exist; None for a vector that is known to be full."""
+    masks: list[ir.Value | None] = [None] * vectors
+    lanes, known = plan.lanes, plan.columns.tail_lanes
+    if known is None:
+        return [b.tail_mask(lanes, b.sub(valid, j * lanes)) for j in range(vectors)]
+    if known:
+        masks[-1] = ir.Constant(ir.VectorType(I1, lanes), [I1(int(i < known)) for i in range(lanes)])
+    return masks
+
+
+def multiply_add(b: KernelBuilder, dtype: DType, x: ir.Value, y: ir.Value, acc: ir.Value) -> ir.Value:
+    """x * y + acc in the dtype of the sum."""
+    if dtype.is_float:
+        return b.fma(x, y, acc)
+    if dtype.category == "bool":
+        return b.ll.or_(b.ll.and_(x, y), acc)
+    return b.ll.add(b.ll.mul(x, y), acc)
+
+
+class _Micro:
+    """Writes the loops of one tile."""
+
+    def __init__(self, frame: Frame, plan: Plan, rows: list[dict[Axis, int]], vectors: int, masks: list):
+        self.frame, self.plan, self.rows, self.vectors, self.masks = frame, plan, rows, vectors, masks
+        self.b, self.dtype, self.lanes = frame.b, plan.problem.dtype, plan.lanes
+        self.row_offsets = [self._row_offset(r) for r in rows]
+
+    def _row_offset(self, row: dict[Axis, int]) -> Index:
+        total: Index = 0
+        for axis, place in row.items():
+            total = self.b.add(total, self.b.mul(self.frame.index(self.plan.a.stride(axis)), place))
+        return total
+
+    def start(self, scratch: ir.Value, first: ir.Value) -> Tile:
+        """Zeros, or what earlier blocks of k have left in the scratch."""
+        b = self.b
+        zero = b.zero(self.dtype, self.lanes)
+        if not self.plan.blocked:
+            return [[zero] * self.vectors for _ in self.rows]
+        entry = b.ll.block
+        with b.if_(b.ll.not_(first)):
+            parked = [
+                [
+                    b.load_vector(scratch, self.dtype, self._slot(i, j), self.lanes, align_bytes=self._align)
+                    for j in range(self.vectors)
+                ]
+                for i in range(len(self.rows))
+            ]
+            block = b.ll.block
+        acc = []
+        for row in parked:
+            acc.append([])
+            for value in row:
+                phi = b.ll.phi(value.type)
+                phi.add_incoming(zero, entry)
+                phi.add_incoming(value, block)
+                acc[-1].append(phi)
+        return acc
+
+    @property
+    def _align(self) -> int:
+        return min(64, self.lanes * self.dtype.size_bytes)
+
+    def _slot(self, i: int, j: int) -> int:
+        return i * self.plan.block_lanes + j * self.lanes
+
+    def park(self, acc: Tile, scratch: ir.Value) -> None:
+        """Put the tile into the scratch."""
+        for i, row in enumerate(acc):
+            for j, value in enumerate(row):
+                self.b.store_vector(value, scratch, self.dtype, self._slot(i, j), align_bytes=self._align)
+
+    # loops over k ---------------------------------------------------------------------------
+
+    def sum(self, acc: Tile) -> Tile:
+        """Add the products of one block of k."""
+        axes = self.plan.k[self.plan.cut :]
+        return self._nest(axes, acc, self.b["a"], self.b["b"], True)
+
+    def _nest(self, axes, acc: Tile, a: ir.Value, bp: ir.Value, outermost: bool) -> Tile:
+        if not axes:
+            return self._step(acc, a, bp)
+        axis, inner = axes[0], axes[1:]
+        steps: Index = self.frame.index(axis.extent)
+        if outermost and self.plan.blocked:
+            steps = self.b["steps"]
+        body = 1
+        for other in inner:
+            body = body * other.extent if isinstance(other.extent, int) else 10**9
+        if not inner:
+            unroll = unroll_steps(axis.extent if isinstance(steps, int) else self.frame_dim(), len(self.rows), self.vectors)
+        elif isinstance(steps, int) and steps * body <= unroll_steps(steps * body, len(self.rows), self.vectors):
+            unroll = steps
+        else:
+            unroll = 1
+        return self._unrolled(axis, inner, acc, a, bp, steps, unroll)
+
+    def frame_dim(self):
+        from kcompile.ir import dim
+
+        return dim.symbol("steps")
+
+    def _unrolled(self, axis: Axis, inner, acc: Tile, a, bp, steps: Index, unroll: int) -> Tile:
+        """A loop over `axis`, `unroll` steps per turn, then the steps that are left."""
+        b = self.b
+        stride_a, stride_b = (self.frame.index(m.stride(axis)) for m in (self.plan.a, self.plan.b))
+
+        def straight(acc: Tile, a, bp, count: int) -> Tile:
+            for u in range(count):
+                pa = self._advance(a, self.plan.a, b.mul(stride_a, u))
+                pb = self._advance(bp, self.plan.b, b.mul(stride_b, u))
+                acc = self._nest(inner, acc, pa, pb, False) if inner else self._step(acc, pa, pb)
+            return acc
+
+        if isinstance(steps, int) and steps <= unroll:
+            return straight(acc, a, bp, steps)
+        turns = b.div_nonneg(steps, unroll)
+        acc, a, bp = self._loop(turns, unroll, stride_a, stride_b, acc, a, bp, straight)
+        rest = b.sub(steps, b.mul(turns, unroll))
+        if isinstance(rest, int):
+            return straight(acc, a, bp, rest)
+        if unroll == 1:
+            return acc
+        return self._loop(rest, 1, stride_a, stride_b, acc, a, bp, straight)[0]
+
+    def _loop(self, turns: Index, unroll: int, stride_a, stride_b, acc: Tile, a, bp, straight):
+        b = self.b
+        flat = [v for row in acc for v in row]
+        with b.carried_loop("k", 0, turns, [*flat, a, bp], unroll=False) as loop:
+            *values, pa, pb = loop.carried
+            values = straight(self._shaped(values), pa, pb, unroll)
+            pa = self._advance(pa, self.plan.a, b.mul(stride_a, unroll))
+            pb = self._advance(pb, self.plan.b, b.mul(stride_b, unroll))
+            loop.next(*(v for row in values for v in row), pa, pb)
+        *values, a, bp = loop.results
+        return self._shaped(values), a, bp
+
+    def _shaped(self, flat: list[ir.Value]) -> Tile:
+        return [flat[i * self.vectors : (i + 1) * self.vectors] for i in range(len(self.rows))]
+
+    def _advance(self, place: ir.Value, memory: Memory, elements: Index) -> ir.Value:
+        if isinstance(elements, int) and elements == 0:
+            return place
+        return self.b.ll.gep(place, [self.b.index(elements)], source_etype=memory_type(memory.dtype))
+
+    # one step -------------------------------------------------------------------------------
+
+    def _step(self, acc: Tile, a: ir.Value, bp: ir.Value) -> Tile:
+        b, plan = self.b, self.plan
+        mask_b = [None] * self.vectors if plan.packed else self.masks
+        columns = [self._vector(bp, plan.b, j * self.lanes, mask_b[j]) for j in range(self.vectors)]
+        new = []
+        for i, offset in enumerate(self.row_offsets):
+            place = self._advance(a, plan.a, offset)
+            if plan.lhs_is_vector:
+                factors = [self._vector(place, plan.a, j * self.lanes, self.masks[j]) for j in range(self.vectors)]
+            else:
+                factors = [b.splat(self._converted(b.load(place, plan.a.dtype), plan.a), self.lanes)] * self.vectors
+            new.append(
+                [multiply_add(b, self.dtype, f, c, acc[i][j]) for j, (f, c) in enumerate(zip(factors, columns))]
+            )
+        return new
+
+    def _vector(self, place: ir.Value, memory: Memory, offset: int, mask) -> ir.Value:
+        b = self.b
+        if mask is not None:
+            value = b.load_masked(place, memory.dtype, offset, mask)
+        else:
+            value = b.load_vector(place, memory.dtype, offset, self.lanes)
+        return self._converted(value, memory)
+
+    def _converted(self, value: ir.Value, memory: Memory) -> ir.Value:
+        """Widen an operand to the dtype of the sum (f16 and bf16 come out of a load as f32)."""
+        return widened(self.b, value, memory.dtype, self.dtype)
+
+
+def widened(b: KernelBuilder, value: ir.Value, source: DType, target: DType) -> ir.Value:
+    """A loaded float as the wider float it is summed in."""
+    if source is not target and target.size_bytes == 8 and source.size_bytes < 8:
+        kind = ir.DoubleType()
+        return b.ll.fpext(value, ir.VectorType(kind, value.type.count) if isinstance(value.type, ir.VectorType) else kind)
+    return value
+
+
+def _finish_direct(frame: Frame, plan: Plan, rows, acc: Tile, masks) -> None:
+    """Evaluate the stores on the tile in registers, row by row."""
+    b = frame.b
+    start = frame.places[plan.vector]
+    base = {a: frame.places.get(a, 0) for a in (plan.rows.along, *plan.rows.inside)}
+    for i, row in enumerate(rows):
+        here = {axis: b.add(base[axis], place) for axis, place in row.items()}
+        for j, value in enumerate(acc[i]):
+            places = {**here, plan.vector: b.add(start, j * plan.lanes)}
+            valid = None if masks[j] is None else b.sub(b["valid"], j * plan.lanes)
+            at = Along(frame.with_places(places), plan.vector, plan.lanes, masks[j], valid, value)
+            for store in plan.problem.stores:
+                store_vector(at, store)

@@ -1,0 +1,115 @@
+"""Plan: every decision of one contraction kernel as plain data; `describe` prints it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kcompile.codegen.contract.affine import Memory, ceildiv, extent
+from kcompile.codegen.contract.classify import Problem
+from kcompile.codegen.contract.tiles import Columns, RowTile, column_blocks
+from kcompile.ir import dim
+from kcompile.ir.dim import Axis, DimLike
+
+DIRECT, SCRATCH, TRANSPOSED = "direct", "scratch", "transposed"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A tiled contraction.
+
+    problem:   rhs is the operand read in vectors, lhs the one read in scalars (or vectors, see below).
+    vector:    the axis vectors lie along; an axis of extent 1 if there is none.
+    a, b:      lhs and rhs in memory. b's stride along `vector` is 1; a's is 0, or 1 if `lhs_is_vector`.
+    block_stride: elements of b from one column block to the next.
+    outer:     axes run one point at a time: batch, and those of n that are not `vector`.
+    k, cut, k_steps: axes of the sum; from `cut` on they form blocks of `k_steps` steps of axis `cut`.
+    blocked:   True if k may have more than one block: partial sums wait in a scratch.
+    finish:    DIRECT: stores are evaluated in registers; SCRATCH: in a loop over the stored tile;
+               TRANSPOSED: the same on the transposed tile, vectors along the rows.
+    units_per_task: row tiles that one task runs over.
+    """
+
+    problem: Problem
+    lanes: int
+    vector: Axis
+    lhs_is_vector: bool
+    a: Memory
+    b: Memory
+    packed: bool
+    block_stride: DimLike
+    outer: tuple[Axis, ...]
+    rows: RowTile
+    columns: Columns
+    k: tuple[Axis, ...]
+    cut: int
+    k_steps: DimLike
+    blocked: bool
+    finish: str
+    units_per_task: int
+    masked_tail: bool
+    cycles: float
+
+    @property
+    def block_lanes(self) -> int:
+        return self.columns.vectors * self.lanes
+
+    @property
+    def blocks(self) -> DimLike:
+        """Column blocks."""
+        return column_blocks(self.vector.extent, self.columns, self.lanes)
+
+    @property
+    def units_along(self) -> DimLike:
+        """Row tiles along the tiled axis."""
+        return ceildiv(self.rows.along.extent, self.rows.sizes[0])
+
+    @property
+    def units(self) -> DimLike:
+        """Row tiles of one column block."""
+        return extent(self.rows.outside) * self.units_along
+
+    @property
+    def chunks(self) -> DimLike:
+        """Tasks of one column block."""
+        return ceildiv(self.units, self.units_per_task)
+
+    @property
+    def tasks(self) -> DimLike:
+        return extent(self.outer) * self.blocks * self.chunks
+
+    @property
+    def unit_elements(self) -> int:
+        """Elements of scratch one row tile takes."""
+        return self.rows.max_rows * self.block_lanes
+
+    @property
+    def cost_per_task(self) -> DimLike:
+        work = extent(self.k) * self.units_per_task * self.unit_elements
+        return work + self.units_per_task * self.unit_elements
+
+    def describe(self) -> str:
+        """One line for people: path, tile, blocks."""
+        tile = f"{'+'.join(str(s * self.rows.inner_rows) for s in self.rows.sizes[:1])}x{self.block_lanes}"
+        parts = [f"tiled {tile}", f"k {'x'.join(str(a.extent) for a in self.k) or 1}"]
+        if self.blocked:
+            parts.append(f"block {self.k_steps} of k[{self.cut}]")
+        if self.lhs_is_vector:
+            parts.append("elementwise rows")
+        if self.packed:
+            parts.append("packed")
+        if self.finish != DIRECT:
+            parts.append(self.finish)
+        return ", ".join(parts)
+
+
+def is_whole(plan: Plan) -> bool:
+    """True if a block of k is all of k."""
+    return not plan.blocked
+
+
+def shared_elements(plan: Plan) -> DimLike:
+    """Elements of the packed rhs."""
+    if not plan.packed:
+        return 0
+    axes = [a for a in plan.outer if plan.problem.rhs.uses(a)]
+    return dim.product(a.extent for a in axes) * plan.blocks * extent(plan.k) * plan.block_lanes

@@ -1,0 +1,196 @@
+"""Sizes of tiles and blocks: pure functions of a problem's sizes and the target.
+
+The register tile is `rows` x `vectors`: rows broadcast from lhs, vectors loaded from rhs. Its cost
+per step of k is what the busiest unit needs: the multipliers, the load ports, or the latency of a
+chain of dependent additions. Nothing here is tuned to one shape; a named size counts as NOMINAL_SIZE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kcompile.codegen.contract.affine import ceildiv, extent, nominal
+from kcompile.ir import dim
+from kcompile.ir.dim import Axis, DimLike
+from kcompile.target import Target
+
+# Of every current wide core: two multiply-adds and two loads per cycle, a multiply-add takes 4 cycles.
+FMA_PER_CYCLE = 2
+LOADS_PER_CYCLE = 2
+FMA_LATENCY = 4
+TILE_OVERHEAD = 16  # cycles to enter and leave a tile: addresses, loop exit, call
+UNROLL_FMAS = 96  # multiply-adds in an unrolled loop body: enough to hide the loop, small for the decoder
+MAX_ROWS = 24
+MAX_VECTORS = 8
+
+
+@dataclass(frozen=True)
+class RowTile:
+    """Which rows one tile covers: `count` steps of axis `along` times all of `inside`.
+
+    sizes: every number of steps a tile may have, largest first. Tiles of sizes[0] are laid out first;
+    what is left is covered by the smaller ones, greedily.
+    """
+
+    along: Axis
+    inside: tuple[Axis, ...]
+    outside: tuple[Axis, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def inner_rows(self) -> int:
+        return extent(self.inside)
+
+    @property
+    def max_rows(self) -> int:
+        return self.sizes[0] * self.inner_rows
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How the vector axis is cut: blocks of `vectors` vectors, then a tail of `tail_vectors`.
+
+    tail_lanes: elements in the last vector of the tail; 0 if full; None if known only at run time.
+    """
+
+    vectors: int
+    tail_vectors: int
+    tail_lanes: int | None
+
+
+def step_cost(rows: int, vectors: int, lhs_is_vector: bool) -> float:
+    """Cycles per step of k of one tile."""
+    products = rows * vectors
+    loads = vectors + (products if lhs_is_vector else rows)
+    return max(products / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, FMA_LATENCY)
+
+
+def fits_registers(rows: int, vectors: int, target: Target) -> bool:
+    """Accumulators, one row of rhs vectors, one broadcast (none if it can be a memory operand)."""
+    broadcast = 0 if vectors == 1 and target.vector_bytes == 64 else 1
+    return rows * vectors + vectors + broadcast <= target.vector_registers
+
+
+def row_sizes(size: DimLike, largest: int) -> tuple[int, ...]:
+    """Steps per tile along an axis: balanced where the size is known, else powers of two for the rest."""
+    if dim.is_static(size):
+        if size <= 0:
+            return (1,)
+        tiles = -(-size // largest)
+        big = -(-size // tiles)
+        return (big, size % big) if size % big else (big,)
+    sizes = [largest]
+    power = 1 << (largest.bit_length() - 1)
+    while power >= 1:
+        if power < sizes[-1]:
+            sizes.append(power)
+        power //= 2
+    return tuple(sizes)
+
+
+def cover(size: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """(tile size, how many) that cover `size` greedily."""
+    found = []
+    for step in sizes:
+        count, size = divmod(size, step)
+        if count:
+            found.append((step, count))
+    return found
+
+
+def split_columns(size: DimLike, vectors: int, lanes: int) -> Columns:
+    """Cut a vector axis into blocks of `vectors`."""
+    if not dim.is_static(size):
+        return Columns(vectors, vectors, None)
+    whole = vectors * lanes
+    rest = size % whole
+    if size < whole:
+        vectors = -(-size // lanes)
+        whole = vectors * lanes
+        rest = size % whole
+    return Columns(vectors, -(-rest // lanes), rest % lanes)
+
+
+def column_blocks(size: DimLike, columns: Columns, lanes: int) -> DimLike:
+    """Number of column blocks, the tail included."""
+    return ceildiv(size, columns.vectors * lanes)
+
+
+def choose(
+    m: tuple[Axis, ...], size_n: DimLike, k: int, lanes: int, target: Target, lhs_is_vector: bool
+) -> tuple[RowTile, int, float]:
+    """Return the row tile, the vectors per block and the estimated cycles for the whole of m x n."""
+    best = None
+    for rows in row_tiles(m):
+        for vectors in range(1, MAX_VECTORS + 1):
+            if vectors > 1 and (vectors - 1) * lanes >= nominal(size_n):
+                break
+            for largest in range(1, MAX_ROWS // max(1, rows.inner_rows) + 1):
+                if not fits_registers(largest * rows.inner_rows, vectors, target):
+                    break
+                sizes = row_sizes(rows.along.extent, largest)
+                if sizes[0] != largest and dim.is_static(rows.along.extent):
+                    continue
+                tile = RowTile(rows.along, rows.inside, rows.outside, sizes)
+                cost = tile_cost(tile, vectors, size_n, k, lanes, lhs_is_vector)
+                if best is None or cost < best[2]:
+                    best = (tile, vectors, cost)
+    assert best is not None  # one row of one vector always fits
+    return best
+
+
+def row_tiles(m: tuple[Axis, ...]) -> list[RowTile]:
+    """Every choice of the axis a tile runs along; the axes inside it are taken whole."""
+    if not m:
+        return [RowTile(Axis("row", 1), (), (), (1,))]
+    found = [RowTile(m[-1], (), m[:-1], (1,))]
+    for position in range(len(m) - 2, -1, -1):
+        inside = m[position + 1 :]
+        if not all(dim.is_static(a.extent) for a in inside) or extent(inside) > MAX_ROWS // 2:
+            break
+        found.append(RowTile(m[position], inside, m[:position], (1,)))
+    return found
+
+
+def tile_cost(tile: RowTile, vectors: int, size_n: DimLike, k: int, lanes: int, lhs_is_vector: bool) -> float:
+    """Estimated cycles for all tiles."""
+    n = max(1, nominal(size_n))
+    all_vectors = -(-n // lanes)
+    blocks = [(vectors, all_vectors // vectors)]
+    if all_vectors % vectors:
+        blocks.append((all_vectors % vectors, 1))
+    outside = max(1, nominal(extent(tile.outside)))
+    total = 0.0
+    for steps, count in cover(max(1, nominal(tile.along.extent)), tile.sizes):
+        rows = steps * tile.inner_rows
+        for wide, how_many in blocks:
+            cycles = step_cost(rows, wide, lhs_is_vector) * k + TILE_OVERHEAD + rows * wide
+            total += cycles * count * how_many
+    return total * outside
+
+
+def unroll_steps(size: DimLike, rows: int, vectors: int) -> int:
+    """How many steps of the innermost k axis one loop body holds."""
+    limit = max(1, min(16, UNROLL_FMAS // max(1, rows * vectors)))
+    if not dim.is_static(size):
+        return limit
+    if size <= 2 * limit:
+        return max(1, size)
+    exact = [u for u in range(max(2, limit // 2), limit + 1) if size % u == 0]
+    return exact[-1] if exact else limit
+
+
+def k_block(k_axes: Sequence[Axis], row_bytes: int, target: Target) -> tuple[int, DimLike]:
+    """Where to cut k so that a block of rhs stays in cache while many row tiles use it.
+
+    Returns: (position of the axis that is cut, steps of it per block); (0, its extent) if k is whole.
+    """
+    steps = max(32, target.l2_bytes // 4 // max(1, row_bytes))
+    inner: DimLike = 1
+    for position in range(len(k_axes) - 1, -1, -1):
+        size = k_axes[position].extent
+        if not dim.is_static(size) or inner * size > steps:
+            return position, max(1, steps // inner)
+        inner = inner * size
+    return 0, (k_axes[0].extent if k_axes else 1)

@@ -1,0 +1,378 @@
+"""How a Part is looped: which axis is vectorised, what one task is, which sums take two phases.
+
+    MAP      stores only: one loop nest, the lane axis innermost
+    ROW      nests whose fastest axis is contiguous: each nest vectorised by itself, point by point
+    COLUMN   nests that walk across memory: a block of lanes of an outer axis goes through together,
+             every local number is a block of them
+    SCATTER  sums into elements chosen at run time: each task owns a range of the result's rows and
+             passes over the updates that fall elsewhere
+    SERIAL   anything else, one task
+
+Tasks and blocks follow from the form and its sizes, never from the number of workers, so results do
+not depend on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kcompile.codegen.loops.flat import (
+    Group,
+    Part,
+    Span,
+    address,
+    dims_of,
+    flatten,
+    loads_of,
+    mentions,
+    moved_statements,
+    simplified,
+    statements_of,
+    stride,
+    whole,
+)
+from kcompile.codegen.loops.reduce import accumulations, is_scan, stores_only
+from kcompile.forms import scalar
+from kcompile.forms.records import IN, LOCAL, OUT, Accumulate, Buffer, Loops, Store, identity
+from kcompile.forms.scalar import Expr, Load, const, load
+from kcompile.ir import dim
+from kcompile.ir.dim import Axis, DimLike, Loaded
+from kcompile.ir.types import Type, boolean
+from kcompile.target import Target
+
+MAP, ROW, COLUMN, SCATTER, SERIAL = "map", "row", "column", "scatter", "serial"
+
+MAP_BLOCK = 4096  # elements of one task of a flat map: a few microseconds at most
+COLUMN_LANES = 256  # lanes that go through together: accumulators stay in L1, rows are read in whole lines
+COLUMN_WHOLE = 512  # up to this many lanes are not split
+ROW_BLOCK = 4096  # elements of a row summed before the block's sum is added to the row's
+COLUMN_BLOCK = 256  # rows summed into a block of accumulators
+OUTER_BLOCK = 64  # the same for loops further out
+UNROLLED_POINTS = 32  # a nest of up to so many points is written out
+UNROLLED_COST = 640  # ... if that stays a loop body LLVM handles well
+CHUNK_ELEMENTS = 32768  # of a large reduction, per task of its first phase
+SPLIT_RESULTS = 4096  # reductions to at most so many results are split along what is reduced
+SCATTER_TASKS = 64
+UNKNOWN_SIZE = 64  # what an unknown size is taken for when costs are weighed
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A Part and how to loop it. Tasks are points of `rows`, or blocks of `block` along `lane` of them."""
+
+    part: Part
+    kind: str
+    rows: tuple[Axis, ...]
+    lane: Axis | None = None
+    block: int | None = None  # lanes per block; None: the whole axis
+    tasks: DimLike = 1
+    cost_per_task: DimLike = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Phases of schedules; those of one phase are independent. `shared` buffers live between phases."""
+
+    phases: tuple[tuple[Schedule, ...], ...]
+    shared: tuple[Buffer, ...] = ()
+
+
+def make_plan(form: Loops, target: Target) -> Plan:
+    """Decide how a form is run."""
+    part = flatten(form)
+    if _has_global_sums(part):
+        return Plan(((_scatter(part),),))
+    unrolled = _written_out(part, target)
+    if unrolled is not None:
+        return Plan(((_map(unrolled),),))
+    if not part.outer:
+        apart = _distributed(part)
+        if apart is not None:
+            return Plan((tuple(_map(p) for p in apart),))
+    split = _split(part, target)
+    if split is not None:
+        first, second, shared = split
+        return Plan(((_nested(first),), (_nested(second),)), shared)
+    return Plan(((_nested(part),),))
+
+
+# maps ------------------------------------------------------------------------------------------
+
+
+def _written_out(part: Part, target: Target) -> Part | None:
+    """The part as stores without loops of their own: small nests unrolled, locals replaced by values."""
+    points = 0
+    for group in part.groups:
+        count = dim.product(s.axis.extent for s in group.spans)
+        if not dim.is_static(count) or not all(s.is_whole for s in group.spans) or is_scan(group.body):
+            return None
+        if group.spans:
+            points += count
+            if _prefers_rows(group) and part.outer and count > target.lanes(4):
+                return None
+    if not part.outer and points > 1:
+        return None  # nothing to vectorise across
+    cost = sum(_cost(g.body) * dim.product(s.axis.extent for s in g.spans) for g in part.groups)
+    if points > UNROLLED_POINTS or (points > 1 and cost > UNROLLED_COST):
+        return None
+    local = {n for n, b in part.buffers.items() if b.role == LOCAL}
+    values: dict[tuple[str, DimLike], Expr] = {}
+    hows = accumulations(statements_of(part))
+    stores: list[Store] = []
+    writers: dict[str, int] = {}
+
+    def on_load(node: Load) -> Expr | None:
+        if node.buffer not in local:
+            return None
+        key = (node.buffer, node.index[0])
+        if key not in values and node.buffer in hows:
+            values[key] = const(identity(hows[node.buffer], node.dtype), node.dtype)
+        return values.get(key)
+
+    for group in part.groups:
+        terms: dict[tuple[str, DimLike], list[Expr]] = {}
+        for place in _points(group.spans):
+            for s in moved_statements(group.body, place.get, on_load):
+                key = (s.buffer, s.index[0])
+                if s.buffer not in local:
+                    stores.append(s)
+                    writers[s.buffer] = writers.get(s.buffer, 0) + 1
+                elif isinstance(s, Store):
+                    values[key] = s.value
+                else:
+                    terms.setdefault(key, []).append(s.value)
+        for key, new in terms.items():
+            total = _tree(hows[key[0]], new)
+            values[key] = _combined(hows[key[0]], values[key], total) if key in values else total
+    if any(n.buffer in local for n in loads_of(stores)):
+        return None  # a local element that is read at a place only known at run time
+    buffers = {n: b for n, b in part.buffers.items() if b.role != LOCAL}
+    return simplified(Part(buffers, part.outer, (Group((), tuple(stores)),)))
+
+
+def _points(spans: tuple[Span, ...]):
+    """Every point of static spans, the last fastest."""
+    if not spans:
+        yield {}
+        return
+    for n in range(spans[0].axis.extent):
+        for rest in _points(spans[1:]):
+            yield {spans[0].axis: n, **rest}
+
+
+def _tree(how: str, terms: list[Expr]) -> Expr:
+    """Combine pairwise: short chains, small rounding error."""
+    while len(terms) > 1:
+        pairs = [_combined(how, a, b) for a, b in zip(terms[::2], terms[1::2])]
+        terms = pairs + ([terms[-1]] if len(terms) % 2 else [])
+    return terms[0]
+
+
+def _combined(how: str, a: Expr, b: Expr) -> Expr:
+    names = {"sum": "add", "prod": "mul"}
+    if a.dtype is boolean:
+        names = {"max": "or", "min": "and", "sum": "or", "prod": "and"}
+    return scalar.call(names.get(how, how), a, b)
+
+
+def _map(part: Part) -> Schedule:
+    """Vectorise the axis most accesses walk in steps of one element; the others are rows."""
+    statements = statements_of(part)
+    work = _cost(statements)
+    if not part.outer:
+        return Schedule(part, MAP, (), tasks=1, cost_per_task=work)
+    lane = _lane_axis(part.outer, statements)
+    rows = tuple(a for a in part.outer if a is not lane)
+    extent = lane.extent
+    count = dim.product(a.extent for a in rows)
+    few_rows = dim.is_static(count) and count < 64
+    if few_rows and not (dim.is_static(extent) and extent <= MAP_BLOCK):
+        return Schedule(part, MAP, rows, lane, MAP_BLOCK, count * _ceildiv(extent, MAP_BLOCK), work * MAP_BLOCK)
+    return Schedule(part, MAP, rows, lane, None, count, work * extent)
+
+
+def _lane_axis(outer: tuple[Axis, ...], statements) -> Axis:
+    """The outer axis with the most unit-stride accesses, long enough to fill vectors if one is."""
+
+    def score(axis: Axis) -> tuple:
+        short = dim.is_static(axis.extent) and axis.extent < 8
+        return (not short, _unit_strides(statements, axis), outer.index(axis))
+
+    return max(outer, key=score)
+
+
+def _unit_strides(statements, axis: Axis) -> float:
+    """How well accesses walk along an axis: stores count twice, values that stay put a little."""
+    total = 0.0
+    accesses = [(s.index[0], 2.0) for s in statements] + [(n.index[0], 1.0) for n in loads_of(statements)]
+    for place, weight in accesses:
+        step = stride(place, axis)
+        if step == 1:
+            total += weight
+        elif step == 0:
+            total += 0.5 * weight
+    return total
+
+
+def _distributed(part: Part) -> tuple[Part, ...] | None:
+    """Each group as a part of its own, if none needs what another makes."""
+    if any(b.role == LOCAL for b in part.buffers.values()):
+        return None
+    writes: set[str] = set()
+    for group in part.groups:
+        if not stores_only(group.body) or not all(s.is_whole for s in group.spans):
+            return None
+        writes |= {s.buffer for s in group.body}
+    if any(n.buffer in writes for n in loads_of(statements_of(part))):
+        return None
+    return tuple(
+        simplified(Part(part.buffers, tuple(s.axis for s in g.spans), (Group((), g.body),))) for g in part.groups
+    )
+
+
+# nests -----------------------------------------------------------------------------------------
+
+
+def _prefers_rows(group: Group) -> bool:
+    """True if some axis of the group's own walks memory in steps of one."""
+    return any(_unit_loads(group.body, s.axis) for s in group.spans)
+
+
+def _unit_loads(statements, axis: Axis) -> int:
+    places = [n.index[0] for n in loads_of(statements)] + [s.index[0] for s in statements]
+    return sum(stride(p, axis) == 1 for p in places)
+
+
+def _nested(part: Part) -> Schedule:
+    """ROW or COLUMN, by where most accesses are contiguous."""
+    groups = tuple(_ordered(g) for g in part.groups)
+    part = replace(part, groups=groups)
+    inside = [g for g in groups if g.spans]
+    row_score = sum(max(_unit_loads(g.body, s.axis) for s in g.spans) for g in inside)
+    work: DimLike = sum(
+        (_cost(g.body) * dim.product(_length(s) for s in g.spans) for g in groups), start=0
+    )
+    best, column_score = None, row_score
+    for axis in part.outer:
+        score = sum(_unit_loads(g.body, axis) for g in inside)
+        if score > column_score and not (dim.is_static(axis.extent) and axis.extent < 2):
+            best, column_score = axis, score
+    if best is None or any(is_scan(g.body) for g in inside):
+        return Schedule(part, ROW, part.outer, tasks=dim.product(a.extent for a in part.outer), cost_per_task=work)
+    rows = tuple(a for a in part.outer if a is not best)
+    extent = best.extent
+    count = dim.product(a.extent for a in rows)
+    if dim.is_static(extent) and extent <= COLUMN_WHOLE:
+        return Schedule(part, COLUMN, rows, best, None, count, work * extent)
+    return Schedule(
+        part, COLUMN, rows, best, COLUMN_LANES, count * _ceildiv(extent, COLUMN_LANES), work * COLUMN_LANES
+    )
+
+
+def _length(span: Span) -> DimLike:
+    return span.axis.extent if span.is_whole or span.most is None else span.most
+
+
+def _ordered(group: Group) -> Group:
+    """The axis with the most unit strides last: it is the one to vectorise."""
+    if len(group.spans) < 2 or is_scan(group.body):
+        return group
+    scores = [_unit_loads(group.body, s.axis) for s in group.spans]
+    best = max(range(len(scores)), key=lambda n: (scores[n], n))
+    spans = list(group.spans)
+    spans.append(spans.pop(best))
+    return replace(group, spans=tuple(spans))
+
+
+# reductions in two phases ----------------------------------------------------------------------
+
+
+def _split(part: Part, target: Target) -> tuple[Part, Part, tuple[Buffer, ...]] | None:
+    """Cut a large reduction to few results into chunks: one part fills partial results, one adds them up."""
+    results = dim.product(a.extent for a in part.outer)
+    nests = [g for g in part.groups if g.spans]
+    if not dim.is_static(results) or results > SPLIT_RESULTS or results == 0 or len(nests) != 1:
+        return None
+    nest = _ordered(nests[0])
+    before = part.groups[: part.groups.index(nests[0])]
+    after = part.groups[len(before) + 1 :]
+    hows = accumulations(nest.body)
+    simple = all(
+        isinstance(s, Accumulate) and part.buffers[s.buffer].role == LOCAL and s.index[0] == 0 for s in nest.body
+    )
+    if before or not simple or is_scan(nest.body) or len(nest.body) != len(hows):
+        return None
+    first = nest.spans[0]
+    if not first.is_whole:
+        return None
+    rest = 1
+    for span in nest.spans[1:]:
+        rest *= span.axis.extent if dim.is_static(span.axis.extent) else UNKNOWN_SIZE
+    length = max(1, CHUNK_ELEMENTS // max(1, rest * results))
+    if dim.is_static(first.axis.extent) and first.axis.extent <= 2 * length:
+        return None
+    chunks = _ceildiv(first.axis.extent, length)
+    chunk = Axis("chunk", chunks)
+    start = dim.of(chunk) * length
+    cut = Span(first.axis, start, (first.axis.extent, start + length), length)
+    flat = address([dim.of(a) for a in part.outer], [a.extent for a in part.outer])
+    shared, stores, adds = [], [], []
+    each = Axis("each", chunks)
+    for name, how in hows.items():
+        dtype = part.buffers[name].type.dtype
+        partial = Buffer(f"{name}.partial", Type(dtype, (chunks * results,)), OUT)
+        shared.append(partial)
+        value = load(name, (0,), dtype)
+        stores.append(Store(partial.name, (dim.of(chunk) * results + flat,), value))
+        total = load(partial.name, (dim.of(each) * results + flat,), dtype)
+        adds.append(Accumulate(name, (0,), how, total))
+    local = {n: b for n, b in part.buffers.items() if n in hows}
+    one = Part(
+        {**part.buffers, **{b.name: b for b in shared}},
+        (*((chunk,) if chunks != 1 else ()), *part.outer),
+        (Group((cut, *nest.spans[1:]), nest.body), Group((), tuple(stores))),
+    )
+    reading = {b.name: replace(b, role=IN) for b in shared}
+    two = Part({**part.buffers, **local, **reading}, part.outer, (Group((whole(each),), tuple(adds)), *after))
+    return one, two, tuple(shared)
+
+
+# sums into shared elements ---------------------------------------------------------------------
+
+
+def _has_global_sums(part: Part) -> bool:
+    return any(isinstance(s, Accumulate) and part.buffers[s.buffer].role != LOCAL for s in statements_of(part))
+
+
+def _scatter(part: Part) -> Schedule:
+    """Tasks own rows of the result if every statement is about the same one array; else one task."""
+    statements = statements_of(part)
+    written = {s.buffer for s in statements}
+    work: DimLike = sum(
+        (_cost(g.body) * dim.product(_length(s) for s in g.spans) for g in part.groups), start=0
+    ) * dim.product(a.extent for a in part.outer)
+    local = any(b.role == LOCAL for b in part.buffers.values())
+    reads_back = any(n.buffer in written for n in loads_of(statements) if not _is_own_load(n, statements))
+    if len(written) == 1 and not local and not reads_back and not part.outer:
+        return Schedule(part, SCATTER, (), tasks=SCATTER_TASKS, cost_per_task=_ceildiv(work, SCATTER_TASKS))
+    return Schedule(part, SERIAL, part.outer, tasks=1, cost_per_task=work)
+
+
+def _is_own_load(node: Load, statements) -> bool:
+    return all(s.index == node.index for s in statements if s.buffer == node.buffer and isinstance(s, Store))
+
+
+# costs -----------------------------------------------------------------------------------------
+
+
+def _cost(statements) -> int:
+    return scalar.cost(*(s.value for s in statements)) + len(statements)
+
+
+def _ceildiv(size: DimLike, by: int) -> DimLike:
+    return dim.floordiv(size + (by - 1), by)
+
+
+__all__ = ["COLUMN", "MAP", "ROW", "SCATTER", "SERIAL", "Plan", "Schedule", "make_plan"]
+
+_ = (Loaded, dims_of, mentions)

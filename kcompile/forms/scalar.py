@@ -1,0 +1,330 @@
+"""Scalar operations and expressions over them.
+
+An expression is what one iteration of a kernel computes. Equal expressions are one object
+(interned), so shared work inside a kernel is found by identity and emitted once.
+
+    Const   a number
+    Load    one element of a buffer, at an index per dimension
+    Index   an index (a Dim over axes) as an integer value
+    Call    a scalar operation of SCALAR_OPS on expressions
+    Where   `inside` if the condition holds, else `outside`; loads inside are only valid if it holds
+
+`SCALAR_OPS` gives each operation's arity and result dtype; codegen/scalars.py says how each is
+emitted, forms/interpret.py how each is computed with NumPy.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from kcompile.errors import CompilerBug
+from kcompile.ir import dim
+from kcompile.ir.dim import Axis, DimLike, Loaded
+from kcompile.ir.types import DType, boolean, i64, u32
+
+
+@dataclass(frozen=True)
+class ScalarOp:
+    """Arity, result dtype ("same" as the operands, or fixed), and a rough cost in simple operations."""
+
+    name: str
+    arity: int
+    result: str = "same"  # "same" | "bool"
+    cost: int = 1
+
+
+def _rows(names: str, arity: int, result: str = "same", cost: int = 1) -> dict[str, ScalarOp]:
+    return {n: ScalarOp(n, arity, result, cost) for n in names.split()}
+
+
+# NumPy semantics throughout: max/min propagate NaN, floordiv and mod follow the divisor's sign,
+# round is half-to-even, integer division by zero is 0.
+SCALAR_OPS: dict[str, ScalarOp] = {
+    **_rows("neg abs sign floor ceil round trunc square bitnot", 1),
+    **_rows("sqrt", 1, cost=4),
+    **_rows("rsqrt reciprocal", 1, cost=4),
+    **_rows("exp exp2 expm1 log log2 log10 log1p", 1, cost=12),
+    **_rows("sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfinv", 1, cost=16),
+    **_rows("isnan isinf isfinite not", 1, "bool"),
+    **_rows("add sub mul max min", 2),
+    **_rows("div floordiv mod", 2, cost=4),
+    **_rows("pow atan2", 2, cost=30),
+    **_rows("bitand bitor bitxor shl shr", 2),
+    **_rows("mulhi", 2),  # high 32 bits of a u32 product
+    **_rows("eq ne lt le gt ge and or xor", 2, "bool"),
+    **_rows("fma", 3),
+}
+# `select` (condition, a, b) and `cast` (x -> dtype) are operations too; their dtypes need a word more.
+SELECT = ScalarOp("select", 3)
+CAST = ScalarOp("cast", 1)
+
+
+class Expr:
+    """An interned scalar expression with a dtype."""
+
+    __slots__ = ("__weakref__", "_axes", "dtype", "key")
+
+    def __init__(self, key: tuple, dtype: DType):
+        self.key, self.dtype, self._axes = key, dtype, None
+
+    @property
+    def args(self) -> tuple[Expr, ...]:
+        """Sub-expressions, those inside loaded indices not included."""
+        return ()
+
+    def __repr__(self) -> str:
+        from kcompile.forms.text import expr_text  # printing only; text.py imports this module
+
+        return expr_text(self)
+
+
+class Const(Expr):
+    """A number; `value` is a Python bool, int or float."""
+
+    __slots__ = ("value",)
+
+
+class Load(Expr):
+    """`buffer[index]`."""
+
+    __slots__ = ("buffer", "index")
+
+
+class Index(Expr):
+    """The value of an index expression."""
+
+    __slots__ = ("value",)
+
+
+class Call(Expr):
+    """`fn(*args)`; fn is a row of SCALAR_OPS, "select" or "cast"."""
+
+    __slots__ = ("_args", "fn")
+
+    @property
+    def args(self) -> tuple[Expr, ...]:
+        return self._args
+
+
+class Where(Expr):
+    """`inside` where `condition` holds, else `outside`; `inside` may only be evaluated if it holds."""
+
+    __slots__ = ("condition", "inside", "outside")
+
+    @property
+    def args(self) -> tuple[Expr, ...]:
+        return (self.condition, self.inside, self.outside)
+
+
+_interned: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+
+
+def _intern(cls: type, key: tuple, dtype: DType, **fields) -> Expr:
+    key = (cls.__name__, dtype.name, *key)
+    found = _interned.get(key)
+    if found is None:
+        found = cls(key, dtype)
+        for name, value in fields.items():
+            setattr(found, name, value)
+        _interned[key] = found
+    return found
+
+
+# constructors ----------------------------------------------------------------------------------
+
+
+def const(value, dtype: DType) -> Const:
+    """A number of `dtype`."""
+    plain = bool(value) if dtype is boolean else float(value) if dtype.is_float else int(value)
+    # repr tells 0.0 from -0.0 and keeps NaN equal to itself
+    return _intern(Const, (repr(plain),), dtype, value=plain)
+
+
+def load(buffer: str, index: tuple[DimLike, ...], dtype: DType) -> Load:
+    """One element of `buffer`."""
+    index = tuple(index)
+    return _intern(Load, (buffer, index), dtype, buffer=buffer, index=index)
+
+
+def index(value: DimLike, dtype: DType = i64) -> Expr:
+    """An index as a number of integer (or float) `dtype`."""
+    if dim.is_static(value):
+        return const(value, dtype)
+    whole = _intern(Index, (value,), i64, value=value)
+    return whole if dtype is i64 else cast(whole, dtype)
+
+
+def loaded(value: Expr, extent: DimLike) -> DimLike:
+    """An expression as an index; the caller vouches that it lies in [0, extent)."""
+    if isinstance(value, Const):
+        return int(value.value)
+    if isinstance(value, Index):
+        return value.value
+    return dim.of(Loaded(value if value.dtype is i64 else cast(value, i64), extent))
+
+
+def call(fn: str, *args: Expr) -> Expr:
+    """Apply a scalar operation; operands must share a dtype (select's condition is bool)."""
+    if fn == "select":
+        condition, a, b = args
+        if condition.dtype is not boolean or a.dtype is not b.dtype:
+            raise CompilerBug(f"select({condition.dtype}, {a.dtype}, {b.dtype})")
+        if isinstance(condition, Const):
+            return a if condition.value else b
+        return _intern(Call, (fn, *args), a.dtype, fn=fn, _args=args) if a is not b else a
+    op = SCALAR_OPS.get(fn)
+    if op is None or op.arity != len(args):
+        raise CompilerBug(f"no scalar operation {fn} of {len(args)} operands")
+    if any(a.dtype is not args[0].dtype for a in args):
+        raise CompilerBug(f"{fn} on mixed dtypes {[str(a.dtype) for a in args]}")
+    dtype = boolean if op.result == "bool" else args[0].dtype
+    return _intern(Call, (fn, *args), dtype, fn=fn, _args=args)
+
+
+def cast(value: Expr, dtype: DType) -> Expr:
+    """Convert to another dtype, as NumPy's astype (float to integer truncates and saturates)."""
+    if value.dtype is dtype:
+        return value
+    if isinstance(value, Const) and not (value.dtype.is_float and not dtype.is_float):
+        return const(value.value, dtype)
+    return _intern(Call, ("cast", value), dtype, fn="cast", _args=(value,))
+
+
+def where(condition: Expr, inside: Expr, outside: Expr) -> Expr:
+    """`inside` where the condition holds; loads inside are not made elsewhere."""
+    if isinstance(condition, Const):
+        return inside if condition.value else outside
+    return _intern(
+        Where, (condition, inside, outside), inside.dtype, condition=condition, inside=inside, outside=outside
+    )
+
+
+def in_range(value: DimLike, size: DimLike) -> Expr:
+    """The condition 0 <= value < size; parts that always hold are left out."""
+    low, high = dim.bounds(value)
+    true = const(True, boolean)
+    parts = []
+    if low is None or not dim.is_nonnegative(low):
+        parts.append(call("ge", index(value), index(0)))
+    if high is None or not dim.is_nonnegative(size - 1 - high):
+        parts.append(call("lt", index(value), index(size)))
+    if not parts:
+        return true
+    return parts[0] if len(parts) == 1 else call("and", *parts)
+
+
+def both(*conditions: Expr) -> Expr:
+    """The conjunction of conditions."""
+    result: Expr = const(True, boolean)
+    for condition in conditions:
+        if isinstance(condition, Const):
+            if not condition.value:
+                return condition
+            continue
+        result = condition if isinstance(result, Const) else call("and", result, condition)
+    return result
+
+
+# walking ---------------------------------------------------------------------------------------
+
+
+def rewrite(
+    root: Expr,
+    on_load: Callable[[Load], Expr | None] = lambda load: None,
+    on_axis: Callable[[Axis], DimLike | None] = lambda axis: None,
+    memo: dict | None = None,
+) -> Expr:
+    """Rebuild an expression with axes replaced and loads replaced (a load's index is rebuilt first)."""
+    memo = {} if memo is None else memo
+
+    def visit_dim(value: DimLike) -> DimLike:
+        def replace(atom):
+            if isinstance(atom, Axis):
+                return on_axis(atom)
+            if isinstance(atom, Loaded):
+                return loaded(visit(atom.value), visit_dim(atom.extent))
+            return None
+
+        return dim.substitute(value, replace)
+
+    def visit(node: Expr) -> Expr:
+        if node in memo:
+            return memo[node]
+        if isinstance(node, Const):
+            new = node
+        elif isinstance(node, Load):
+            moved = load(node.buffer, tuple(visit_dim(i) for i in node.index), node.dtype)
+            replaced = on_load(moved)
+            new = moved if replaced is None else replaced
+        elif isinstance(node, Index):
+            new = index(visit_dim(node.value))
+        elif isinstance(node, Where):
+            condition = visit(node.condition)
+            new = _settled_where(condition, node, visit)
+        else:
+            args = tuple(visit(a) for a in node.args)
+            new = cast(args[0], node.dtype) if node.fn == "cast" else call(node.fn, *args)
+        memo[node] = new
+        return new
+
+    return visit(root)
+
+
+def _settled_where(condition: Expr, node: Where, visit) -> Expr:
+    if isinstance(condition, Const):  # do not rebuild a branch that cannot run: its indices may be out of range
+        return visit(node.inside if condition.value else node.outside)
+    return where(condition, visit(node.inside), visit(node.outside))
+
+
+def walk(*roots: Expr):
+    """Yield every distinct sub-expression once, operands first, those inside loaded indices included."""
+    seen: set[int] = set()
+    stack: list[tuple[Expr, bool]] = [(r, False) for r in reversed(roots)]
+    while stack:
+        node, expanded = stack.pop()
+        if expanded:
+            yield node
+            continue
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        stack.append((node, True))
+        children = list(node.args)
+        for part in node.index if isinstance(node, Load) else (node.value,) if isinstance(node, Index) else ():
+            children += [a.value for a in dim.atoms(part) if isinstance(a, Loaded)]
+        stack += [(c, False) for c in reversed(children)]
+
+
+def loads(*roots: Expr) -> list[Load]:
+    """Every distinct load."""
+    return [e for e in walk(*roots) if isinstance(e, Load)]
+
+
+def axes_in(*roots: Expr) -> set[Axis]:
+    """Every axis an expression depends on."""
+    found: set[Axis] = set()
+    for node in walk(*roots):
+        for part in node.index if isinstance(node, Load) else (node.value,) if isinstance(node, Index) else ():
+            found |= {a for a in dim.atoms(part) if isinstance(a, Axis)}
+    return found
+
+
+def cost(*roots: Expr) -> int:
+    """Rough number of simple operations per evaluation; shared sub-expressions count once."""
+    extra: Mapping[str, int] = {"select": 1, "cast": 1}
+    total = 0
+    for node in walk(*roots):
+        if isinstance(node, Call):
+            total += extra[node.fn] if node.fn in extra else SCALAR_OPS[node.fn].cost
+        elif isinstance(node, (Load, Where)):
+            total += 1
+    return total
+
+
+def mulhi_u32(a: Expr, b: Expr) -> Expr:
+    """High 32 bits of the product of two u32."""
+    if a.dtype is not u32:
+        raise CompilerBug(f"mulhi is for u32, received {a.dtype}")
+    return call("mulhi", a, b)

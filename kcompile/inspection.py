@@ -1,0 +1,116 @@
+"""What a person can look at: texts made from a `pipeline.Build`; nothing here changes anything.
+
+    plan_text      every step: its kernel, nodes, layers, places; then the refused fusions
+    memory_text    the arena over time, one row per buffer
+    kernel_text    one kernel: nodes, form, and how it is called
+    why_text       why two layers' nodes are, or are not, one kernel
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from kcompile.codegen.program import Run
+from kcompile.errors import UnknownNameError, suggestion
+from kcompile.forms.text import form_text
+from kcompile.ir import dim
+from kcompile.passes.place import ARENA, Place, Step
+
+if TYPE_CHECKING:  # pipeline.py prints through this module
+    from kcompile.pipeline import Build
+
+PICTURE_COLUMNS = 72
+
+
+def plan_text(built: Build) -> str:
+    """Every step in order, the arena, and each refused fusion with its reason."""
+    lines = [f"program {built.program.name}: {len(built.placed.steps)} steps, arena {built.plan.arena_bytes} bytes"]
+    kernel_of = {form: name for name, form in built.forms.items()}
+    for step in built.placed.steps:
+        lines.append(_step_line(step, kernel_of))
+    if built.fusion.refusals:
+        lines.append("refused fusions:")
+        lines += [f"  {node.label} {node.op.name} into {c}: {why}" for node, c, why in built.fusion.refusals]
+    return "\n".join(lines)
+
+
+def _step_line(step: Step, kernel_of: Mapping) -> str:
+    if step.call is None:
+        copies = [f"{_place_text(t)} = {_place_text(s)} ({n} bytes)" for s, t, n in step.copies]
+        fills = [f"{_place_text(t)} = 0 ({n} bytes)" for t, n in step.fills]
+        return f"  {step.number:3d}  " + "; ".join(copies + fills or ["nothing left to copy"])
+    layers = sorted({u.origin.layer for u in step.call.cluster.units if u.origin.layer})
+    buffers = ", ".join(f"{name}={_place_text(p)}" for name, p in step.places.items())
+    where = f"  # {', '.join(layers)}" if layers else ""
+    return f"  {step.number:3d}  {kernel_of[step.call.form]}({buffers}){where}"
+
+
+def _place_text(place: Place) -> str:
+    offset = "" if place.offset_bytes == 0 else f"+{place.offset_bytes}"
+    return f"{'arena:' if place.space == ARENA else ''}{place.name}{offset}"
+
+
+def memory_text(built: Build, sizes: Mapping[str, int]) -> str:
+    """The arena over the steps of a program, for given sizes: one row per buffer, by offset."""
+    plan = built.plan
+    last = max((b.last for b in plan.buffers), default=0) + 1
+    scale = max(1, -(-last // PICTURE_COLUMNS))
+    total = dim.evaluate(plan.arena_bytes, sizes)
+    lines = [f"arena of {total:,} bytes for {dict(sizes)}; one column is {scale} step{'s' * (scale > 1)}"]
+    by_offset = sorted(plan.buffers, key=lambda b: (dim.evaluate(plan.offsets[b.name], sizes), b.first))
+    for buffer in by_offset:
+        first, end = buffer.first // scale, buffer.last // scale + 1
+        bar = "." * first + "#" * (end - first) + "." * (-(-last // scale) - end)
+        offset, nbytes = (dim.evaluate(v, sizes) for v in (plan.offsets[buffer.name], buffer.nbytes))
+        lines.append(f"{offset:>12,} {nbytes:>12,}  {bar}  {buffer.name}")
+    return "\n".join(lines)
+
+
+def kernel_text(built: Build, name: str) -> str:
+    """One kernel by its name or a part of it: the nodes, the form, the tasks."""
+    full = find_kernel(built, name)
+    kernel, form = built.kernels[full], built.forms[full]
+    lines = [f"kernel {full}"]
+    for step in built.placed.steps:
+        if step.call is not None and step.call.form is form:
+            lines += [f"  step {step.number}:"]
+            lines += [f"    {u.label} {u.op.name}: {u.output.type}  # {u.origin}" for u in step.call.cluster.units]
+    lines += [f"  {p.function}: {p.tasks} tasks, {p.cost_per_task} operations each" for p in kernel.phases]
+    return "\n".join([*lines, form_text(form)])
+
+
+def find_kernel(built: Build, name: str) -> str:
+    """The full name of the one kernel whose name contains `name`; k3 means the kernel of step 3."""
+    if name.startswith("k") and name[1:].isdigit():
+        for step, run in zip((s for s in built.placed.steps if s.call), _runs(built)):
+            if step.number == int(name[1:]):
+                return run.kernel.name
+    found = [n for n in built.kernels if name in n]
+    if not found:
+        raise UnknownNameError(f"no kernel is called {name!r}.{suggestion(name, built.kernels)}")
+    return found[0]
+
+
+def _runs(built: Build) -> list[Run]:
+    return [s for s in built.program.steps if isinstance(s, Run)]
+
+
+def why_text(built: Build, first: str, second: str) -> str:
+    """Why the nodes of two layers are, or are not, in one kernel."""
+    def clusters(layer: str):
+        return {c for node, c in built.fusion.cluster_of.items() if layer in node.origin.layer.split("/")}
+
+    a, b = clusters(first), clusters(second)
+    for layer, found in ((first, a), (second, b)):
+        if not found:
+            raise UnknownNameError(f"no kernel holds a node of layer {layer!r}")
+    shared = a & b
+    if shared:
+        return "\n".join(f"{first} and {second} share {c}" for c in shared)
+    reasons = [
+        f"{node.label} {node.op.name} ({node.origin.layer}) did not join {c}: {why}"
+        for node, c, why in built.fusion.refusals
+        if (c in a and built.fusion.cluster_of[node] in b) or (c in b and built.fusion.cluster_of[node] in a)
+    ]
+    return "\n".join(reasons or [f"{first} and {second} do not read each other's results"])

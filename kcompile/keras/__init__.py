@@ -1,0 +1,1 @@
+"""The public API: `from kcompile import keras`."""

@@ -1,0 +1,25 @@
+"""Initial values of weights: constants, random fills, and fills scaled by fan in and fan out."""
+
+from kcompile.keras.initializers.constant import Constant, Identity, Ones, Zeros
+from kcompile.keras.initializers.initializer import Initializer
+from kcompile.keras.initializers.random import (
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    LecunNormal,
+    LecunUniform,
+    Orthogonal,
+    RandomNormal,
+    RandomUniform,
+    TruncatedNormal,
+    VarianceScaling,
+)
+from kcompile.keras.serialization import resolver
+
+get, serialize, deserialize = resolver("initializers", "initializer")
+
+zeros, ones, constant, identity = Zeros, Ones, Constant, Identity
+random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
+glorot_normal, glorot_uniform, he_normal, he_uniform = GlorotNormal, GlorotUniform, HeNormal, HeUniform
+lecun_normal, lecun_uniform, orthogonal, variance_scaling = LecunNormal, LecunUniform, Orthogonal, VarianceScaling

@@ -1,0 +1,83 @@
+"""`keras.losses`: functions, the classes made from them, and their names.
+
+loss.py           Loss, reductions, register_loss
+regression.py     between numbers
+probabilistic.py  between distributions
+hinge.py          margins
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kcompile import plugins
+from kcompile.errors import ArgumentError
+from kcompile.keras.losses import hinge as _hinge
+from kcompile.keras.losses import probabilistic as _probabilistic
+from kcompile.keras.losses import regression as _regression
+from kcompile.keras.losses.loss import Loss, LossFunctionWrapper, Reduction, register_loss
+
+plugins.register("losses", "Loss", Loss)
+
+# every function and class of the families, under each of its names: mean_squared_error, mse, MeanSquaredError, ...
+_BUILTIN: dict[str, Any] = {}
+for _family in (_hinge, _probabilistic, _regression):
+    for _function in [v for v in vars(_family).values() if hasattr(v, "loss_class")]:
+        _BUILTIN.update(dict.fromkeys(_function.loss_names, _function))
+        _BUILTIN[_function.loss_class.__name__] = _function.loss_class
+globals().update(_BUILTIN)
+
+__all__ = ["Loss", "LossFunctionWrapper", "Reduction", "deserialize", "get", "register_loss", "serialize", *_BUILTIN]
+
+
+def get(identifier: Any):
+    """Return a loss: None as it is, an object or function as it is, a name or config looked up.
+
+    >>> get("mse").__name__
+    'mean_squared_error'
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, dict):
+        return deserialize(identifier)
+    if isinstance(identifier, str):
+        identifier = plugins.get("losses", identifier)
+    if isinstance(identifier, type):
+        return identifier()
+    if callable(identifier):
+        return identifier
+    raise ArgumentError(f"Could not interpret loss identifier: {identifier}")
+
+
+def serialize(loss: Any) -> Any:
+    """Return the config of a loss object, or the name of a function."""
+    if isinstance(loss, Loss):
+        return {
+            "module": "keras.losses" if type(loss).__module__.startswith("kcompile.") else type(loss).__module__,
+            "class_name": type(loss).__name__,
+            "config": loss.get_config(),
+            "registered_name": None,
+        }
+    return getattr(loss, "__name__", loss)
+
+
+def deserialize(name: Any, custom_objects: dict[str, Any] | None = None):
+    """Return a loss from a name or from `serialize`'s config."""
+    custom_objects = custom_objects or {}
+    if isinstance(name, str):
+        return custom_objects.get(name) or get(name)
+    if not isinstance(name, dict) or "class_name" not in name:
+        raise ArgumentError(f"Could not interpret loss config: {name!r}")
+    class_name, config = name["class_name"], name.get("config")
+    if class_name == "function":
+        return deserialize(config if isinstance(config, str) else config["name"], custom_objects)
+    cls = custom_objects.get(class_name) or plugins.get("losses", class_name)
+    return cls.from_config(dict(config or {})) if isinstance(cls, type) else cls
+
+
+def __getattr__(name: str):
+    """Losses of installed plugins appear here under their names."""
+    found = None if name.startswith("_") else plugins.find("losses", name)
+    if found is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return found

@@ -1,0 +1,116 @@
+"""`keras.metrics`: classes, functions and their names.
+
+metric.py      Metric
+reduction.py   Sum, Mean, means of functions, register_metric
+accuracy.py    how often predictions are right
+regression.py  means of the loss functions
+confusion.py   true and false positives and negatives, precision, recall
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kcompile import plugins
+from kcompile.errors import ArgumentError
+from kcompile.keras import losses as _losses
+from kcompile.keras.metrics import accuracy as _accuracy
+from kcompile.keras.metrics import regression as _regression
+from kcompile.keras.metrics.confusion import (
+    FalseNegatives,
+    FalsePositives,
+    Precision,
+    Recall,
+    TrueNegatives,
+    TruePositives,
+)
+from kcompile.keras.metrics.metric import Metric
+from kcompile.keras.metrics.reduction import Mean, MeanMetricWrapper, Sum, register_metric
+from kcompile.keras.metrics.regression import RootMeanSquaredError
+
+for _class in (Metric, Mean, Sum, MeanMetricWrapper):
+    plugins.register("metrics", _class.__name__, _class)
+
+# the classes made from functions, and the functions themselves under each of their names
+_BUILTIN: dict[str, Any] = {}
+_functions = [v for m in (_accuracy, _regression) for v in vars(m).values() if hasattr(v, "metric_class")]
+_classes = [f.metric_class for f in _functions]
+_classes += [v for v in vars(_regression).values() if isinstance(v, type) and hasattr(v, "metric_names")]
+for _class in _classes:
+    _BUILTIN.update(dict.fromkeys(_class.metric_names[1:], _class.metric_function))
+    _BUILTIN[_class.metric_names[0]] = _class
+globals().update(_BUILTIN)
+
+__all__ = [
+    "FalseNegatives",
+    "FalsePositives",
+    "Mean",
+    "MeanMetricWrapper",
+    "Metric",
+    "Precision",
+    "Recall",
+    "RootMeanSquaredError",
+    "Sum",
+    "TrueNegatives",
+    "TruePositives",
+    "deserialize",
+    "get",
+    "register_metric",
+    "serialize",
+    *_BUILTIN,
+]
+
+
+def get(identifier: Any):
+    """Return a metric: None as it is, an object or function as it is, a name or config looked up.
+
+    >>> get("mse").name
+    'mean_squared_error'
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, dict):
+        return deserialize(identifier)
+    if isinstance(identifier, str):
+        name = "accuracy" if identifier in ("acc", "Acc", "ACC") else identifier
+        found = plugins.find("metrics", name) or plugins.find("losses", name)
+        identifier = found if found is not None else plugins.get("metrics", name)
+    if isinstance(identifier, type) and issubclass(identifier, (Metric, _losses.Loss)):
+        return identifier()
+    if callable(identifier) or isinstance(identifier, Metric):
+        return identifier
+    raise ArgumentError(f"Could not interpret metric identifier: {identifier}")
+
+
+def serialize(metric: Any) -> Any:
+    """Return the config of a metric object, or the name of a function."""
+    if isinstance(metric, Metric):
+        return {
+            "module": "keras.metrics" if type(metric).__module__.startswith("kcompile.") else type(metric).__module__,
+            "class_name": type(metric).__name__,
+            "config": metric.get_config(),
+            "registered_name": None,
+        }
+    return getattr(metric, "__name__", metric)
+
+
+def deserialize(config: Any, custom_objects: dict[str, Any] | None = None):
+    """Return a metric from a name or from `serialize`'s config."""
+    custom_objects = custom_objects or {}
+    if isinstance(config, str):
+        return custom_objects.get(config) or get(config)
+    if not isinstance(config, dict) or "class_name" not in config:
+        raise ArgumentError(f"Could not interpret metric config: {config!r}")
+    class_name, inner = config["class_name"], config.get("config")
+    if class_name == "function":
+        return deserialize(inner if isinstance(inner, str) else inner["name"], custom_objects)
+    cls = custom_objects.get(class_name) or plugins.get("metrics", class_name)
+    return cls.from_config(dict(inner or {})) if isinstance(cls, type) else cls
+
+
+def __getattr__(name: str):
+    """Metrics of installed plugins appear here under their names."""
+    found = None if name.startswith("_") else plugins.find("metrics", name)
+    if found is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return found

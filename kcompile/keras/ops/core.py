@@ -1,0 +1,125 @@
+"""keras.ops: conversion, casting, shapes, and Python-level control flow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kcompile.errors import NotSupportedError
+from kcompile.ir.graph import Value
+from kcompile.keras.ops.function import cast as _cast
+from kcompile.keras.ops.function import public, tensor
+from kcompile.keras.tracing.dtypes import result_type, standardize_dtype
+from kcompile.keras.tracing.scope import unwrap
+from kcompile.keras.tracing.tensor import KerasTensor, is_tensor
+
+__all__ = [
+    "cast",
+    "cond",
+    "convert_to_numpy",
+    "convert_to_tensor",
+    "copy",
+    "custom_gradient",
+    "dtype",
+    "fori_loop",
+    "is_tensor",
+    "result_type",
+    "saturate_cast",
+    "scan",
+    "standardize_dtype",
+    "while_loop",
+]
+
+
+@public
+def convert_to_tensor(x, dtype=None, sparse=None, ragged=None):
+    """Convert numbers, lists and arrays to a tensor.
+
+    Python floats become floatx and Python ints int32; NumPy arrays keep their dtype.
+    """
+    return tensor(x, dtype)
+
+
+def convert_to_numpy(x) -> np.ndarray:
+    """Return a plain NumPy array.
+
+    Raises: an error that says so, while tracing.
+    """
+    x = unwrap(x)
+    if isinstance(x, (Value, KerasTensor)):
+        x.__array__()
+    return np.array(tensor(x))
+
+
+@public
+def cast(x, dtype):
+    """Convert to another dtype."""
+    return _cast(tensor(x), dtype)
+
+
+@public
+def saturate_cast(x, dtype):
+    """Convert to another dtype, limiting values to its range."""
+    from kcompile.keras.ops.elementwise import clip  # elementwise stands beside this file
+
+    name = standardize_dtype(dtype)
+    x = tensor(x)
+    if name.startswith(("int", "uint")):
+        limits = np.iinfo(name)
+        x = tensor(clip(x, limits.min, limits.max))
+    return _cast(x, name)
+
+
+@public
+def copy(x):
+    """Return x as a tensor of its own."""
+    x = tensor(x)
+    return x if isinstance(x, Value) else np.array(x)
+
+
+def dtype(x) -> str:
+    """Return the dtype of x by its Keras name."""
+    return standardize_dtype(x.dtype) if hasattr(x, "dtype") else standardize_dtype(tensor(x).dtype)
+
+
+def cond(pred, true_fn, false_fn):
+    """Call `true_fn` or `false_fn`. While tracing, the predicate must be known: branch data with `where`."""
+    pred = unwrap(pred)
+    if isinstance(pred, Value):
+        raise NotSupportedError("keras.ops.cond on a value only known when the program runs; use keras.ops.where")
+    return true_fn() if bool(pred) else false_fn()
+
+
+def while_loop(cond, body, loop_vars, maximum_iterations=None):
+    """Repeat `body` while `cond` holds, in Python; the condition must be known while tracing."""
+    single = not isinstance(loop_vars, (tuple, list))
+    state, count = ((loop_vars,) if single else tuple(loop_vars)), 0
+    while maximum_iterations is None or count < maximum_iterations:
+        flag = unwrap(cond(*state))
+        if isinstance(flag, Value):
+            raise NotSupportedError("keras.ops.while_loop with a condition only known when the program runs")
+        if not bool(flag):
+            break
+        state = body(*state)
+        state = (state,) if single and not isinstance(state, tuple) else tuple(state)
+        count += 1
+    return state[0] if single else state
+
+
+def fori_loop(lower, upper, body_fun, init_val):
+    """Run `body_fun(i, value)` for i in lower..upper-1, unrolled while tracing."""
+    value = init_val
+    for i in range(int(lower), int(upper)):
+        value = body_fun(i, value)
+    return value
+
+
+def scan(f, init, xs=None, length=None, reverse=False, unroll=1):
+    """Carry a state along the first axis of xs."""
+    raise NotSupportedError("keras.ops.scan is not available yet: recurrent layers bring it")
+
+
+def custom_gradient(f):
+    """Own gradients belong to primitives (a plugin's op has a vjp rule)."""
+    raise NotSupportedError(
+        "keras.ops.custom_gradient: write a primitive with a vjp rule instead (see the example plugin)"
+    )

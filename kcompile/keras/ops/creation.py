@@ -1,0 +1,205 @@
+"""keras.ops functions that make tensors: zeros, full, arange, eye, linspace, ... Sizes may be symbolic."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kcompile import ops as prim
+from kcompile.errors import ArgumentError
+from kcompile.ir.dim import Dim
+from kcompile.keras.ops.function import dtype_key, promote, public, rank, tensor
+from kcompile.keras.tracing.dtypes import ir_name, numpy_dtype, result_type, standardize_dtype
+from kcompile.keras.tracing.scope import current_graph
+
+
+def sizes_of(shape) -> tuple:
+    sizes = (shape,) if isinstance(shape, (int, np.integer, Dim)) else tuple(shape)
+    return tuple(s if isinstance(s, Dim) else int(s) for s in sizes)
+
+
+def filled(shape, value, dtype):
+    """Return an array of `value`, or a graph value where a size is symbolic."""
+    sizes = sizes_of(shape)
+    scalar = tensor(value, dtype)
+    if any(isinstance(s, Dim) for s in sizes):
+        scalar = current_graph().constant(scalar) if isinstance(scalar, np.ndarray) else scalar
+        return prim.broadcast_to(scalar, shape=sizes)
+    if isinstance(scalar, np.ndarray) and scalar.ndim == 0:
+        return np.full(sizes, scalar, dtype=scalar.dtype)
+    return prim.broadcast_to(scalar, shape=sizes)
+
+
+def iota(shape, axis: int, dtype: str):
+    """Return indices along `axis`, repeated along the others."""
+    sizes = sizes_of(shape)
+    if any(isinstance(s, Dim) for s in sizes):
+        like = current_graph().constant(np.zeros((), numpy_dtype(dtype)))
+        return prim.iota(like, shape=sizes, axis=axis, dtype=ir_name(dtype))
+    line = np.arange(sizes[axis], dtype=dtype).reshape([-1 if i == axis else 1 for i in range(len(sizes))])
+    return np.ascontiguousarray(np.broadcast_to(line, sizes))
+
+
+@public
+def zeros(shape, dtype=None):
+    """Return zeros."""
+    return filled(shape, 0, standardize_dtype(dtype))
+
+
+@public
+def ones(shape, dtype=None):
+    """Return ones."""
+    return filled(shape, 1, standardize_dtype(dtype))
+
+
+@public
+def empty(shape, dtype=None):
+    """Return zeros (memory without a value is never shown)."""
+    return filled(shape, 0, standardize_dtype(dtype))
+
+
+@public
+def full(shape, fill_value, dtype=None):
+    """Return a tensor in which every element is `fill_value`."""
+    return filled(shape, fill_value, dtype or dtype_key(tensor(fill_value)))
+
+
+@public
+def zeros_like(x, dtype=None):
+    """Return zeros of the shape and dtype of x."""
+    x = tensor(x)
+    return filled(x.shape, 0, dtype or dtype_key(x))
+
+
+@public
+def ones_like(x, dtype=None):
+    """Return ones of the shape and dtype of x."""
+    x = tensor(x)
+    return filled(x.shape, 1, dtype or dtype_key(x))
+
+
+@public
+def empty_like(x, dtype=None):
+    """Return zeros of the shape and dtype of x."""
+    x = tensor(x)
+    return filled(x.shape, 0, dtype or dtype_key(x))
+
+
+@public
+def full_like(x, fill_value, dtype=None):
+    """Return a tensor of the shape of x in which every element is `fill_value`."""
+    x = tensor(x)
+    return filled(x.shape, fill_value, dtype or dtype_key(x))
+
+
+@public
+def arange(start, stop=None, step=None, dtype=None):
+    """Return start, start + step, ... below stop. A symbolic stop needs start 0 and step 1."""
+    if stop is None:
+        start, stop = 0, start
+    step = 1 if step is None else step
+    if dtype is None:
+        kinds = [type(v) if type(v) in (int, float) else int if isinstance(v, Dim) else v.dtype for v in (start, stop, step)]
+        dtype = result_type(*kinds)
+    dtype = standardize_dtype(dtype)
+    if isinstance(stop, Dim) or isinstance(start, Dim):
+        if step != 1:
+            raise ArgumentError("arange over a size only known when the program runs needs step 1")
+        line = iota((stop - start,), 0, dtype)
+        return prim.add(*promote(line, start, dtype=dtype))
+    return np.arange(start, stop, step, dtype=numpy_dtype(dtype))
+
+
+@public
+def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0):
+    """Return `num` evenly spaced numbers from start to stop."""
+    start, stop = tensor(start), tensor(stop)
+    dtype = dtype or result_type(dtype_key(start), dtype_key(stop), float)
+    found = np.linspace(start, stop, int(num), endpoint=endpoint, retstep=retstep, axis=axis)
+    if retstep:
+        return found[0].astype(dtype), found[1]
+    return found.astype(dtype)
+
+
+@public
+def eye(N, M=None, k=0, dtype=None):
+    """Return ones on the k-th diagonal, zeros elsewhere."""
+    return np.eye(int(N), None if M is None else int(M), int(k), dtype=numpy_dtype(dtype))
+
+
+@public
+def identity(n, dtype=None):
+    """Return the identity matrix."""
+    return np.eye(int(n), dtype=numpy_dtype(dtype))
+
+
+@public
+def tri(N, M=None, k=0, dtype=None):
+    """Return ones at and below the k-th diagonal."""
+    return np.tri(int(N), None if M is None else int(M), int(k), dtype=numpy_dtype(dtype))
+
+
+def _triangle(x, k: int, lower: bool):
+    x = tensor(x)
+    shape, last = tuple(x.shape), rank(x) - 1
+    rows, columns = iota(shape, last - 1, "int32"), iota(shape, last, "int32")
+    edge = prim.add(rows, tensor(int(k), "int32"))
+    keep = prim.le(columns, edge) if lower else prim.ge(columns, edge)
+    return prim.select(keep, x, filled(shape, 0, dtype_key(x)))
+
+
+@public
+def tril(x, k=0):
+    """Return x with zeros above the k-th diagonal."""
+    return _triangle(x, k, lower=True)
+
+
+@public
+def triu(x, k=0):
+    """Return x with zeros below the k-th diagonal."""
+    return _triangle(x, k, lower=False)
+
+
+@public
+def diag(x, k=0):
+    """Return the k-th diagonal of a matrix, or a matrix with the vector x on it."""
+    from kcompile.keras.ops.shapes import part  # shapes does not need this file, this file needs one function
+
+    x = tensor(x)
+    if rank(x) == 1:
+        size = x.shape[0] + abs(k)
+        spread = prim.pad(
+            prim.reshape(x, shape=(x.shape[0], 1)), low=(0, 0), high=(0, size), interior=(0, 0), value=0
+        )  # each row: the element, then `size` zeros; read as rows of `size` it walks down the diagonal
+        flat = part(prim.reshape(spread, shape=(x.shape[0] * (size + 1),)), 0, 0, x.shape[0] * (size + 1))
+        lead = max(k, 0) + max(-k, 0) * size
+        flat = prim.pad(flat, low=(lead,), high=(size * size,), interior=(0,), value=0)
+        return prim.reshape(part(flat, 0, 0, size * size), shape=(size, size))
+    return diagonal(x, k)
+
+
+@public
+def diagonal(x, offset=0, axis1=0, axis2=1):
+    """Return the diagonal over two axes, as the last axis of the result."""
+    from kcompile.keras.ops.shapes import moveaxis, part  # as above
+
+    x = tensor(moveaxis(x, (axis1, axis2), (-2, -1)))
+    rows, columns = x.shape[-2], x.shape[-1]
+    length = min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns)
+    if length <= 0:
+        return np.zeros((*x.shape[:-2], 0), dtype_key(x))
+    start = offset if offset >= 0 else -offset * columns
+    flat = prim.reshape(x, shape=(*x.shape[:-2], rows * columns))
+    return part(flat, rank(flat) - 1, start, length, columns + 1)
+
+
+@public
+def trace(x, offset=0, axis1=0, axis2=1):
+    """Return the sum of the diagonal over two axes."""
+    line = tensor(diagonal(x, offset, axis1, axis2))
+    return prim.reduce_sum(line, axes=(rank(line) - 1,), keepdims=False)
+
+
+@public
+def array(x, dtype=None):
+    """Convert to a tensor."""
+    return tensor(x, dtype)

@@ -1,0 +1,202 @@
+"""What every public `keras.ops` function shares: recording, conversion, promotion.
+
+`@public` makes a function that
+- given a KerasTensor records a node of the model graph (its result's shape comes from an abstract run),
+- given traced values emits graph nodes,
+- given numbers computes at once and returns a Tensor.
+
+Inside, `tensor` and `promote` turn whatever the user passed into arrays or graph values of one dtype.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from kcompile import ops as prim
+from kcompile.errors import ArgumentError
+from kcompile.ir.dim import Dim, DimLike
+from kcompile.ir.graph import Value
+from kcompile.keras import config
+from kcompile.keras.tracing import tree
+from kcompile.keras.tracing.dtypes import ir_name, is_float, result_type, standardize_dtype
+from kcompile.keras.tracing.names import auto_name
+from kcompile.keras.tracing.node import record
+from kcompile.keras.tracing.scope import current_graph, current_scope, unwrap, user_line
+from kcompile.keras.tracing.tensor import KerasTensor, Tensor, as_tensor, default_array
+from kcompile.keras.tracing.trace import infer
+
+Operand = "np.ndarray | Value"
+
+PUBLIC: dict[str, Callable] = {}  # every public function by name; saved models find them here
+
+
+class FunctionCall:
+    """A `keras.ops` function as an operation of a model graph."""
+
+    def __init__(self, function: Callable, name: str | None = None):
+        self.function = function
+        self.function_name = function.__name__
+        self.name = name or auto_name(function.__name__)
+        self._inbound_nodes: list = []
+        self._outbound_nodes: list = []
+
+    def __call__(self, *args, **kwargs):
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<operation {self.name}: keras.ops.{self.function_name}>"
+
+
+def public(function: Callable) -> Callable:
+    """Make `function` a public one (see the module's docstring)."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        if _has_keras_tensor(args) or (kwargs and _has_keras_tensor(kwargs.values())):
+            outputs = infer(call, args, kwargs)
+            return record(FunctionCall(call), args, kwargs, outputs)
+        scope = current_scope()
+        if scope is None:
+            return _finish(function(*args, **kwargs))
+        with scope.graph.origin(line=user_line() or None):
+            return _finish(function(*args, **kwargs))
+
+    PUBLIC[function.__name__] = call
+    return call
+
+
+def _has_keras_tensor(values) -> bool:
+    for value in values:
+        if isinstance(value, KerasTensor):
+            return True
+        if isinstance(value, (list, tuple, dict)) and any(isinstance(v, KerasTensor) for v in tree.flatten(value)):
+            return True
+    return False
+
+
+def _finish(result: Any) -> Any:
+    """Arrays become Tensors; views of read-only memory (a variable's storage) become copies."""
+    if isinstance(result, (np.ndarray, np.generic)):
+        array = np.asarray(result)
+        return as_tensor(array if array.flags.writeable else array.copy())
+    if isinstance(result, list):
+        return [_finish(r) for r in result]
+    if isinstance(result, tuple):
+        return tuple(_finish(r) for r in result)
+    return result
+
+
+# conversion -------------------------------------------------------------------------------------
+
+
+def tensor(x: Any, dtype: object = None) -> Operand:
+    """Return `x` as an array or a graph value, cast to `dtype` if given.
+
+    Takes tensors, variables, numbers, symbolic sizes, and nested lists of these.
+    """
+    x = unwrap(x)
+    if isinstance(x, Value):
+        return x if dtype is None else cast(x, dtype)
+    if isinstance(x, Dim):
+        return sized(x, standardize_dtype(dtype or "int32"))
+    if isinstance(x, (list, tuple)) and any(isinstance(unwrap(v), (Value, Dim)) for v in tree.flatten(list(x))):
+        return _stack([tensor(v) for v in x], dtype)
+    array = x.view(np.ndarray) if isinstance(x, Tensor) else x if isinstance(x, np.ndarray) else _plain(x)
+    return array if dtype is None else cast(array, dtype)
+
+
+def _plain(x: Any) -> np.ndarray:
+    if isinstance(x, KerasTensor):
+        raise ArgumentError(f"a KerasTensor ({x!r}) was used where a value is needed")
+    if x is None or isinstance(x, (str, bytes)):
+        raise ArgumentError(f"expected a tensor, a number or a list of numbers, received {x!r}")
+    array = default_array(x)
+    if array.dtype == object:
+        raise ArgumentError(f"expected a tensor, a number or a regular list of numbers, received {x!r}")
+    return array.view(np.ndarray)
+
+
+def _stack(parts: Sequence[Operand], dtype: object) -> Operand:
+    parts = promote(*parts, dtype=dtype)
+    return prim.concat(*(prim.reshape(p, shape=(1, *p.shape)) for p in parts), axis=0)
+
+
+def cast(x: Operand, dtype: object) -> Operand:
+    """Return `x` in another dtype; itself if it has it."""
+    name = ir_name(standardize_dtype(dtype))
+    have = x.dtype.name if isinstance(x, Value) else ir_name(x.dtype)
+    return x if have == name else prim.cast(x, dtype=name)
+
+
+def sized(size: DimLike, dtype: str) -> Operand:
+    """Return a size as a scalar of `dtype`."""
+    if isinstance(size, Dim):
+        return prim.size(current_graph().constant(np.zeros((), np.int32)), value=size, dtype=ir_name(dtype))
+    return np.asarray(size, dtype=dtype)
+
+
+def dtype_key(x: Any) -> object:
+    """Return what `result_type` needs of `x`: a dtype name, or the Python type of a bare number."""
+    kind = type(x)
+    if kind is bool or kind is int or kind is float:
+        return kind
+    if isinstance(x, Dim):
+        return int
+    if isinstance(x, Value):
+        return x.type.dtype.keras
+    return standardize_dtype(x.dtype)
+
+
+def promote(*xs: Any, dtype: object = None, floating: bool = False, extra: Sequence[object] = ()) -> list[Operand]:
+    """Return `xs` as operands of one dtype by Keras's promotion rules.
+
+    Args:
+        dtype: use this one instead.
+        floating: integers and bools become floatx.
+        extra: further dtypes that take part in the promotion.
+    """
+    xs = [x if isinstance(x, Dim) or type(x) in (bool, int, float) else tensor(x) for x in xs]
+    if dtype is None:
+        keys = [dtype_key(x) for x in xs]
+        dtype = result_type(*keys, *extra, *((float,) if floating else ()))
+    return [sized(x, dtype) if isinstance(x, Dim) else tensor(x, dtype) for x in xs]
+
+
+def floating(x: Any) -> Operand:
+    """Return `x` as a float operand: integers and bools become floatx."""
+    x = tensor(x)
+    return x if is_float(dtype_key(x)) else cast(x, config.floatx())
+
+
+# shapes and axes --------------------------------------------------------------------------------
+
+
+def rank(x: Operand) -> int:
+    """Return the number of axes."""
+    return len(x.shape)
+
+
+def axis_of(axis: int, ndim: int) -> int:
+    """Return `axis` counted from the front.
+
+    Raises: ArgumentError if it is outside -ndim..ndim-1.
+    """
+    if not -ndim <= axis < ndim:
+        raise ArgumentError(f"axis {axis} is out of bounds for a tensor of rank {ndim}")
+    return int(axis) % ndim
+
+
+def axes_of(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
+    """Return sorted axes counted from the front; None means all."""
+    if axis is None:
+        return tuple(range(ndim))
+    found = [axis_of(a, ndim) for a in (axis if isinstance(axis, (list, tuple)) else (axis,))]
+    if len(set(found)) != len(found):
+        raise ArgumentError(f"duplicate axis in {axis}")
+    return tuple(sorted(found))
+
+

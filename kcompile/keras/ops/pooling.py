@@ -1,0 +1,58 @@
+"""keras.ops pooling of any rank: the largest or the mean element of sliding windows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kcompile import ops as prim
+from kcompile.errors import ShapeError
+from kcompile.keras import config
+from kcompile.keras.ops.creation import filled
+from kcompile.keras.ops.function import dtype_key, floating, public, rank, tensor
+from kcompile.keras.ops.shapes import pad_constant
+from kcompile.keras.ops.windows import padding_of, per_axis, to_channels_first, to_channels_last
+from kcompile.keras.tracing.dtypes import is_float
+
+
+def _arranged(inputs, pool_size, strides, padding, data_format):
+    """Return x with channels last, windows, strides and padding over all axes, and whether to turn back."""
+    first = config.standardize_data_format(data_format) == "channels_first"
+    x = tensor(inputs)
+    x = to_channels_last(x) if first else x
+    count = rank(x) - 2
+    window = per_axis(pool_size, count, "pool_size")
+    strides = per_axis(pool_size if strides is None else strides, count, "strides")
+    pads = padding_of(padding, x.shape[1:-1], window, strides, (1,) * count)
+    for size, (low, high), width in zip(x.shape[1:-1], pads, window):
+        if isinstance(size, int) and size + low + high < width:
+            raise ShapeError(
+                "Computed output size would be negative. Received: "
+                f"inputs.shape={tuple(x.shape)}, pool_size={window}, padding={padding!r}"
+            )
+    return x, (1, *window, 1), (1, *strides, 1), [(0, 0), *pads, (0, 0)], first
+
+
+@public
+def max_pool(inputs, pool_size, strides=None, padding="valid", data_format=None):
+    """Return the largest element of each window; padding never wins."""
+    x, window, strides, pads, first = _arranged(inputs, pool_size, strides, padding, data_format)
+    kind = dtype_key(x)
+    lowest = float("-inf") if is_float(kind) else int(np.iinfo(kind).min)
+    y = prim.window_max(pad_constant(x, pads, lowest), window=window, strides=strides, dilation=(1,) * rank(x))
+    return to_channels_first(y) if first else y
+
+
+@public
+def average_pool(inputs, pool_size, strides=None, padding="valid", data_format=None):
+    """Return the mean of each window; padding is not counted."""
+    x, window, strides, pads, first = _arranged(floating(inputs), pool_size, strides, padding, data_format)
+    total = prim.window_sum(pad_constant(x, pads, 0), window=window, strides=strides, dilation=(1,) * rank(x))
+    count = tensor(float(np.prod(window)), dtype_key(x))
+    if any(not isinstance(w, int) or w for pair in pads for w in pair):
+        ones = filled((1, *x.shape[1:-1], 1), 1, dtype_key(x))
+        count = prim.window_sum(pad_constant(ones, pads, 0), window=window, strides=strides, dilation=(1,) * rank(x))
+    y = prim.div(total, count)
+    return to_channels_first(y) if first else y
+
+
+__all__ = ["average_pool", "max_pool"]

@@ -1,0 +1,197 @@
+"""keras.ops functions that reduce axes: sum, mean, var, max, argmax, logsumexp, ..."""
+
+from __future__ import annotations
+
+from kcompile import ops as prim
+from kcompile.ir import dim
+from kcompile.keras.ops.function import axes_of, axis_of, cast, dtype_key, floating, promote, public, rank, sized, tensor
+
+_SMALL_INTEGERS = {"bool": "int32", "int8": "int32", "int16": "int32", "uint8": "uint32", "uint16": "uint32"}
+
+
+def _summable(x):
+    x = tensor(x)
+    return cast(x, _SMALL_INTEGERS.get(dtype_key(x), dtype_key(x)))
+
+
+def count_of(x, axes: tuple[int, ...]):
+    """Return how many elements of x meet in one result, as a scalar of x's dtype."""
+    return sized(dim.product(x.shape[a] for a in axes), dtype_key(x))
+
+
+@public
+def sum(x, axis=None, keepdims=False):
+    """Return the sum over axes (all by default)."""
+    x = _summable(x)
+    return prim.reduce_sum(x, axes=axes_of(axis, rank(x)), keepdims=bool(keepdims))
+
+
+@public
+def prod(x, axis=None, keepdims=False, dtype=None):
+    """Return the product over axes (all by default)."""
+    x = _summable(x) if dtype is None else tensor(x, dtype)
+    return prim.reduce_prod(x, axes=axes_of(axis, rank(x)), keepdims=bool(keepdims))
+
+
+@public
+def mean(x, axis=None, keepdims=False):
+    """Return the arithmetic mean over axes (all by default)."""
+    x = floating(x)
+    return mean_over(x, axes_of(axis, rank(x)), bool(keepdims))
+
+
+def mean_over(x, axes: tuple[int, ...], keepdims: bool):
+    """Return the mean of a float operand over axes counted from the front."""
+    return prim.div(prim.reduce_sum(x, axes=axes, keepdims=keepdims), count_of(x, axes))
+
+
+@public
+def var(x, axis=None, keepdims=False):
+    """Return the variance over axes: the mean of squared distances from the mean."""
+    x = floating(x)
+    axes = axes_of(axis, rank(x))
+    centred = prim.sub(x, mean_over(x, axes, True))
+    return mean_over(prim.square(centred), axes, bool(keepdims))
+
+
+@public
+def std(x, axis=None, keepdims=False):
+    """Return the standard deviation over axes."""
+    return prim.sqrt(tensor(var(x, axis, keepdims)))
+
+
+@public
+def max(x, axis=None, keepdims=False, initial=None):
+    """Return the largest element over axes (all by default)."""
+    x = tensor(x)
+    found = prim.reduce_max(x, axes=axes_of(axis, rank(x)), keepdims=bool(keepdims))
+    return found if initial is None else prim.maximum(*promote(found, initial, dtype=dtype_key(x)))
+
+
+@public
+def min(x, axis=None, keepdims=False, initial=None):
+    """Return the smallest element over axes (all by default)."""
+    x = tensor(x)
+    found = prim.reduce_min(x, axes=axes_of(axis, rank(x)), keepdims=bool(keepdims))
+    return found if initial is None else prim.minimum(*promote(found, initial, dtype=dtype_key(x)))
+
+
+amax, amin = max, min
+
+
+@public
+def any(x, axis=None, keepdims=False):
+    """Return whether any element is true (non-zero)."""
+    x = tensor(x, "bool")
+    return prim.reduce_any(x, axes=axes_of(axis, rank(x)), keepdims=bool(keepdims))
+
+
+@public
+def all(x, axis=None, keepdims=False):
+    """Return whether all elements are true (non-zero)."""
+    x = tensor(x, "bool")
+    return prim.reduce_all(x, axes=axes_of(axis, rank(x)), keepdims=bool(keepdims))
+
+
+@public
+def count_nonzero(x, axis=None):
+    """Return how many elements are not zero, as int32."""
+    x = tensor(tensor(x, "bool"), "int32")
+    return prim.reduce_sum(x, axes=axes_of(axis, rank(x)), keepdims=False)
+
+
+@public
+def argmax(x, axis=None, keepdims=False):
+    """Return the index of the largest element (the first of equals), as int32."""
+    return _arg(prim.argmax, x, axis, keepdims)
+
+
+@public
+def argmin(x, axis=None, keepdims=False):
+    """Return the index of the smallest element (the first of equals), as int32."""
+    return _arg(prim.argmin, x, axis, keepdims)
+
+
+def _arg(primitive, x, axis, keepdims):
+    x = tensor(x)
+    sizes = tuple(x.shape)
+    if axis is None:
+        found = primitive(prim.reshape(x, shape=(dim.product(sizes),)), axis=0)
+        return prim.reshape(found, shape=(1,) * len(sizes)) if keepdims else found
+    place = axis_of(axis, len(sizes))
+    found = primitive(x, axis=place)
+    kept = tuple(1 if i == place else s for i, s in enumerate(sizes))
+    return prim.reshape(found, shape=kept) if keepdims else found
+
+
+@public
+def average(x, axis=None, weights=None):
+    """Return the weighted mean over axes."""
+    if weights is None:
+        return mean(x, axis)
+    x, w = promote(x, weights, floating=True)
+    if tuple(w.shape) != tuple(x.shape) and axis is not None and rank(w) == 1:
+        place = axis_of(axis, rank(x))
+        w = prim.reshape(w, shape=tuple(s if i == place else 1 for i, s in enumerate(x.shape)))
+    w = prim.broadcast_to(w, shape=tuple(x.shape))
+    axes = axes_of(axis, rank(x))
+    total = prim.reduce_sum(prim.mul(x, w), axes=axes, keepdims=False)
+    return prim.div(total, prim.reduce_sum(w, axes=axes, keepdims=False))
+
+
+@public
+def logsumexp(x, axis=None, keepdims=False):
+    """Return log(Σ exp(x)) over axes, without overflow."""
+    x = floating(x)
+    axes = axes_of(axis, rank(x))
+    top = prim.stop_gradient(prim.reduce_max(x, axes=axes, keepdims=True))
+    zero = tensor(0.0, dtype_key(x))
+    top = prim.select(prim.isfinite(top), top, zero)  # -inf - -inf would be NaN
+    total = prim.reduce_sum(prim.exp(prim.sub(x, top)), axes=axes, keepdims=True)
+    found = prim.add(prim.log(total), top)
+    if keepdims:
+        return found
+    return prim.reshape(found, shape=tuple(s for i, s in enumerate(x.shape) if i not in axes))
+
+
+@public
+def norm(x, ord=None, axis=None, keepdims=False):
+    """Return a vector norm over axes: ord 1, 2 (default), any p, or ±inf."""
+    x = floating(x)
+    axes = axes_of(axis, rank(x))
+    if ord in (None, 2, "fro", "euclidean"):
+        return prim.sqrt(prim.reduce_sum(prim.square(x), axes=axes, keepdims=bool(keepdims)))
+    size = prim.abs(x)
+    if ord == float("inf"):
+        return prim.reduce_max(size, axes=axes, keepdims=bool(keepdims))
+    if ord == float("-inf"):
+        return prim.reduce_min(size, axes=axes, keepdims=bool(keepdims))
+    if ord == 1:
+        return prim.reduce_sum(size, axes=axes, keepdims=bool(keepdims))
+    power, root = promote(float(ord), 1.0 / float(ord), dtype=dtype_key(x))
+    return prim.pow(prim.reduce_sum(prim.pow(size, power), axes=axes, keepdims=bool(keepdims)), root)
+
+
+def moments_over(x, axes: tuple[int, ...], keepdims: bool):
+    """Return mean and variance of a float operand over axes counted from the front."""
+    centre = mean_over(x, axes, True)
+    variance = mean_over(prim.square(prim.sub(x, centre)), axes, keepdims)
+    if not keepdims:
+        centre = prim.reshape(centre, shape=tuple(s for i, s in enumerate(x.shape) if i not in axes))
+    return centre, variance
+
+
+@public
+def moments(x, axes, keepdims=False, synchronized=False):
+    """Return (mean, variance) over axes."""
+    x = floating(x)
+    return moments_over(x, axes_of(axes, rank(x)), bool(keepdims))
+
+
+@public
+def cumsum(x, axis=None, dtype=None):
+    """Return running sums along an axis (of the flattened x by default)."""
+    x = tensor(x, dtype) if dtype is not None else _summable(x)
+    if axis is None:
+        x, axis = prim.reshape(x, shape=(dim.product(x.shape),)), 0
+    return prim.cumsum(x, axis=axis_of(axis, rank(x)))

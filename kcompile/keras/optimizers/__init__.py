@@ -1,0 +1,90 @@
+"""`keras.optimizers`: one file per optimizer; optimizer.py holds what they share, schedules.py the rates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kcompile import plugins
+from kcompile.errors import ArgumentError
+from kcompile.keras.optimizers import schedules
+from kcompile.keras.optimizers.adadelta import Adadelta
+from kcompile.keras.optimizers.adagrad import Adagrad
+from kcompile.keras.optimizers.adam import Adam, AdamW
+from kcompile.keras.optimizers.adamax import Adamax
+from kcompile.keras.optimizers.nadam import Nadam
+from kcompile.keras.optimizers.optimizer import FlatWeights, Optimizer, Slots, register_optimizer
+from kcompile.keras.optimizers.rmsprop import RMSprop
+from kcompile.keras.optimizers.schedules import LearningRateSchedule
+from kcompile.keras.optimizers.sgd import SGD
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "FlatWeights",
+    "LearningRateSchedule",
+    "Nadam",
+    "Optimizer",
+    "RMSprop",
+    "Slots",
+    "deserialize",
+    "get",
+    "register_optimizer",
+    "schedules",
+    "serialize",
+]
+
+
+def get(identifier: Any):
+    """Return an optimizer: None or an object as it is, a name (in any case), class or config made into one.
+
+    >>> get("SGD").learning_rate.numpy()
+    np.float32(0.01)
+    """
+    if identifier is None or isinstance(identifier, Optimizer):
+        return identifier
+    if isinstance(identifier, dict):
+        return deserialize(identifier)
+    if isinstance(identifier, str):
+        identifier = _named(identifier)
+    if isinstance(identifier, type):
+        return identifier()
+    if hasattr(identifier, "apply_gradients"):
+        return identifier
+    raise ArgumentError(f"Could not interpret optimizer identifier: {identifier}")
+
+
+def _named(name: str) -> type[Optimizer]:
+    found = plugins.find("optimizers", name) or plugins.find("optimizers", name.lower())
+    return found if found is not None else plugins.get("optimizers", name)
+
+
+def serialize(optimizer: Optimizer) -> dict[str, Any]:
+    """Return an optimizer's class and config."""
+    module = type(optimizer).__module__
+    return {
+        "module": "keras.optimizers" if module.startswith("kcompile.") else module,
+        "class_name": type(optimizer).__name__,
+        "config": optimizer.get_config(),
+        "registered_name": None,
+    }
+
+
+def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Optimizer:
+    """Return an optimizer from `serialize`'s dict; class names in any case."""
+    if not isinstance(config, dict) or "class_name" not in config:
+        raise ArgumentError(f"Could not interpret optimizer config: {config!r}")
+    cls = (custom_objects or {}).get(config["class_name"]) or _named(config["class_name"])
+    inner = dict(config.get("config") or {})
+    return cls.from_config(inner)
+
+
+def __getattr__(name: str):
+    """Optimizers of installed plugins appear here under their names."""
+    found = None if name.startswith("_") else plugins.find("optimizers", name)
+    if found is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return found

@@ -1,0 +1,563 @@
+"""Optimizer: how weights move along their gradients.
+
+A built-in optimizer is two things: the slots it keeps per weight, and a pure function
+`update(w, g, slots, lr, step)` without loop or assignment. While `elementwise` holds, training calls it
+once on the whole arena of weights (one flat loop in the program); otherwise, and outside a program, once
+per variable. Optimizers written the Keras way (`build`, `update_step`, `assign`) work as they are.
+
+The order of one step: unscale, clip, decay, update, constraints, averages, iterations + 1.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kcompile import autodiff, plugins
+from kcompile.errors import ArgumentError, NotSupportedError, ShapeError
+from kcompile.ir import op as op_table
+from kcompile.keras import config, ops
+from kcompile.keras.optimizers.schedules import LearningRateSchedule
+from kcompile.keras.tracing.arena import VariableArena
+from kcompile.keras.tracing.names import auto_name
+from kcompile.keras.tracing.scope import name_scope, unwrap
+from kcompile.keras.tracing.trace import trace
+from kcompile.keras.tracing.variable import Variable
+from kcompile.runtime.interpreted import InterpretedProgram
+
+
+class Slots:
+    """The values an optimizer keeps for one weight (or for a whole arena), by name: `slots.momentum`."""
+
+    def __init__(self, **values):
+        vars(self).update(values)
+
+    def __repr__(self) -> str:
+        return f"Slots({', '.join(vars(self))})"
+
+
+@dataclass(frozen=True)
+class FlatWeights:
+    """An arena of weights and, by slot name, the arenas of the same layout that hold its slots."""
+
+    weights: VariableArena
+    slots: dict[str, VariableArena]
+
+
+class Optimizer:
+    """Base class of optimizers.
+
+    Args:
+        learning_rate: a number, a `LearningRateSchedule`, or a function without arguments made of ops.
+        weight_decay: share of the weight, times the rate, taken off before each update.
+        clipnorm, clipvalue, global_clipnorm: at most one; bound each gradient's norm, each element, or the
+            norm of all gradients together.
+        use_ema, ema_momentum, ema_overwrite_frequency: keep a moving average of the weights.
+        loss_scale_factor: gradients are those of a loss multiplied by it.
+        name: by default made from the class.
+        lr: older name of learning_rate. decay: older argument, rate / (1 + decay * iterations).
+
+    A subclass states `slots` (names) and `update`; `elementwise = False` if it looks at a weight's shape.
+    """
+
+    slots: tuple[str, ...] = ()
+    # how the slots' variables are ordered in files: weight by weight within a group, group after group
+    slot_groups: tuple[tuple[str, ...], ...] | None = None
+    elementwise = True
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        use_ema=False,
+        ema_momentum=0.99,
+        ema_overwrite_frequency=None,
+        loss_scale_factor=None,
+        gradient_accumulation_steps=None,
+        name=None,
+        **kwargs,
+    ):
+        learning_rate = kwargs.pop("lr", learning_rate)
+        self.decay = kwargs.pop("decay", None) or 0.0
+        for accepted in ("gradient_aggregator", "gradient_transformers", "jit_compile"):
+            if kwargs.pop(accepted, None) not in (None, True, False):
+                raise NotSupportedError(f"{type(self).__name__}({accepted}=...) is missing from kcompile.")
+        if kwargs:
+            raise ArgumentError(f"{type(self).__name__}: argument(s) not recognized: {kwargs}")
+        if gradient_accumulation_steps:
+            raise NotSupportedError("gradient_accumulation_steps is missing from kcompile.")
+        given = [n for n in ("clipnorm", "clipvalue", "global_clipnorm") if locals()[n] is not None]
+        if len(given) > 1:
+            raise ArgumentError(
+                "Only one of `clipnorm`, `clipvalue` and `global_clipnorm` can be set. Received: "
+                f"clipnorm={clipnorm}, clipvalue={clipvalue}, global_clipnorm={global_clipnorm}"
+            )
+        if use_ema and not 0 <= ema_momentum <= 1:
+            raise ArgumentError(f"`ema_momentum` must be in the range [0, 1]. Received: ema_momentum={ema_momentum}")
+        self.name = name or auto_name(type(self).__name__)
+        self.weight_decay = weight_decay
+        self.clipnorm = clipnorm
+        self.clipvalue = clipvalue
+        self.global_clipnorm = global_clipnorm
+        self.use_ema = use_ema
+        self.ema_momentum = ema_momentum
+        self.ema_overwrite_frequency = ema_overwrite_frequency
+        self.loss_scale_factor = loss_scale_factor
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.built = False
+        self._undecayed: set[int] = set()
+        self._undecayed_names: list[str] = []
+        self._trainable_variables: list[Variable] = []
+        self._index: dict[int, int] = {}
+        self._slot_variables: dict[str, list[Variable]] = {}
+        self._averages: list[Variable] = []
+        with name_scope(self.name, absolute=self.name):
+            self._iterations = Variable(0, name="iteration", dtype="int32", trainable=False)
+            self._learning_rate = self._as_rate(learning_rate)
+
+    def _as_rate(self, rate: Any) -> Any:
+        if callable(rate) and not isinstance(rate, Variable):
+            return rate
+        try:
+            rate = float(rate)
+        except (TypeError, ValueError):
+            raise ArgumentError(
+                "Argument `learning_rate` should be float, or an instance of LearningRateSchedule, or a callable. "
+                f"Received instead: learning_rate={rate!r}"
+            ) from None
+        return Variable(rate, name="learning_rate", dtype=config.floatx(), trainable=False)
+
+    # state ---------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Variables held as attributes (or in lists) belong to the optimizer's state, in this order."""
+        for item in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(item, Variable) and name != "_trainable_variables":
+                self._track(item)
+        object.__setattr__(self, name, value)
+
+    def _track(self, variable: Variable) -> None:
+        tracked = vars(self).setdefault("_variables", [])
+        if not any(variable is v for v in tracked):
+            tracked.append(variable)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The state: iteration, learning rate, then the slots."""
+        return list(vars(self).get("_variables", ()))
+
+    weights = variables
+
+    @property
+    def iterations(self) -> Variable:
+        """How many updates were made."""
+        return self._iterations
+
+    @iterations.setter
+    def iterations(self, value):
+        self._iterations.assign(unwrap(value))
+
+    @property
+    def learning_rate(self):
+        """The rate's Variable, or its present value if it follows a schedule."""
+        rate = self._learning_rate
+        if isinstance(rate, Variable):
+            return rate
+        return rate(self._iterations) if isinstance(rate, LearningRateSchedule) else rate()
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        if callable(value) and not isinstance(value, Variable):
+            self._variables = [v for v in self._variables if v is not self._learning_rate]
+            self._learning_rate = value
+            return
+        if not isinstance(self._learning_rate, Variable):
+            raise TypeError(
+                "This optimizer was created with a `LearningRateSchedule` object as its `learning_rate` constructor "
+                "argument, hence its learning rate is not settable. If you need the learning rate to be settable, "
+                "you should instantiate the optimizer with a float `learning_rate` argument."
+            )
+        self._learning_rate.assign(np.float32(unwrap(value)))
+
+    @property
+    def lr(self):
+        """Older name of `learning_rate`."""
+        return self.learning_rate
+
+    @lr.setter
+    def lr(self, value):
+        self.learning_rate = value
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        """Make the slots of these weights."""
+        if self.built:
+            return
+        self._trainable_variables = list(variables)
+        self._index = {id(v): i for i, v in enumerate(self._trainable_variables)}
+        if self.use_ema:
+            self._averages = self.add_optimizer_variables(self._trainable_variables, "average")
+        for group in self.slot_groups or ((self.slots,) if self.slots else ()):
+            starts = [self.initial(s) for s in group]
+            made = self.add_optimizer_variables(self._trainable_variables, list(group), starts)
+            self._slot_variables.update(zip(group, made))
+        self.built = True
+
+    def initial(self, slot: str) -> float:
+        """Return the value a slot starts from."""
+        return 0.0
+
+    def add_variable(self, shape, initializer="zeros", dtype=None, aggregation="none", layout=None, name=None):
+        """Make a variable of the optimizer's state."""
+        with name_scope(self.name, absolute=self.name):
+            variable = Variable(initializer, shape=shape, dtype=dtype, trainable=False, name=name)
+        self._track(variable)
+        return variable
+
+    def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros", **kwargs):
+        """Make a variable with the shape and dtype of a weight."""
+        path = getattr(reference_variable, "path", reference_variable.name).replace("/", "_").replace(":", "_")
+        shape = tuple(reference_variable.shape)
+        if isinstance(initializer, (int, float)):
+            initializer = np.full(shape, initializer, reference_variable.dtype)
+        dtype = reference_variable.dtype
+        return self.add_variable(shape, initializer=initializer, dtype=dtype, name=f"{path}_{name or 'var'}")
+
+    def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
+        """Make one variable per weight, or with several names one list per name."""
+        names = [name] if isinstance(name, str) else list(name)
+        initializers = list(initializer) if isinstance(initializer, (list, tuple)) else [initializer] * len(names)
+        made: tuple[list[Variable], ...] = tuple([] for _ in names)
+        for variable in trainable_variables:
+            for found, label, initial in zip(made, names, initializers, strict=True):
+                found.append(self.add_variable_from_reference(variable, name=label, initializer=initial))
+        return made[0] if isinstance(name, str) else made
+
+    add_weight = add_variable
+
+    def flat_weights(self, weights: VariableArena) -> FlatWeights | None:
+        """Move the slots of an arena's weights into arenas of the same layout; None if updates are per variable."""
+        if not self.is_flat or any(id(v) not in self._index for v in weights.variables):
+            return None
+        arenas = {}
+        for slot, variables in self._slot_variables.items():
+            held = [variables[self._index[id(v)]] for v in weights.variables]
+            owner = held[0]._arena
+            if owner is None or not owner.holds(held):
+                owner = VariableArena(f"{self.name}_{slot}", held, trainable=False)
+            arenas[slot] = owner
+        return FlatWeights(weights, arenas)
+
+    @property
+    def is_flat(self) -> bool:
+        """True if whole arenas can be updated at once."""
+        decays_all = not self.weight_decay or not (self._undecayed or self._undecayed_names)
+        return self.elementwise and decays_all and type(self).update_step is Optimizer.update_step
+
+    # updating --------------------------------------------------------------------------------------------
+
+    def update(self, w, g, slots: Slots, lr, step) -> tuple[Any, Slots]:
+        """Return the new weight and its new slots.
+
+        Shapes: w, g and every slot alike; lr and step scalars of the same dtype, step counted from 1.
+        """
+        raise NotSupportedError(f"{type(self).__name__} must implement `update` (or, as in Keras, `update_step`).")
+
+    def update_step(self, gradient, variable, learning_rate) -> None:
+        """Move one variable; optimizers written the Keras way override this and call `assign`."""
+        slots = Slots(**{n: self._slot_variables[n][self._index[id(variable)]].value for n in self._slot_variables})
+        rate, step = self._scalars(learning_rate, variable.dtype)
+        gradient = ops.cast(gradient, variable.dtype)
+        new, after = self.update(variable.value, gradient, slots, rate, step)
+        self.assign(variable, new)
+        for name, value in vars(after).items():
+            self.assign(self._slot_variables[name][self._index[id(variable)]], value)
+
+    def begin_step(self) -> None:
+        """Called once before the weights of a step move; state shared by all of them changes here."""
+
+    def _scalars(self, learning_rate, dtype):
+        return ops.cast(learning_rate, dtype), ops.cast(self._iterations.value + 1, dtype)
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]], name=None, **kwargs) -> Variable:
+        """Make one update from (gradient, variable) pairs; returns `iterations`."""
+        pairs = list(grads_and_vars)
+        if pairs:
+            self.apply([g for g, _ in pairs], [v for _, v in pairs])
+        return self._iterations
+
+    def apply(
+        self,
+        grads: Sequence[Any],
+        trainable_variables: Sequence[Variable] | None = None,
+        flat: Sequence[FlatWeights] = (),
+    ) -> None:
+        """Make one update.
+
+        Args:
+            grads: one per variable; None leaves the variable alone.
+            trainable_variables: by default those the optimizer was built with.
+            flat: arenas whose variables are all among them: each is updated at once.
+        """
+        grads = list(grads)
+        if not grads:
+            return
+        variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
+        if not self.built:
+            if trainable_variables is None:
+                raise ArgumentError(
+                    "When passing `grads` without `variables`, the optimizer must already be built on a list of "
+                    "variables. Call `optimizer.build(trainable_variables)` first."
+                )
+            self.build(variables)
+            self.built = True
+        self._check_known(variables)
+        if len(grads) != len(variables):
+            raise ArgumentError(f"received {len(grads)} gradients for {len(variables)} variables")
+        grads, variables = _without_none(grads, variables)
+        if self.loss_scale_factor is not None:
+            grads = [g / self.loss_scale_factor for g in grads]
+        grads = self._clipped(grads)
+        rate = self._current_rate()
+        self.begin_step()
+        self._update_all(grads, variables, rate, flat)
+        for variable in variables:
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable.value))
+        if self.use_ema:
+            self._average(variables)
+        self._iterations.assign_add(1)
+
+    def _update_all(self, grads, variables, rate, flat) -> None:
+        gradient_of = {id(v): g for v, g in zip(variables, grads)}
+        for part in flat if self.is_flat else ():
+            if any(id(v) not in gradient_of for v in part.weights.variables):
+                continue
+            self._update_arena(part, [gradient_of.pop(id(v)) for v in part.weights.variables], rate)
+        for variable in variables:
+            if id(variable) not in gradient_of:
+                continue
+            if self._decays(variable):
+                step = ops.cast(rate, variable.dtype) * self.weight_decay
+                variable.assign(variable.value - variable.value * step)
+            self.update_step(gradient_of[id(variable)], variable, rate)
+
+    def _update_arena(self, part: FlatWeights, grads, rate) -> None:
+        arena = part.weights
+        pieces = [unwrap(ops.reshape(ops.cast(g, arena.dtype), (-1,))) for g in grads]
+        g = op_table.get("pack")(*pieces, offsets=tuple(arena.offsets), size=arena.size)
+        rate, step = self._scalars(rate, arena.dtype)
+        w = arena.value
+        if self.weight_decay:
+            w = w - w * (rate * self.weight_decay)
+        slots = Slots(**{n: a.value for n, a in part.slots.items()})
+        new, after = self.update(w, g, slots, rate, step)
+        arena.assign(new)
+        for name, value in vars(after).items():
+            part.slots[name].assign(value)
+
+    def _current_rate(self):
+        rate = self.learning_rate
+        rate = rate.value if isinstance(rate, Variable) else rate
+        if self.decay:
+            rate = rate / (1.0 + self.decay * ops.cast(self._iterations.value, config.floatx()))
+        return rate
+
+    def _check_known(self, variables) -> None:
+        if not self._index and self._trainable_variables == []:
+            self._trainable_variables = list(variables)  # a subclass whose build() did not call super().build()
+            self._index = {id(v): i for i, v in enumerate(variables)}
+        for v in variables:
+            if id(v) not in self._index:
+                raise ArgumentError(
+                    f"Unknown variable: {v}. This optimizer can only be called for the variables it was originally "
+                    "built with. When working with a new set of variables, you should recreate a new optimizer "
+                    "instance."
+                )
+
+    def _get_variable_index(self, variable: Variable) -> int:
+        return self._index[id(variable)]
+
+    def assign(self, variable: Variable, value: Any) -> None:
+        variable.assign(value)
+
+    def assign_add(self, variable: Variable, value: Any) -> None:
+        variable.assign_add(value)
+
+    def assign_sub(self, variable: Variable, value: Any) -> None:
+        variable.assign_sub(value)
+
+    # clipping, decay, averages -----------------------------------------------------------------------------
+
+    def _clipped(self, grads: list[Any]) -> list[Any]:
+        if self.clipnorm:
+            return [_scaled_to(g, self.clipnorm, _norm([g])) for g in grads]
+        if self.global_clipnorm:
+            norm = _norm(grads)
+            return [_scaled_to(g, self.global_clipnorm, norm) for g in grads]
+        if self.clipvalue:
+            return [ops.clip(g, -self.clipvalue, self.clipvalue) for g in grads]
+        return grads
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None) -> None:
+        """Leave these variables, or those whose path contains one of the names, out of weight decay."""
+        self._undecayed |= {id(v) for v in var_list or ()}
+        self._undecayed_names += list(var_names or ())
+
+    def _decays(self, variable: Variable) -> bool:
+        if not self.weight_decay or id(variable) in self._undecayed:
+            return False
+        return not any(n in variable.path for n in self._undecayed_names)
+
+    def _average(self, variables) -> None:
+        first = ops.equal(self._iterations.value, 0)
+        momentum = ops.where(first, 0.0, self.ema_momentum)
+        overwrite = None
+        if self.ema_overwrite_frequency:
+            overwrite = ops.equal(ops.mod(self._iterations.value + 1, self.ema_overwrite_frequency), 0)
+        for variable in variables:
+            average = self._averages[self._index[id(variable)]]
+            new = momentum * average.value + (1.0 - momentum) * variable.value
+            average.assign(new)
+            if overwrite is not None:
+                variable.assign(ops.where(overwrite, new, variable.value))
+
+    def finalize_variable_values(self, var_list) -> None:
+        """Replace the weights by their moving averages (end of `fit`), if these are kept."""
+        if self.use_ema:
+            for variable in var_list:
+                variable.assign(self._averages[self._index[id(variable)]].value)
+
+    def scale_loss(self, loss):
+        """Return the loss that gradients are taken of."""
+        return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor
+
+    # older and further ways in -------------------------------------------------------------------------------
+
+    def get_gradients(self, loss: Callable[[], Any], params: Sequence[Variable]) -> list[Any]:
+        """Return the gradients of `loss()` with respect to variables."""
+
+        def gradients(_):
+            return autodiff.grad(unwrap(ops.sum(loss())), [v.value for v in params])
+
+        traced = trace(gradients, {}, name="gradients")
+        found = InterpretedProgram(traced.graph).run({}, traced.arrays())
+        return [ops.convert_to_tensor(g) for g in traced.pack(found)]
+
+    def minimize(self, loss: Callable[[], Any], var_list: Sequence[Variable], tape=None, **kwargs) -> Variable:
+        """Make one update that lowers `loss()`, a function without arguments written with keras.ops."""
+        if not callable(loss):
+            raise ArgumentError(
+                "`minimize` expects `loss` as a function without arguments; a number carries no gradient here. "
+                f"Received: {loss!r}"
+            )
+        variables = list(var_list() if callable(var_list) else var_list)
+        return self.apply_gradients(zip(self.get_gradients(loss, variables), variables))
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return copies of the state arrays, in the order of `variables`."""
+        return [v.numpy() for v in self.variables]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set the state arrays."""
+        if len(weights) != len(self.variables):
+            raise ArgumentError(
+                f"{self.name} has {len(self.variables)} state arrays, received {len(weights)}."
+                + ("" if self.built else " It is not built yet: call `optimizer.build(trainable_variables)` first.")
+            )
+        for variable, weight in zip(self.variables, weights):
+            if tuple(variable.shape) != np.shape(weight):
+                raise ShapeError(
+                    f"Optimizer variable {variable.path} has shape {variable.shape} not compatible with provided "
+                    f"weight shape {np.shape(weight)}."
+                )
+            variable.assign(np.asarray(weight, dtype=variable._array.dtype))
+
+    def save_own_variables(self, store) -> None:
+        """Write the state into a mapping, under its numbers."""
+        for i, variable in enumerate(self.variables):
+            store[str(i)] = variable.numpy()
+
+    def load_own_variables(self, store) -> None:
+        """Read the state from a mapping; one with another number of arrays is left with a warning."""
+        if len(store) != len(self.variables):
+            warnings.warn(
+                f"Skipping variable loading for optimizer '{self.name}', because it has {len(self.variables)} "
+                f"variables whereas the saved optimizer has {len(store)} variables.",
+                stacklevel=2,
+            )
+            return
+        for i, variable in enumerate(self.variables):
+            variable.assign(np.asarray(store[str(i)]))
+
+    # config ----------------------------------------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        names: list[str] = []
+        for cls in type(self).__mro__:
+            if "__init__" in vars(cls) and cls is not object:
+                parameters = inspect.signature(cls.__init__).parameters.values()
+                names += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        kept = [n for n in dict.fromkeys(names) if n not in ("self", "learning_rate") and hasattr(self, n)]
+        config = {n: getattr(self, n) for n in kept}
+        return {"name": config.pop("name"), "learning_rate": self._rate_config(), **config}
+
+    def _rate_config(self):
+        rate = self._learning_rate
+        if isinstance(rate, Variable):
+            return float(rate.numpy())
+        if isinstance(rate, LearningRateSchedule):
+            return {
+                "module": "keras.optimizers.schedules",
+                "class_name": type(rate).__name__,
+                "config": rate.get_config(),
+                "registered_name": None,
+            }
+        return 0.5  # a plain function cannot be written down; a number keeps the file loadable
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Optimizer:
+        config = dict(config)
+        if isinstance(config.get("learning_rate"), dict):
+            from kcompile.keras.optimizers import schedules  # by its own name, so that custom classes are found
+
+            config["learning_rate"] = schedules.deserialize(config["learning_rate"], custom_objects)
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}>"
+
+
+def register_optimizer(cls: type[Optimizer]) -> type[Optimizer]:
+    """Enter an optimizer class under its name and the name in lower case."""
+    plugins.register("optimizers", cls.__name__, cls, aliases=(cls.__name__.lower(),))
+    return cls
+
+
+def _without_none(grads, variables):
+    if all(g is not None for g in grads):
+        return grads, variables
+    kept = [(g, v) for g, v in zip(grads, variables) if g is not None]
+    missing = [v.path for g, v in zip(grads, variables) if g is None]
+    if not kept:
+        raise ArgumentError("No gradients provided for any variable.")
+    warnings.warn(f"Gradients do not exist for variables {missing} when minimizing the loss.", stacklevel=3)
+    return [g for g, _ in kept], [v for _, v in kept]
+
+
+def _norm(grads):
+    return ops.sqrt(sum(ops.sum(ops.square(g)) for g in grads))
+
+
+def _scaled_to(g, limit, norm):
+    """Shrink to `limit` if the norm is above it."""
+    scaled = g * (limit / ops.maximum(norm, 1e-30))  # an all-zero gradient has no direction to shrink
+    return ops.where(norm > limit, scaled, g)

@@ -1,0 +1,201 @@
+"""The scopes Python code runs in: the trace in progress, names, and the dtype weights are cast to.
+
+A `TraceScope` knows what each variable currently is in the graph being recorded: a source, or the value
+assigned last. `finish` turns the last assigned values into the graph's assignments, one per source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from kcompile.errors import CompilerBug
+from kcompile.ir import op as op_table
+from kcompile.ir.graph import PARAMETER, STATE, Graph
+from kcompile.ir.types import Type, dtype
+from kcompile.keras.tracing.names import uniquify
+from kcompile.keras.tracing.tensor import TracedValue
+
+if TYPE_CHECKING:
+    from kcompile.keras.tracing.arena import VariableArena
+    from kcompile.keras.tracing.variable import Variable
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
+
+
+class _Local(threading.local):
+    def __init__(self):
+        self.scopes: list[TraceScope | None] = []
+        self.names: list[str] = []
+        self.autocast: list[str | None] = []
+
+
+_local = _Local()
+
+
+class TraceGraph(Graph):
+    """A graph whose values carry Keras's operators and which reads variables given as operands."""
+
+    value_type = TracedValue
+
+    def emit(self, op, operands, attrs):
+        return super().emit(op, [unwrap(o) for o in operands], attrs)
+
+
+def unwrap(operand: Any) -> Any:
+    """Return what a Variable stands for here (array or graph value); anything else as it is."""
+    reading = getattr(operand, "__tensor_value__", None)
+    return operand if reading is None else reading()
+
+
+class TraceScope:
+    """What variables and arenas currently are in `graph`.
+
+    `abstract` scopes only infer shapes: their graphs are thrown away and losses are not collected.
+    """
+
+    def __init__(self, graph: Graph, arenas=(), abstract: bool = False):
+        self.graph = graph
+        self.abstract = abstract
+        self.variables: dict[str, Variable | VariableArena] = {}  # by source name
+        self._arena_of = {id(v): arena for arena in arenas for v in arena.variables}
+        self._sources: dict[int, TracedValue] = {}
+        self._owners: dict[int, Variable | VariableArena] = {}
+        self._assigned: dict[int, TracedValue] = {}
+
+    # variables --------------------------------------------------------------------------------
+
+    def read(self, variable: Variable) -> TracedValue:
+        """Return the variable's value at this point of the trace."""
+        found = self._assigned.get(id(variable))
+        if found is not None:
+            return found
+        arena = self._arena_of.get(id(variable))
+        if arena is None:
+            return self._source(variable)
+        offset, size = arena.range_of(variable)
+        flat = op_table.get("slice")(self.read_arena(arena), starts=(offset,), sizes=(size,), strides=(1,))
+        return op_table.get("reshape")(flat, shape=variable.shape)
+
+    def write(self, variable: Variable, value: TracedValue) -> None:
+        """Record that `variable` holds `value` from here on."""
+        self._owners[id(variable)] = variable
+        self._assigned[id(variable)] = value
+
+    def read_arena(self, arena: VariableArena) -> TracedValue:
+        """Return the whole arena as one flat value, single assignments of its variables included."""
+        if any(id(v) in self._assigned for v in arena.variables):
+            self.write_arena(arena, self._packed(arena))
+        found = self._assigned.get(id(arena))
+        return found if found is not None else self._source(arena)
+
+    def write_arena(self, arena: VariableArena, value: TracedValue) -> None:
+        """Record that the whole arena holds `value` from here on."""
+        for variable in arena.variables:
+            self._assigned.pop(id(variable), None)
+        self._owners[id(arena)] = arena
+        self._assigned[id(arena)] = value
+
+    def finish(self) -> None:
+        """Enter the last assigned values as the graph's assignments."""
+        for arena in {id(a): a for a in self._arena_of.values()}.values():
+            if any(id(v) in self._assigned for v in arena.variables):
+                self.write_arena(arena, self._packed(arena))
+        for key, value in self._assigned.items():
+            target = self._source(self._owners[key])
+            if value is not target:
+                self.graph.assign(target, value)
+
+    def _packed(self, arena: VariableArena) -> TracedValue:
+        parts = [op_table.get("reshape")(self.read(v), shape=(arena.range_of(v)[1],)) for v in arena.variables]
+        return op_table.get("pack")(*parts, offsets=tuple(arena.offsets), size=arena.size)
+
+    def _source(self, owner: Variable | VariableArena) -> TracedValue:
+        found = self._sources.get(id(owner))
+        if found is None:
+            name = uniquify(owner.path, self.graph.sources)
+            role = PARAMETER if owner.trainable else STATE
+            found = self.graph.source(role, name, Type(dtype(owner.dtype), tuple(owner.shape)))
+            self._sources[id(owner)] = found
+            self._owners[id(owner)] = owner
+            self.variables[name] = owner
+        return found
+
+
+def current_scope() -> TraceScope | None:
+    """Return the trace in progress on this thread, or None when code runs eagerly."""
+    return _local.scopes[-1] if _local.scopes else None
+
+
+def is_tracing() -> bool:
+    """True while a graph is being recorded on this thread."""
+    return current_scope() is not None
+
+
+@contextlib.contextmanager
+def enter(scope: TraceScope | None):
+    """Make `scope` current; None suspends tracing (initial values are computed eagerly)."""
+    _local.scopes.append(scope)
+    try:
+        yield scope
+    finally:
+        _local.scopes.pop()
+
+
+def current_graph() -> Graph:
+    """Return the graph being recorded."""
+    scope = current_scope()
+    if scope is None:
+        raise CompilerBug("a symbolic size was used outside a trace")
+    return scope.graph
+
+
+# names ------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def name_scope(name: str, absolute: str | None = None):
+    """Prefix the paths of variables and the origins of nodes made inside with `name`."""
+    before = _local.names
+    _local.names = [absolute] if absolute is not None else [*before, name]
+    try:
+        yield name
+    finally:
+        _local.names = before
+
+
+def current_path() -> str:
+    """Return the names of the scopes entered, joined by `/`."""
+    return "/".join(_local.names)
+
+
+def user_line() -> str:
+    """Return `file.py:12` of the innermost frame outside this package, or an empty string."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith((_PACKAGE, "<")) and not name.endswith("contextlib.py"):
+            return f"{os.path.basename(name)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+# the dtype that float weights are read in ---------------------------------------------------------
+
+
+@contextlib.contextmanager
+def autocast(dtype_name: str | None):
+    """Inside, float variables are read in this dtype (mixed precision); None reads them as they are."""
+    _local.autocast.append(dtype_name)
+    try:
+        yield
+    finally:
+        _local.autocast.pop()
+
+
+def autocast_dtype() -> str | None:
+    """Return the dtype float variables are read in, or None."""
+    return _local.autocast[-1] if _local.autocast else None

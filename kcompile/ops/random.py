@@ -1,0 +1,96 @@
+"""random_bits: counter-based random numbers, so results do not depend on loop order or threads.
+
+Element n of a call is the first word of Philox-2x32-10 with the counter (n mod 2**32, n div 2**32
+xor seed[1]) and the key seed[0]. Uniform, normal and Bernoulli numbers are composed from the bits.
+
+Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.3;
+multiplier, key increment and number of rounds are theirs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kcompile.errors import DTypeError
+from kcompile.forms import numeric, scalar
+from kcompile.forms.records import map_form, operand
+from kcompile.forms.scalar import Expr
+from kcompile.ir import dim
+from kcompile.ir.op import Kind, Op, register
+from kcompile.ir.types import Type, i64, u32
+from kcompile.ops.elementwise import s
+from kcompile.ops.shape import flat_index
+
+MULTIPLIER = 0xD256D193
+KEY_INCREMENT = 0x9E3779B9  # the golden ratio's fraction in 32 bits
+ROUNDS = 10
+
+
+def philox(low, high, key, *, mul, mulhi, xor, add):
+    """Ten rounds on the counter words (low, high); the arithmetic is given, wrapping in 32 bits."""
+    for turn in range(ROUNDS):
+        if turn:
+            key = add(key, KEY_INCREMENT)
+        low, high = xor(xor(mulhi(low, MULTIPLIER), key), high), mul(low, MULTIPLIER)
+    return low, high
+
+
+def philox_arrays(low: np.ndarray, high: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both output words for u32 arrays of counters and keys."""
+
+    def word(value) -> np.ndarray:
+        return np.asarray(value, np.uint32)
+
+    with np.errstate(over="ignore"):
+        return philox(
+            word(low),
+            word(high),
+            word(key),
+            mul=lambda a, b: a * word(b),
+            mulhi=lambda a, b: numeric.mulhi(a, word(b)),
+            xor=np.bitwise_xor,
+            add=lambda a, b: a + word(b),
+        )
+
+
+def _infer(seed: Type, *, shape) -> Type:
+    if seed.dtype is not u32 or seed.shape != (2,):
+        raise DTypeError(f"random_bits expects a seed u32[2], received {seed}")
+    return Type(u32, shape)
+
+
+def _ref(seed, *, shape):
+    seed = np.asarray(seed)
+    position = np.arange(math.prod(shape), dtype=np.uint64).reshape(shape)
+    low = (position & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    high = (position >> np.uint64(32)).astype(np.uint32) ^ seed[1]
+    return np.asarray(philox_arrays(low, high, seed[0])[0]).reshape(shape)
+
+
+def _lower(seed: Type, *, shape):
+    result = _infer(seed, shape=shape)
+
+    def value_at(at) -> Expr:
+        position = flat_index(at, shape)
+        low = scalar.cast(scalar.index(position), u32)
+        high = operand(0, (1,), seed)
+        if not dim.is_nonnegative(2**32 - result.size):  # otherwise the counter's high word is always 0
+            upper = scalar.call("shr", scalar.index(position), scalar.const(32, i64))
+            high = s.bitxor(high, scalar.cast(upper, u32))
+        return philox(
+            low, high, operand(0, (0,), seed), mul=s.mul, mulhi=s.mulhi, xor=s.bitxor, add=s.add
+        )[0]
+
+    return map_form(result, (seed,), value_at, "random_bits")
+
+
+def _samples(rng):
+    for shape in ((3, 5), (7,), (), (0, 2), (1, 1, 4)):
+        yield (rng.integers(0, 2**32, (2,), dtype=np.uint32),), {"shape": shape}
+
+
+random_bits = register(
+    Op("random_bits", Kind.RANDOM, _infer, _ref, None, _lower, _samples, cost=5 * ROUNDS, differentiable=False)
+)

@@ -1,0 +1,388 @@
+"""Which nodes become one kernel.
+
+In:  a legalised graph. Out: clusters in a valid order; each holds *units*, the nodes whose results
+are written down: anchors (contractions, reductions, windows, ...) and *roots* (elementwise or index
+results that must exist in memory). Every other map node is computed inside the units that read it.
+
+Three steps, each decided on kinds and shapes, never on names:
+  1. roots: a map value is a root if it is a result of the graph, if recomputing it in several
+     kernels or for several elements would cost more than a store and a load, or if its reader
+     touches each element many times (a contraction's operand that is not a plain view).
+  2. clusters: each unit, in order, joins the cluster of a value it reads or of a sibling if
+     `refusal` finds no reason against it (legality) and the join saves memory traffic (profit).
+  3. what the clusters read and write follows.
+
+Source: the join of a producer's anchor with its elementwise consumers follows TVM's operator kinds
+(Chen et al., OSDI 2018, section 3); a refusal always carries its reason (`Fusion.refusals`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from kcompile.forms import compose
+from kcompile.forms.records import axes_for, indices
+from kcompile.forms.scalar import Expr, Load, load
+from kcompile.ir import dim
+from kcompile.ir.dim import Axis, FloorDiv, Loaded
+from kcompile.ir.graph import CONSTANT, Graph, Node, Value
+from kcompile.ir.op import Kind
+from kcompile.ir.types import Shape
+from kcompile.passes.alias import is_view, storage
+
+MAP_KINDS = (Kind.ELEMENTWISE, Kind.SHAPE, Kind.INDEX, Kind.RANDOM)
+
+CHEAP_COST = 4  # operations that cost about as much as storing and loading the value again
+WINDOW_COST = 8  # operations per window element that still cost less than a pass over memory
+MAX_UNITS = 24  # per cluster: LLVM's register allocation and our patience
+
+MAP, ROW, REDUCE, WINDOW, CONTRACT, SINGLE = "map", "row", "reduce", "window", "contract", "single"
+
+
+@dataclass(eq=False)
+class Cluster:
+    """Nodes that run as one kernel over `domain` (the output shape; for rows the shape of the rows)."""
+
+    kind: str
+    domain: Shape
+    units: list[Node]
+    number: int
+
+    def __repr__(self) -> str:
+        return f"<cluster {self.number} {self.kind} {'+'.join(u.op.name for u in self.units)}>"
+
+
+@dataclass
+class Fusion:
+    """The result: clusters in order, the cluster of each unit, and why joins were refused."""
+
+    graph: Graph
+    clusters: list[Cluster]
+    cluster_of: dict[Node, Cluster]
+    roots: set[Node]
+    refusals: list[tuple[Node, Cluster, str]] = field(default_factory=list)
+
+    def is_written(self, value: Value) -> bool:
+        """True if the value exists in memory: a source, or a unit's result."""
+        return value.node.is_source or value.node in self.cluster_of
+
+
+def is_map_node(node: Node) -> bool:
+    """True for a node whose lowering is one pure function of the output index."""
+    return not node.is_source and node.op.kind in MAP_KINDS
+
+
+def is_scalar_constant(value: Value) -> bool:
+    """True for a constant of one element: it is written into the kernel."""
+    return value.node.role == CONSTANT and value.type.size == 1
+
+
+def fuse(graph: Graph) -> Fusion:
+    """Group the graph's nodes into clusters."""
+    roots = choose_roots(graph)
+    builder = _Builder(graph, roots)
+    for node in graph.live_nodes():
+        if node in roots or not (node.is_source or is_map_node(node)):
+            builder.place(node)
+    return Fusion(graph, builder.clusters, builder.cluster_of, roots, builder.refusals)
+
+
+# 1. roots --------------------------------------------------------------------------------------
+
+
+def choose_roots(graph: Graph) -> set[Node]:
+    """Return the map nodes whose results must exist in memory."""
+    consumers = graph.consumers()
+    results = {v.node for v in graph.results}
+    roots: set[Node] = set()
+    kernels: dict[Node, set[Node]] = {}  # map node -> the units that would compute it
+    costs = inlined_costs(graph)
+    for node in reversed(graph.live_nodes()):
+        if not is_map_node(node):
+            continue
+        users = consumers.get(node.output, [])
+        targets: set[Node] = set()
+        for user in users:
+            targets |= kernels[user] if is_map_node(user) and user not in roots else {user}
+        kernels[node] = targets
+        base = storage(node.output)[0].node
+        if node in results:
+            roots.add(node)
+        elif is_view(node) and (base in roots or not is_map_node(base)):
+            continue  # the same bytes as something that exists
+        elif _must_exist(node, users, targets, costs[node]):
+            roots.add(base if is_view(node) else node)
+    return roots
+
+
+def inlined_costs(graph: Graph) -> dict[Node, int]:
+    """Rough operations per element of each map node when computed from anchors and sources."""
+    costs: dict[Node, int] = {}
+    for node in graph.live_nodes():
+        if is_map_node(node):
+            inner = sum(costs.get(v.node, 0) for v in set(node.inputs))
+            costs[node] = inner + (0 if is_view(node) else node.op.cost)
+    return costs
+
+
+def _must_exist(node: Node, users: list[Node], targets: set[Node], cost: int) -> bool:
+    if len(targets) > 1 and cost > CHEAP_COST:
+        return True
+    for target in targets:
+        kind = target.op.kind
+        if kind is Kind.CONTRACT and not _is_affine_view(node):
+            return True
+        if kind is Kind.WINDOW and cost > WINDOW_COST:
+            return True
+        if kind in (Kind.PACK, Kind.OPAQUE, Kind.CONTROL) and not is_view(node):
+            return True
+    if cost <= 2 or node.output.type.size == 1:
+        return False
+    # an element that many result elements read is better computed once; scalars are hoisted anyway
+    for user in users:
+        expands = is_map_node(user) and user.output.shape != node.output.shape
+        if expands and (user.op.kind is Kind.ELEMENTWISE or user.op.name == "broadcast_to"):
+            return True
+    return False
+
+
+def _is_affine_view(node: Node) -> bool:
+    """True if the node's element is one element of its operand at an address affine in the index."""
+    if node.op.kind is not Kind.SHAPE or len(node.inputs) != 1:
+        return False
+    axes = axes_for(node.output.shape)
+    below: list[Value] = []
+    expr = _through_shape_ops(node.output, indices(axes), below)
+    if not isinstance(expr, Load):
+        return False
+    stride, address = 1, 0
+    for i, size in zip(reversed(expr.index), reversed(below[0].shape)):
+        address, stride = address + i * stride, stride * size
+    return _is_affine(address)
+
+
+def _through_shape_ops(value: Value, index: tuple, below: list[Value]) -> Expr:
+    """The element of a chain of shape ops, down to the first value that is none (entered in `below`)."""
+    node = value.node
+    if not node.is_source and node.op.kind is Kind.SHAPE and len(node.inputs) == 1:
+        form = node.op.lower(*(v.type for v in node.inputs), **node.attrs)
+        return compose.evaluate(form, index, lambda n, at: _through_shape_ops(node.inputs[n], at, below))
+    below.append(value)
+    return load("below", index, value.dtype)
+
+
+def _is_affine(address) -> bool:
+    if dim.is_static(address):
+        return True
+    for monomial, coefficient in address.terms.items():
+        axes = [a for a in monomial if isinstance(a, Axis)]
+        if len(axes) > 1 or any(isinstance(a, Loaded) for a in monomial):
+            return False
+        if axes and coefficient < 0:
+            return False
+        if any(isinstance(a, FloorDiv) and dim.has_axes(dim.of(a)) for a in monomial):
+            return False
+    return True
+
+
+# 2. clusters -----------------------------------------------------------------------------------
+
+
+class _Builder:
+    """Places units one by one; keeps, per cluster, the set of clusters it depends on."""
+
+    def __init__(self, graph: Graph, roots: set[Node]):
+        self.graph, self.roots = graph, roots
+        self.clusters: list[Cluster] = []
+        self.cluster_of: dict[Node, Cluster] = {}
+        self.refusals: list[tuple[Node, Cluster, str]] = []
+        self.before: list[int] = []  # bit set of cluster numbers each cluster needs
+        self.readers: dict[Value, list[Cluster]] = {}
+        self.inputs: dict[Node, list[Value]] = {}
+
+    def place(self, node: Node) -> None:
+        reads = self.inputs[node] = self.written_inputs(node)
+        needed = {self.cluster_of[v.node] for v in reads if v.node in self.cluster_of}
+        producers = sorted(needed, key=lambda c: -c.number)
+        siblings = [c for v in reads for c in self.readers.get(v, ()) if v.type.size != 1 and c not in needed]
+        for cluster in dict.fromkeys([*producers, *reversed(siblings)]):
+            reason = self.refusal(node, cluster, needed)
+            if reason is None:
+                self.join(node, cluster, needed)
+                break
+            self.refusals.append((node, cluster, reason))
+        else:
+            self.open(node, needed)
+        for value in reads:
+            readers = self.readers.setdefault(value, [])
+            if self.cluster_of[node] not in readers:
+                readers.append(self.cluster_of[node])
+
+    def written_inputs(self, node: Node) -> list[Value]:
+        """Values in memory that computing this unit reads, through the map nodes computed inside it."""
+        found: dict[Value, None] = {}
+        stack = list(node.inputs)
+        seen: set[Node] = set()
+        while stack:
+            value = stack.pop()
+            inner = value.node
+            if is_map_node(inner) and inner not in self.roots:
+                if inner not in seen:
+                    seen.add(inner)
+                    stack += inner.inputs
+            elif not is_scalar_constant(value):
+                found[value] = None
+        return list(found)
+
+    def open(self, node: Node, needed: Iterable[Cluster]) -> None:
+        cluster = Cluster(*_shape_of_cluster(node), [node], len(self.clusters))
+        self.clusters.append(cluster)
+        self.before.append(self.closure(needed))
+        self.cluster_of[node] = cluster
+
+    def join(self, node: Node, cluster: Cluster, needed: Iterable[Cluster]) -> None:
+        cluster.units.append(node)
+        self.cluster_of[node] = cluster
+        if cluster.kind == MAP and node.op.kind is Kind.REDUCE:
+            cluster.kind, cluster.domain = ROW, _rows(node)
+        gained = self.closure(c for c in needed if c is not cluster)
+        bit = 1 << cluster.number
+        for number in range(len(self.clusters)):  # whoever needs this cluster now needs what it gained
+            if number == cluster.number or self.before[number] & bit:
+                self.before[number] |= gained
+
+    def closure(self, clusters: Iterable[Cluster]) -> int:
+        bits = 0
+        for c in clusters:
+            bits |= self.before[c.number] | (1 << c.number)
+        return bits
+
+    def refusal(self, node: Node, cluster: Cluster, needed: set[Cluster]) -> str | None:
+        """Return why `node` may not join `cluster`, or None if it may."""
+        if len(cluster.units) >= MAX_UNITS:
+            return "the kernel is large enough"
+        bit = 1 << cluster.number
+        for other in needed:
+            if other is not cluster and self.before[other.number] & bit:
+                return f"it also needs {other}, which runs after this kernel"
+        if is_map_node(node):
+            return self.map_refusal(node, cluster)
+        if node.op.kind is Kind.REDUCE:
+            return self.reduce_refusal(node, cluster)
+        if node.op.kind is Kind.WINDOW and cluster.kind == WINDOW:
+            first = cluster.units[0]
+            same = first.attrs == node.attrs and first.inputs[0] is node.inputs[0]
+            return None if same and first.output.shape == node.output.shape else "the windows differ"
+        return f"a {node.op.kind.value} starts a kernel of its own"
+
+    def map_refusal(self, node: Node, cluster: Cluster) -> str | None:
+        if cluster.kind == SINGLE:
+            return "nothing joins this kind of kernel"
+        if cluster.kind == ROW:
+            return self.row_refusal(node, cluster, cluster.domain)
+        if node.output.shape != cluster.domain:
+            return f"its shape {node.output.shape} is not the kernel's {cluster.domain}"
+        if not self.reads_here(node, cluster, _same_place):
+            return "it reads this kernel's result at another place"
+        return None
+
+    def reduce_refusal(self, node: Node, cluster: Cluster) -> str | None:
+        if _is_row_reduction(node):
+            rows = _rows(node)
+            if cluster.kind == MAP:
+                if cluster.domain[: len(rows)] != rows:
+                    return f"rows {rows} are not the kernel's {cluster.domain}"
+                return self.row_refusal(node, cluster, rows)
+            if cluster.kind == ROW:
+                if cluster.domain != rows:
+                    return f"rows {rows} are not the kernel's rows {cluster.domain}"
+                return self.row_refusal(node, cluster, rows)
+            return "a reduction over rows joins only kernels over the same rows"
+        if cluster.kind != REDUCE:
+            return "a reduction over leading axes starts a kernel of its own"
+        first = cluster.units[0]
+        same = (
+            first.op.kind is Kind.REDUCE
+            and first.inputs[0].shape == node.inputs[0].shape
+            and reduced_axes(first) == reduced_axes(node)
+            and first.output.shape == node.output.shape
+        )
+        if not same:
+            return "the reductions run over different elements"
+        if any(v.node in self.cluster_of and self.cluster_of[v.node] is cluster for v in self.inputs[node]):
+            return "it needs the finished sum"
+        return None
+
+    def row_refusal(self, node: Node, cluster: Cluster, rows: Shape) -> str | None:
+        if node.output.shape[: len(rows)] != rows and not (node.op.kind is Kind.REDUCE and _rows(node) == rows):
+            return f"its shape {node.output.shape} does not start with the rows {rows}"
+        if not self.reads_here(node, cluster, lambda user, value: _same_row(user, value, rows)):
+            return "it reads this kernel's result from other rows"
+        return None
+
+    def reads_here(self, node: Node, cluster: Cluster, local) -> bool:
+        """True if every path from a unit of `cluster` to `node` stays in place by `local`."""
+        stack = [(node, value, True) for value in node.inputs]
+        seen: set[tuple[Value, bool]] = set()
+        while stack:
+            user, value, here = stack.pop()
+            here = here and local(user, value)
+            inner = value.node
+            if self.cluster_of.get(inner) is cluster:
+                if not here:
+                    return False
+            elif is_map_node(inner) and inner not in self.roots and (value, here) not in seen:
+                seen.add((value, here))
+                stack += [(inner, v, here) for v in inner.inputs]
+        return True
+
+
+def _shape_of_cluster(node: Node) -> tuple[str, Shape]:
+    kind = node.op.kind
+    if is_map_node(node):
+        return MAP, node.output.shape
+    if kind is Kind.REDUCE:
+        return (ROW, _rows(node)) if _is_row_reduction(node) else (REDUCE, node.output.shape)
+    if kind is Kind.WINDOW:
+        return WINDOW, node.output.shape
+    if kind is Kind.CONTRACT:
+        return CONTRACT, node.output.shape
+    return SINGLE, node.output.shape
+
+
+def reduced_axes(node: Node) -> tuple[int, ...]:
+    """The axes a reduction removes, sorted."""
+    axes = node.attrs.get("axes", node.attrs.get("axis"))
+    rank = node.inputs[0].rank
+    axes = (axes,) if isinstance(axes, int) else tuple(axes)
+    return tuple(sorted(a % rank for a in axes))
+
+
+def _is_row_reduction(node: Node) -> bool:
+    axes, rank = reduced_axes(node), node.inputs[0].rank
+    return 0 < len(axes) < rank and axes == tuple(range(rank - len(axes), rank))
+
+
+def _rows(node: Node) -> Shape:
+    return node.inputs[0].shape[: node.inputs[0].rank - len(reduced_axes(node))]
+
+
+def _same_place(user: Node, value: Value) -> bool:
+    return user.op.kind is Kind.ELEMENTWISE and user.output.shape == value.shape
+
+
+def _same_row(user: Node, value: Value, rows: Shape) -> bool:
+    """True if `user` reads row r of `value` to make row r of its result."""
+    depth = len(rows)
+    if value.shape[:depth] != rows:
+        return False
+    if user.op.kind is Kind.REDUCE:
+        return min(reduced_axes(user)) >= depth
+    if user.op.kind is Kind.ELEMENTWISE:
+        return user.output.rank == value.rank and user.output.shape[:depth] == rows
+    if user.op.name in ("reshape", "stop_gradient"):
+        return user.output.shape[:depth] == rows
+    if user.op.name == "broadcast_to":
+        return user.output.rank == value.rank
+    return False

@@ -1,0 +1,325 @@
+"""Each cluster of nodes -> one form over named buffers.
+
+A value computed inside the kernel becomes an expression; a value in memory becomes a buffer. Buffer
+names are given in order of first use (b0, b1, ...), so kernels that do the same have equal forms
+and are compiled once, whatever layer they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from kcompile.errors import CompilerBug
+from kcompile.forms import compose
+from kcompile.forms.records import (
+    IN,
+    LOCAL,
+    OUT,
+    Buffer,
+    Contract,
+    Form,
+    Loops,
+    Nest,
+    Store,
+    axes_for,
+    indices,
+)
+from kcompile.forms.scalar import Expr, Load, const, load, loads, rewrite
+from kcompile.ir import dim
+from kcompile.ir.dim import Axis, DimLike
+from kcompile.ir.graph import Node, Value
+from kcompile.ir.op import Kind
+from kcompile.ir.types import Shape, Type
+from kcompile.passes.alias import storage
+from kcompile.passes.fuse import CONTRACT, MAP, ROW, Cluster, Fusion, is_map_node, is_scalar_constant
+
+Index = "tuple[DimLike, ...]"
+
+
+@dataclass(frozen=True, eq=False)
+class KernelCall:
+    """One step of a program: a form and the values its buffers stand for."""
+
+    cluster: Cluster
+    form: Form
+    reads: dict[str, Value]  # buffer name -> value (maybe a view of another value's storage)
+    writes: dict[str, Value]  # buffer name -> value this kernel brings into existence
+
+
+def lower(fusion: Fusion) -> list[KernelCall]:
+    """Return one kernel call per cluster, in the clusters' order; packs need none (see place.py)."""
+    readers = _readers(fusion)
+    return [
+        _Lowering(fusion, c, readers).run() for c in fusion.clusters if c.units[0].op.kind is not Kind.PACK
+    ]
+
+
+def _readers(fusion: Fusion) -> dict[Node, set[object]]:
+    """Who needs each unit's result in memory: clusters (through the map nodes inside), or the graph."""
+    readers: dict[Node, set[object]] = {}
+    for value in fusion.graph.results:
+        readers.setdefault(storage(value)[0].node, set()).add(fusion.graph)
+        readers.setdefault(value.node, set()).add(fusion.graph)
+    for cluster in fusion.clusters:
+        stack = [v for unit in cluster.units for v in unit.inputs]
+        seen: set[Node] = set()
+        while stack:
+            node = stack.pop().node
+            if node in seen:
+                continue
+            seen.add(node)
+            if node in fusion.cluster_of:
+                readers.setdefault(node, set()).add(cluster)
+            elif not node.is_source:
+                stack += node.inputs
+    return readers
+
+
+class _Lowering:
+    """Builds one form. Names buffers, and turns values into expressions."""
+
+    def __init__(self, fusion: Fusion, cluster: Cluster, readers: dict[Node, set[object]]):
+        self.fusion, self.cluster, self.readers = fusion, cluster, readers
+        self.buffers: list[Buffer] = []
+        self.reads: dict[str, Value] = {}
+        self.writes: dict[str, Value] = {}
+        self.named: dict[Value, str] = {}  # values in memory: inputs, and this kernel's own
+        self.here: dict[Value, Callable[[Index], Expr]] = {}  # this kernel's results as expressions
+        self.memo: dict[tuple[Value, Index], Expr] = {}
+
+    def run(self) -> KernelCall:
+        builders = {MAP: self.map_form, ROW: self.row_form, CONTRACT: self.contract_form}
+        form = builders.get(self.cluster.kind, self.anchored_form)()
+        name = "_".join([u.op.name for u in self.cluster.units][:4])
+        form = compose.pruned(replace(form, name=name))
+        return KernelCall(self.cluster, form, self.reads, self.writes)
+
+    # values ---------------------------------------------------------------------------------
+
+    def needed_outside(self, node: Node) -> bool:
+        return any(reader is not self.cluster for reader in self.readers.get(node, ()))
+
+    def buffer(self, type_: Type, role: str) -> str:
+        name = f"b{len(self.buffers)}"
+        self.buffers.append(Buffer(name, type_, role))
+        return name
+
+    def local(self, type_: Type) -> str:
+        return self.buffer(type_, LOCAL)
+
+    def output(self, value: Value) -> str:
+        name = self.buffer(value.type, OUT)
+        self.writes[name] = value
+        return name
+
+    def expression(self, value: Value, index: Index) -> Expr:
+        """The element of `value` at `index`, computed here or loaded."""
+        key = (value, index)
+        if key not in self.memo:
+            self.memo[key] = self._expression(value, index)
+        return self.memo[key]
+
+    def _expression(self, value: Value, index: Index) -> Expr:
+        if value in self.here:
+            return self.here[value](index)
+        if is_scalar_constant(value):
+            return const(value.node.data.reshape(-1)[0].item(), value.dtype)
+        node = value.node
+        if self.is_in_memory(value):
+            return load(self.input_buffer(value), index, value.dtype)
+        if not is_map_node(node):
+            raise CompilerBug(f"{node} is read before it exists, in {self.cluster}")
+        form = node.op.lower(*(v.type for v in node.inputs), **node.attrs)
+        return compose.evaluate(form, index, lambda n, at: self.expression(node.inputs[n], at))
+
+    def is_in_memory(self, value: Value) -> bool:
+        """True for a written value of another kernel, or a view of one."""
+        base = storage(value)[0]
+        written = self.fusion.is_written(base) and not is_scalar_constant(base)
+        return written and self.fusion.cluster_of.get(base.node) is not self.cluster
+
+    def input_buffer(self, value: Value) -> str:
+        if value not in self.named:
+            self.named[value] = self.buffer(value.type, IN)
+            self.reads[self.named[value]] = value
+        return self.named[value]
+
+    def operand_of(self, node: Node):
+        return lambda n, at: self.expression(node.inputs[n], at)
+
+    def map_expression(self, node: Node, index: Index) -> Expr:
+        """The element of a map node, computed here."""
+        form = node.op.lower(*(v.type for v in node.inputs), **node.attrs)
+        return compose.evaluate(form, index, self.operand_of(node))
+
+    # forms ----------------------------------------------------------------------------------
+
+    def map_form(self) -> Loops:
+        axes = axes_for(self.cluster.domain)
+        body = self.map_stores(self.cluster.units, indices(axes))
+        return Loops(tuple(self.buffers), axes, tuple(body))
+
+    def map_stores(self, units: list[Node], at: Index) -> list[Store]:
+        """Stores of map units at one index; each is an expression for the ones after it."""
+        stores = []
+        for unit in units:
+            value = self.map_expression(unit, at)
+            self.here[unit.output] = self.at_place(unit, at, value)
+            if self.needed_outside(unit):
+                stores.append(Store(self.output(unit.output), at, value))
+        return stores
+
+    def at_place(self, unit: Node, at: Index, value: Expr):
+        def read(index: Index) -> Expr:
+            if index != at:
+                raise CompilerBug(f"{unit} is read at {index} inside {self.cluster}, which computes {at}")
+            return value
+
+        return read
+
+    def contract_form(self) -> Contract:
+        anchor, *epilogue = self.cluster.units
+        form = anchor.op.lower(*(v.type for v in anchor.inputs), **anchor.attrs)
+
+        def stores(acc: Expr, at: Index) -> tuple[Store, ...]:
+            result = form.stores[0].value  # the lowering's own last step (a cast, say) over the sum
+            self.here[anchor.output] = self.at_place(anchor, at, result)
+            own = [Store(self.output(anchor.output), at, result)] if self.needed_outside(anchor) else []
+            return (*own, *self.map_stores(epilogue, at))
+
+        lhs, rhs, all_stores = compose.contract_with(form, self.operand_of(anchor), stores)
+        return replace(form, buffers=tuple(self.buffers), lhs=lhs, rhs=rhs, stores=all_stores)
+
+    def anchored_form(self) -> Loops:
+        """Reductions, windows, scatters: their own loops, then map units at the same points."""
+        anchors = [u for u in self.cluster.units if not is_map_node(u)]
+        units = [u for u in self.cluster.units if is_map_node(u)]
+        first = anchors[0].op.lower(*(v.type for v in anchors[0].inputs), **anchors[0].attrs)
+        outer = tuple(Axis(f"i{n}", a.extent) for n, a in enumerate(first.outer))
+        at = indices(outer)
+        shape = self.cluster.domain
+        place = at if len(at) == len(shape) else _spread(at, shape)
+        body: list = []
+        for anchor in anchors:
+            body += self.anchor_statements(anchor, at, outer, place, keep_local=bool(units))
+        body = _merged_nests(body)
+        body += self.map_stores(units, place)
+        return Loops(tuple(self.buffers), outer, tuple(body))
+
+    def anchor_statements(self, anchor: Node, at: Index, outer, place: Index, keep_local: bool) -> list:
+        form = anchor.op.lower(*(v.type for v in anchor.inputs), **anchor.attrs)
+        rename = self.renamed_locals(form)
+        if keep_local:
+            name = rename["y"] = self.local(anchor.output.type.with_shape(()))
+            result = load(name, (), anchor.output.dtype)
+            self.here[anchor.output] = self.at_place(anchor, place, result)
+            placed = lambda index: ()  # noqa: E731
+        else:
+            rename["y"] = self.output(anchor.output)
+            placed = lambda index: index  # noqa: E731
+        names = self.nest_names(form)
+        statements = list(compose.splice(form, at, self.operand_of(anchor), rename, placed, names))
+        if keep_local and self.needed_outside(anchor):
+            statements.append(Store(self.output(anchor.output), place, result))
+        return statements
+
+    def renamed_locals(self, form: Loops) -> dict[str, str]:
+        return {b.name: self.local(b.type) for b in form.buffers if b.role == LOCAL}
+
+    def nest_names(self, form: Loops) -> dict[Axis, Axis]:
+        """Nest axes named by position (j0, j1, ...), so that equal nests of two anchors can merge."""
+        names: dict[Axis, Axis] = {}
+        for statement in form.body:
+            if isinstance(statement, Nest):
+                names.update((a, Axis(f"j{n}", a.extent)) for n, a in enumerate(statement.axes))
+        return names
+
+    def row_form(self) -> Loops:
+        """Several stages over the same rows: outer axes are the rows, each stage a nest over the rest."""
+        rows = self.cluster.domain
+        outer = axes_for(rows)
+        at = indices(outer)
+        body: list = []
+        for unit in self.cluster.units:
+            stage = self.row_map(unit, at, rows) if is_map_node(unit) else self.row_reduction(unit, at, rows)
+            body += stage
+        return Loops(tuple(self.buffers), outer, tuple(_merged_nests(body)))
+
+    def row_map(self, unit: Node, at: Index, rows: Shape) -> list:
+        rest = unit.output.shape[len(rows) :]
+        nest = tuple(Axis(f"j{n}", size) for n, size in enumerate(rest))
+        inner = indices(nest)
+        value = self.map_expression(unit, (*at, *inner))
+        outside = self.needed_outside(unit)
+        if dim.product(rest) == 1:  # one number per row: keep it in a register, write it if asked
+            name = self.local(unit.output.type.with_shape(()))
+            self.here[unit.output] = lambda index: load(name, (), unit.output.dtype)
+            stages: list = [Store(name, (), value)]
+            if outside:
+                stages.append(Store(self.output(unit.output), (*at, *inner), value))
+            return stages
+        if outside:
+            name = self.output(unit.output)
+            self.here[unit.output] = lambda index: load(name, index, unit.output.dtype)
+            return [Nest(nest, (Store(name, (*at, *inner), value),))]
+        name = self.local(unit.output.type.with_shape(rest))
+        self.here[unit.output] = lambda index: load(name, index[len(rows) :], unit.output.dtype)
+        return [Nest(nest, (Store(name, inner, value),))]
+
+    def row_reduction(self, unit: Node, at: Index, rows: Shape) -> list:
+        form = unit.op.lower(*(v.type for v in unit.inputs), **unit.attrs)
+        kept = (*at, *(0 for _ in form.outer[len(rows) :]))  # reduced dimensions that were kept as 1
+        rename = self.renamed_locals(form)
+        name = rename["y"] = self.local(unit.output.type.with_shape(()))
+        result = load(name, (), unit.output.dtype)
+        self.here[unit.output] = lambda index: result
+        names = self.nest_names(form)
+        body = list(compose.splice(form, kept, self.operand_of(unit), rename, lambda index: (), names))
+        if self.needed_outside(unit):
+            place = (*at, *(0 for _ in unit.output.shape[len(rows) :]))
+            body.append(Store(self.output(unit.output), place, result))
+        return body
+
+
+def _spread(at: Index, shape: Shape) -> Index:
+    """The kept axes as an index of a result that kept reduced dimensions as 1."""
+    kept = list(at)
+    index: list[DimLike] = []
+    wanted = [size for size in shape if size != 1]
+    if len(kept) != len(wanted):  # some kept axes are of size 1 too: they index as 0 anyway
+        kept = [a for a in kept if a != 0]
+    for size in shape:
+        index.append(0 if size == 1 else kept.pop(0))
+    return tuple(index)
+
+
+def _merged_nests(body: list) -> list:
+    """Run adjacent nests over the same axes as one, where a later one needs no finished result of an earlier one.
+
+    What the earlier nest stores at the very element the later one reads is passed on as a value.
+    """
+    merged: list = []
+    for statement in body:
+        last = merged[-1] if merged else None
+        if isinstance(statement, Nest) and isinstance(last, Nest) and last.axes == statement.axes:
+            forwarded = _forwarded(last, statement)
+            if forwarded is not None:
+                merged[-1] = Nest(last.axes, last.body + forwarded)
+                continue
+        merged.append(statement)
+    return merged
+
+
+def _forwarded(earlier: Nest, later: Nest) -> tuple | None:
+    """The later nest's statements with loads of what `earlier` stores replaced; None if it reads anything else."""
+    made = {s.buffer for s in earlier.body}
+    stored = {(s.buffer, s.index): s.value for s in earlier.body if isinstance(s, Store)}
+    read = [node for s in later.body for node in loads(s.value)]
+    if any(n.buffer in made and (n.buffer, n.index) not in stored for n in read):
+        return None
+
+    def on_load(node: Load) -> Expr | None:
+        return stored.get((node.buffer, node.index))
+
+    return tuple(replace(s, value=rewrite(s.value, on_load=on_load)) for s in later.body)

@@ -1,0 +1,405 @@
+"""Where each value lives, and the order of the steps.
+
+In:  kernel calls (lower.py) of a fused graph. Out: steps (kernels, copies, fills) in order, and a
+Place for every value: an argument of the program (an input, a parameter, an output), or a piece of
+the arena.
+
+What saves copies: a result is written straight into the caller's array; the new value of a
+parameter or state is written over the old one when every reader of the old value can run before;
+operands of a pack (the gradient arena) are written straight into their piece of it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field, replace
+
+from kcompile.errors import CompilerBug
+from kcompile.forms import compose
+from kcompile.forms.records import INOUT, Contract, Form, Loops, Nest, Store, indices
+from kcompile.forms.scalar import Expr, Load, loads, rewrite
+from kcompile.forms.scalar import load as load_expr
+from kcompile.ir import dim
+from kcompile.ir.dim import DimLike
+from kcompile.ir.graph import CONSTANT, Graph, Node, Value, copy_node
+from kcompile.ir.op import OPS, Kind
+from kcompile.passes.alias import storage
+from kcompile.passes.lower import KernelCall
+from kcompile.passes.memory import Buffer
+
+ARGUMENT, ARENA = "argument", "arena"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Bytes of a program's argument (by name) or of an arena buffer (by name)."""
+
+    space: str
+    name: str
+    offset_bytes: DimLike = 0
+
+    def at(self, offset_bytes: DimLike) -> Place:
+        return replace(self, offset_bytes=self.offset_bytes + offset_bytes)
+
+
+@dataclass(eq=False)
+class Step:
+    """One thing a program does. `call` runs a kernel; else `copies` and `fills` run."""
+
+    number: int
+    call: KernelCall | None = None
+    copies: list[tuple[Place, Place, DimLike]] = field(default_factory=list)  # source, target, bytes
+    fills: list[tuple[Place, DimLike]] = field(default_factory=list)  # zeros: target, bytes
+    places: dict[str, Place] = field(default_factory=dict)  # a kernel's buffer name -> where
+    after: set[Step] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        return self.call.form.name if self.call else "copy"
+
+
+@dataclass
+class Placed:
+    """Ordered steps and the arena buffers they use (sizes and live ranges, ready to plan)."""
+
+    graph: Graph
+    steps: list[Step]
+    buffers: list[Buffer]
+
+
+def own_results(graph: Graph) -> Graph:
+    """Give every result storage of its own to be written to.
+
+    Before: a result may be a source, a constant, a view of one, or the same value as another result.
+    After:  each is a value that some kernel computes.
+    """
+    copied = OPS["cast"]
+
+    def needs_copy(value: Value) -> bool:
+        return storage(value)[0].node.is_source
+
+    if not any(needs_copy(v) for v in graph.results):
+        return graph
+    fresh = Graph(graph.name)
+    mapped: dict[Value, Value] = {}
+    for node in graph.live_nodes():
+        with fresh.origin(node.origin.layer, node.origin.line):
+            made = copy_node(fresh, node, tuple(mapped[v] for v in node.inputs))
+        mapped.update(zip(node.outputs, made if isinstance(made, tuple) else (made,)))
+
+    def owned(value: Value) -> Value:
+        moved = mapped[value]
+        return copied(moved, dtype=moved.dtype.name) if needs_copy(value) else moved
+
+    for name, value in graph.outputs.items():
+        fresh.output(name, owned(value))
+    for assignment in graph.assignments.values():
+        fresh.assign(mapped[assignment.target], owned(assignment.value))
+    return fresh
+
+
+def place(graph: Graph, calls: list[KernelCall]) -> Placed:
+    """Give every value a place and the calls an order."""
+    return _Placer(graph, calls).run()
+
+
+class _Placer:
+    def __init__(self, graph: Graph, calls: list[KernelCall]):
+        self.graph = graph
+        self.steps = [Step(n, c) for n, c in enumerate(calls)]
+        self.step_of: dict[Node, Step] = {
+            v.node: step for step in self.steps for v in step.call.writes.values()
+        }
+        self.packs = [n for n in graph.live_nodes() if not n.is_source and n.op.kind is Kind.PACK]
+        self.places: dict[Value, Place] = {}
+        self.readers: dict[Value, set[Step]] = {}  # by storage
+
+    def run(self) -> Placed:
+        for value in self.graph.sources.values():
+            self.places[value] = Place(ARGUMENT, value.node.name)
+        for node in self.graph.live_nodes():
+            if node.is_source and node.role == CONSTANT:
+                self.places[node.output] = Place(ARGUMENT, constant_name(node))
+        for node in self.packs:
+            self.add_pack(node)
+        self.connect()
+        tail = Step(len(self.steps))
+        self.place_assignments(tail)
+        self.place_outputs(tail)
+        self.place_packed()
+        for value in self.written():
+            if value not in self.places:
+                self.places[value] = Place(ARENA, f"{value.node.label}")
+        self.fill_packs()
+        self.finish_tail(tail)
+        ordered = self.order()
+        if tail.copies:
+            ordered.append(tail)
+        for number, step in enumerate(ordered):
+            step.number = number
+            self.resolve(step)
+        return Placed(self.graph, ordered, self.live_buffers(ordered))
+
+    # dependencies ---------------------------------------------------------------------------
+
+    def written(self) -> dict[Value, Step]:
+        found = {v: s for s in self.steps if s.call for v in s.call.writes.values()}
+        found.update({n.output: self.step_of[n] for n in self.packs})
+        return found
+
+    def add_pack(self, node: Node) -> None:
+        step = Step(len(self.steps))
+        self.steps.append(step)
+        self.step_of[node] = step
+
+    def connect(self) -> None:
+        for step in self.steps:
+            values = step.call.reads.values() if step.call else self.pack_of(step).inputs
+            for value in values:
+                base = storage(value)[0]
+                self.readers.setdefault(base, set()).add(step)
+                if base.node in self.step_of:
+                    step.after.add(self.step_of[base.node])
+
+    def pack_of(self, step: Step) -> Node:
+        return next(n for n in self.packs if self.step_of[n] is step)
+
+    def comes_after(self, step: Step, earlier: Step) -> bool:
+        stack, seen = [step], set()
+        while stack:
+            current = stack.pop()
+            if current is earlier:
+                return True
+            if current not in seen:
+                seen.add(current)
+                stack += current.after
+        return False
+
+    # places ---------------------------------------------------------------------------------
+
+    def place_assignments(self, tail: Step) -> None:
+        self.late: list[tuple[Value, Place, DimLike]] = []
+        for assignment in self.graph.assignments.values():
+            base, offset = storage(assignment.value)
+            target = self.places[assignment.target]
+            if offset == 0 and base not in self.places and self.may_overwrite(base, assignment.target):
+                self.places[base] = target
+            else:
+                self.late.append((assignment.value, target, assignment.value.type.nbytes))
+
+    def may_overwrite(self, base: Value, target: Value) -> bool:
+        """True if the kernel that makes `base` may write over `target`; orders its readers before it."""
+        if base.type.size != target.type.size or base.node.op.kind is Kind.PACK:
+            return False
+        writer = self.step_of[base.node]
+        others = [r for r in self.readers.get(target, ()) if r is not writer]
+        if any(self.comes_after(r, writer) for r in others):
+            return False
+        if writer in self.readers.get(target, ()) and not _reads_in_place(writer.call, base, target):
+            return False
+        writer.after.update(others)
+        return True
+
+    def place_outputs(self, tail: Step) -> None:
+        for name, value in self.graph.outputs.items():
+            base, offset = storage(value)
+            out = Place(ARGUMENT, output_name(name))
+            if offset == 0 and base not in self.places and base.type.size == value.type.size:
+                self.places[base] = out
+            else:
+                self.late.append((value, out, value.type.nbytes))
+
+    def place_packed(self) -> None:
+        self.copied: dict[Node, list[tuple[Value, DimLike]]] = {}
+        for node in self.packs:
+            if node.output not in self.places:
+                self.places[node.output] = Place(ARENA, node.label)
+            for operand, at in zip(node.inputs, node.attrs["offsets"]):
+                base, offset = storage(operand)
+                piece = self.places[node.output].at(at * operand.dtype.size_bytes)
+                owned = base.node in self.step_of and base.node.op.kind is not Kind.PACK
+                if owned and offset == 0 and base not in self.places and base.type.size == operand.type.size:
+                    self.places[base] = piece
+                else:
+                    self.copied.setdefault(node, []).append((operand, at))
+
+    def fill_packs(self) -> None:
+        for node in self.packs:
+            step, whole = self.step_of[node], self.places[node.output]
+            size = node.output.dtype.size_bytes
+            for operand, at in self.copied.get(node, ()):
+                step.copies.append((self.place_of(operand), whole.at(at * size), operand.type.nbytes))
+            end: DimLike = 0
+            for operand, at in sorted(zip(node.inputs, node.attrs["offsets"]), key=lambda pair: pair[1]):
+                if at != end:
+                    step.fills.append((whole.at(end * size), (at - end) * size))
+                end = at + operand.type.size
+            if end != node.attrs["size"]:
+                step.fills.append((whole.at(end * size), (node.attrs["size"] - end) * size))
+
+    def finish_tail(self, tail: Step) -> None:
+        for value, target, nbytes in self.late:
+            tail.copies.append((self.place_of(value), target, nbytes))
+
+    def place_of(self, value: Value) -> Place:
+        base, offset = storage(value)
+        if base not in self.places:
+            raise CompilerBug(f"{base!r} has no place")
+        return self.places[base].at(offset * value.dtype.size_bytes)
+
+    # order ----------------------------------------------------------------------------------
+
+    def order(self) -> list[Step]:
+        """Kahn's algorithm, the earliest traced step first: close to the order the user wrote."""
+        waiting = {s: len(s.after) for s in self.steps}
+        dependents: dict[Step, list[Step]] = {}
+        for step in self.steps:
+            for earlier in step.after:
+                dependents.setdefault(earlier, []).append(step)
+        priority = {s: self.traced_position(s) for s in self.steps}
+        ready = [(priority[s], s.number, s) for s in self.steps if not waiting[s]]
+        heapq.heapify(ready)
+        ordered: list[Step] = []
+        while ready:
+            step = heapq.heappop(ready)[2]
+            ordered.append(step)
+            for dependent in dependents.get(step, ()):
+                waiting[dependent] -= 1
+                if not waiting[dependent]:
+                    heapq.heappush(ready, (priority[dependent], dependent.number, dependent))
+        if len(ordered) != len(self.steps):
+            raise CompilerBug("the steps of a program wait for each other")
+        return ordered
+
+    def traced_position(self, step: Step) -> int:
+        nodes = step.call.cluster.units if step.call else [self.pack_of(step)]
+        return max(int(n.label[1:]) for n in nodes)
+
+    # results --------------------------------------------------------------------------------
+
+    def resolve(self, step: Step) -> None:
+        if step.call is None:
+            return
+        named = {**step.call.reads, **step.call.writes}
+        step.places = {b.name: self.place_of(named[b.name]) for b in step.call.form.buffers if b.name in named}
+        step.call = _in_place(step)
+        step.places = {b.name: step.places[b.name] for b in step.call.form.buffers if b.name in step.places}
+
+    def live_buffers(self, ordered: list[Step]) -> list[Buffer]:
+        first: dict[str, int] = {}
+        last: dict[str, int] = {}
+        sizes: dict[str, DimLike] = {}
+        for value, place_ in self.places.items():
+            if place_.space == ARENA and place_.name == value.node.label:
+                sizes[place_.name] = value.type.nbytes
+        for step in ordered:
+            touched = list(step.places.values())
+            touched += [p for s, t, _ in step.copies for p in (s, t)] + [t for t, _ in step.fills]
+            for place_ in touched:
+                if place_.space == ARENA:
+                    first.setdefault(place_.name, step.number)
+                    last[place_.name] = step.number
+        for node in self.packs:  # a pack is alive from its first piece
+            step = self.step_of[node]
+            place_ = self.places[node.output]
+            if place_.space == ARENA:
+                first[place_.name] = min(first.get(place_.name, step.number), step.number)
+                last[place_.name] = max(last.get(place_.name, step.number), step.number)
+        return [Buffer(name, sizes[name], first[name], last[name]) for name in first]
+
+
+def constant_name(node: Node) -> str:
+    """The argument name of a constant array."""
+    return f"constant:{node.label}"
+
+
+def output_name(name: str) -> str:
+    """The argument name of a graph output (outputs and sources may share names)."""
+    return f"output:{name}"
+
+
+# writing over an input -------------------------------------------------------------------------
+
+
+def _reads_in_place(call: KernelCall, base: Value, target: Value) -> bool:
+    """True if every load of `target` in the kernel is at the very element its new value is stored to."""
+    (out,) = [n for n, v in call.writes.items() if v is base]
+    names = {n for n, v in call.reads.items() if storage(v)[0] is target}
+    if any(call.reads[n].type.size != target.type.size for n in names):
+        return False  # a view of a part
+    stores = [s for s in compose.statements(call.form) if s.buffer == out]
+    if len(stores) != 1 or not isinstance(stores[0], Store) or not _is_last_reader(call.form, stores[0], names):
+        return False
+    shapes = {b.name: b.type.shape for b in call.form.buffers}
+    wanted = _address(stores[0].index, shapes[out])
+    found = [node for e in compose.expressions(call.form) for node in loads(e) if node.buffer in names]
+    return all(_address(node.index, shapes[node.buffer]) == wanted for node in found)
+
+
+def _address(index, shape) -> DimLike:
+    address: DimLike = 0
+    for i, size in zip(index, shape, strict=True):
+        address = address * size + i
+    return address
+
+
+def _is_last_reader(form: Form, store: Store, names: set[str]) -> bool:
+    """True if nothing after `store` loads a buffer of `names`, and each point stores its own element."""
+    if isinstance(form, Loops):
+        if any(isinstance(s, Nest) and store in s.body for s in form.body):
+            return False
+        axes = indices(form.outer)
+    elif isinstance(form, Contract):
+        axes = indices(form.out_axes)
+    own = {a for i in store.index for a in dim.atoms(i)}
+    if {a for i in axes for a in dim.atoms(i)} - own:
+        return False
+    flat = compose.statements(form)
+    later = flat[flat.index(store) + 1 :]
+    # a load that an earlier statement has made too is the same interned expression: it is made once
+    earlier = {node for s in flat[: flat.index(store) + 1] for node in loads(s.value)}
+    return all(node.buffer not in names or node in earlier for s in later for node in loads(s.value))
+
+
+def _in_place(step: Step) -> KernelCall:
+    """Merge an input and an output buffer at the same place into one INOUT buffer."""
+    call = step.call
+    merged: dict[str, str] = {}
+    for out in call.writes:
+        for read in call.reads:
+            if step.places.get(out) is not None and step.places.get(read) == step.places[out]:
+                merged[read] = out
+    if not merged:
+        return call
+    form = call.form
+    types = {b.name: b.type for b in form.buffers}
+
+    def on_load(node: Load) -> Expr | None:
+        if node.buffer not in merged:
+            return None
+        out = merged[node.buffer]
+        index = node.index if types[out].shape == types[node.buffer].shape else _store_index(form, out)
+        return load_expr(out, index, node.dtype)
+
+    memo: dict = {}
+
+    def moved(statement):
+        if isinstance(statement, Nest):
+            return Nest(statement.axes, tuple(moved(s) for s in statement.body))
+        return replace(statement, value=rewrite(statement.value, on_load=on_load, memo=memo))
+
+    buffers = tuple(
+        replace(b, role=INOUT) if b.name in merged.values() else b for b in form.buffers if b.name not in merged
+    )
+    if isinstance(form, Contract):
+        stores = tuple(moved(s) for s in form.stores)
+        sides = [rewrite(e, on_load=on_load, memo=memo) for e in (form.lhs, form.rhs)]
+        form = replace(form, buffers=buffers, lhs=sides[0], rhs=sides[1], stores=stores)
+    else:
+        form = replace(form, buffers=buffers, body=tuple(moved(s) for s in form.body))
+    reads = {n: v for n, v in call.reads.items() if n not in merged}
+    return replace(call, form=form, reads=reads)
+
+
+def _store_index(form: Form, buffer: str):
+    return next(s.index for s in compose.statements(form) if s.buffer == buffer)

@@ -1,0 +1,306 @@
+"""compile(graph) -> Executable: the ordered list of stages. Read this first.
+
+    trace (keras)            a Graph
+      PASSES                 Graph -> Graph, one after the other
+      fuse                   clusters of nodes
+      lower                  a form per cluster
+      emit                   LLVM IR per form; equal forms once
+      place                  an order of steps, a place per value
+      plan                   offsets in one arena
+      entry                  LLVM IR of the code that calls the kernels
+      objects                object code, from the disk cache where it is there
+      link                   Executable
+
+`build` stops before linking: export needs the objects, `inspect` everything in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kcompile import flags, plugins
+from kcompile.codegen import emit
+from kcompile.codegen.entry import emit_entry
+from kcompile.codegen.host import host_target
+from kcompile.codegen.kernel import Kernel
+from kcompile.codegen.llvm import assembly, compile_module, optimised_ir
+from kcompile.codegen.program import (
+    CONSTANT,
+    INPUT,
+    OUTPUT,
+    VARIABLE,
+    WORKERS,
+    Argument,
+    Copy,
+    Fill,
+    Pointer,
+    Program,
+    Run,
+)
+from kcompile.forms.digest import digest
+from kcompile.forms.records import Form
+from kcompile.forms.text import form_text
+from kcompile.forms.verify import verify as verify_form
+from kcompile.ir import dim
+from kcompile.ir.graph import CONSTANT as CONSTANT_ROLE
+from kcompile.ir.graph import INPUT as INPUT_ROLE
+from kcompile.ir.graph import Graph
+from kcompile.observe import Observer
+from kcompile.passes.algebra import simplify
+from kcompile.passes.fold import fold_constants
+from kcompile.passes.fuse import Fusion, fuse
+from kcompile.passes.inference import fold_scales
+from kcompile.passes.legalise import legalise
+from kcompile.passes.lower import KernelCall, lower
+from kcompile.passes.memory import Buffer, Plan, check_plan, plan_memory
+from kcompile.passes.place import ARENA, Place, Placed, constant_name, output_name, own_results, place
+from kcompile.runtime import cache, threads
+from kcompile.runtime.executable import Executable
+from kcompile.runtime.interpreted import InterpretedProgram
+from kcompile.runtime.link import link
+from kcompile.target import Target
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One row of the pipeline; third-party passes join after the row they name."""
+
+    name: str
+    run: Callable[[Graph], Graph]
+
+
+PASSES: tuple[Pass, ...] = (
+    Pass("fold", fold_constants),
+    Pass("simplify", simplify),
+    Pass("scales", fold_scales),
+    Pass("refold", fold_constants),
+    Pass("legalise", legalise),
+    Pass("own_results", own_results),
+)
+
+
+@dataclass
+class Counters:
+    """What was compiled in this process; tests and `inspect` read it."""
+
+    programs: int = 0
+    kernels: int = 0  # compiled by LLVM, the disk cache not counted
+
+
+counters = Counters()
+
+
+@dataclass
+class Build:
+    """Everything the stages left: from the traced graph to object code."""
+
+    traced: Graph
+    graph: Graph
+    target: Target
+    fusion: Fusion
+    calls: list[KernelCall]
+    kernels: dict[str, Kernel]  # by name
+    forms: dict[str, Form]  # by kernel name
+    placed: Placed
+    plan: Plan
+    program: Program
+    entry_ir: str
+    constants: dict[str, np.ndarray]
+    objects: list[bytes]
+    times: Mapping[str, float] = field(default_factory=dict)
+
+
+def compile(
+    graph: Graph, *, target: Target | None = None, num_threads: int | None = None, name: str | None = None
+) -> Executable:
+    """Return native code for a graph.
+
+    Raises: LoweringError listing every node that has no native form.
+    """
+    built = build(graph, target=target, name=name)
+    symbols = {"kc_parallel_for": threads.parallel_for_address()}
+    library = link(built.objects, symbols)
+    counters.programs += 1
+    return Executable(built.program, library, built.constants, num_threads or threads.num_threads())
+
+
+def interpreted(graph: Graph) -> InterpretedProgram:
+    """Return the same program run by the NumPy references: slow, and the meaning of the native one."""
+    return InterpretedProgram(graph)
+
+
+def build(graph: Graph, *, target: Target | None = None, name: str | None = None) -> Build:
+    """Run every stage but linking."""
+    target = target or host_target()
+    observer = Observer(name or graph.name)
+    observer.graph("trace", graph)
+    traced = graph
+    for row in passes():
+        if row.name not in flags.get("skip"):
+            graph = observer.stage(row.name, row.run, graph)
+            observer.graph(row.name, graph)
+    fusion = observer.stage("fuse", fuse, graph)
+    calls = observer.stage("lower", lower, fusion)
+    placed = observer.stage("place", place, graph, calls)
+    kernels, forms = observer.stage("emit", _emit_kernels, placed, target, observer)
+    plan, workspaces = observer.stage("plan", _plan, placed, kernels)
+    program = _program(_symbol_name(name or graph.name), graph, placed, kernels, plan, workspaces)
+    entry_ir = observer.stage("entry", emit_entry, program)
+    objects = observer.stage("objects", _objects, program, entry_ir, target)
+    built = Build(
+        *(traced, graph, target, fusion, calls, {k.name: k for k in kernels.values()}, forms, placed, plan),
+        *(program, entry_ir, _constants(graph), objects, observer.times),
+    )
+    _report(observer, built)
+    return built
+
+
+def passes() -> list[Pass]:
+    """The pipeline with third-party passes at their places.
+
+    A plugin registers, in group "passes", a function with an attribute `after` (a row's name).
+    """
+    rows: list[Pass] = []
+    extra = [(n, plugins.get("passes", n)) for n in plugins.names("passes")]
+    for row in PASSES:
+        rows.append(row)
+        rows += [Pass(n, run) for n, run in extra if getattr(run, "after", "simplify") == row.name]
+    return rows
+
+
+# kernels ---------------------------------------------------------------------------------------
+
+
+def _emit_kernels(placed: Placed, target: Target, observer: Observer) -> tuple[dict[int, Kernel], dict[str, Form]]:
+    """Emit each distinct form once; returns kernels by step number, and forms by kernel name."""
+    known: dict[Form, Kernel] = {}
+    by_step: dict[int, Kernel] = {}
+    forms: dict[str, Form] = {}
+    for step in placed.steps:
+        if step.call is None:
+            continue
+        form = step.call.form
+        if form not in known:
+            if observer.verifies:
+                verify_form(form)
+            kernel = emit.emit(form, target, f"kc_{form.name}_{digest(form)}")
+            known[form] = kernel
+            forms[kernel.name] = form
+        by_step[step.number] = known[form]
+    return by_step, forms
+
+
+def _plan(placed: Placed, kernels: Mapping[int, Kernel]) -> tuple[Plan, dict[int, list[str]]]:
+    """Plan the arena, scratch memory of single kernels included."""
+    buffers = list(placed.buffers)
+    workspaces: dict[int, list[str]] = {}
+    for number, kernel in kernels.items():
+        per_worker = kernel.workspace_bytes_per_worker * dim.symbol(WORKERS) if kernel.has_workspace else 0
+        for what, nbytes in (("own", per_worker), ("shared", kernel.shared_workspace_bytes)):
+            if nbytes != 0:
+                label = f"{what}:{number}"
+                buffers.append(Buffer(label, nbytes, number, number))
+                workspaces.setdefault(number, []).append(label)
+    plan = plan_memory(buffers)
+    if flags.get("verify"):
+        check_plan(plan)
+    return plan, workspaces
+
+
+# the program -----------------------------------------------------------------------------------
+
+
+def _program(
+    name: str,
+    graph: Graph,
+    placed: Placed,
+    kernels: Mapping[int, Kernel],
+    plan: Plan,
+    workspaces: Mapping[int, list[str]],
+) -> Program:
+    arguments = _arguments(graph)
+    number = {_place_name(a): n for n, a in enumerate(arguments)}
+
+    def pointer(where: Place) -> Pointer:
+        if where.space == ARENA:
+            return Pointer(None, plan.offsets[where.name] + where.offset_bytes)
+        return Pointer(number[where.name], where.offset_bytes)
+
+    steps: list[Run | Copy | Fill] = []
+    for step in placed.steps:
+        steps += [Fill(pointer(target), nbytes) for target, nbytes in step.fills]
+        steps += [Copy(pointer(s), pointer(t), nbytes) for s, t, nbytes in step.copies]
+        if step.call is not None:
+            pointers = [pointer(p) for p in step.places.values()]
+            pointers += [Pointer(None, plan.offsets[label]) for label in workspaces.get(step.number, ())]
+            steps.append(Run(kernels[step.number], tuple(pointers)))
+    symbols = set().union(*(dim.symbols(s) for a in arguments for s in a.type.shape)) if arguments else set()
+    return Program(name, tuple(arguments), (*sorted(symbols), WORKERS), tuple(steps), plan.arena_bytes)
+
+
+def _arguments(graph: Graph) -> list[Argument]:
+    """Inputs, variables, constant arrays, outputs: the order of a program's argument table."""
+    sources = [v.node for v in graph.sources.values()]
+    inputs = [Argument(n.name, n.output.type, INPUT) for n in sources if n.role == INPUT_ROLE]
+    variables = [Argument(n.name, n.output.type, VARIABLE) for n in sources if n.role != INPUT_ROLE]
+    constants = [Argument(name, node.output.type, CONSTANT) for name, node in _constant_nodes(graph)]
+    outputs = [Argument(name, v.type, OUTPUT) for name, v in graph.outputs.items()]
+    return [*inputs, *variables, *constants, *outputs]
+
+
+def _place_name(argument: Argument) -> str:
+    return output_name(argument.name) if argument.role == OUTPUT else argument.name
+
+
+def _constant_nodes(graph: Graph):
+    for node in graph.live_nodes():
+        if node.role == CONSTANT_ROLE and node.output.type.size != 1:
+            yield constant_name(node), node
+
+
+def _constants(graph: Graph) -> dict[str, np.ndarray]:
+    return {name: node.data for name, node in _constant_nodes(graph)}
+
+
+def _symbol_name(name: str) -> str:
+    return "kc_" + "".join(c if c.isalnum() else "_" for c in name)
+
+
+# objects ---------------------------------------------------------------------------------------
+
+
+def _objects(program: Program, entry_ir: str, target: Target) -> list[bytes]:
+    kernels = {step.kernel.name: step.kernel for step in program.steps if isinstance(step, Run)}
+    return [_object(text, target) for text in (*(k.ir_text for k in kernels.values()), entry_ir)]
+
+
+def _object(ir_text: str, target: Target) -> bytes:
+    key = cache.key(ir_text, target)
+    found = cache.get(key)
+    if found is None:
+        found = compile_module(ir_text, target)
+        counters.kernels += 1
+        cache.put(key, found)
+    return found
+
+
+# looking ---------------------------------------------------------------------------------------
+
+
+def _report(observer: Observer, built: Build) -> None:
+    from kcompile.inspection import plan_text  # only when somebody looks
+
+    for kernel_name, form in built.forms.items():
+        ir = built.kernels[kernel_name].ir_text
+        observer.text(4, f"{kernel_name}.form", lambda form=form: form_text(form))
+        observer.text(5, f"{kernel_name}.ll", lambda ir=ir: optimised_ir(ir, built.target))
+        observer.text(6, f"{kernel_name}.s", lambda ir=ir: assembly(ir, built.target))
+    observer.text(2, "plan.txt", lambda: plan_text(built))
+    runs = sum(isinstance(s, Run) for s in built.program.steps)
+    observer.summary(
+        f"{len(built.traced.live_nodes())} nodes -> {len(built.graph.live_nodes())}, {runs} kernel calls of "
+        f"{len(built.kernels)} kernels, arena {built.plan.arena_bytes} bytes"
+    )

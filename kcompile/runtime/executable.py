@@ -1,0 +1,234 @@
+"""A compiled program as a thing one calls.
+
+`Executable` owns the linked code and the constants. `bind` fixes the arrays of parameters and state
+once (their storage never moves); a `Bound` then only looks at its inputs: their shapes give the
+named sizes, their addresses go into the argument table, one native call does the rest. Calls release
+the GIL and take scratch memory of their own, so one program may run in several threads at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kcompile.codegen.program import BATCH, CONSTANT, INPUT, OUTPUT, VARIABLE, WORKERS, Argument, Program
+from kcompile.errors import ArgumentError, CompilerBug, ShapeError
+from kcompile.ir import dim
+from kcompile.runtime.arena import Workspaces
+from kcompile.runtime.link import Library
+
+_RUN = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_BATCHES = ctypes.CFUNCTYPE(
+    ctypes.c_int32,
+    *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p),
+    *(ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p),
+)
+
+
+def address(array: np.ndarray) -> int:
+    """The address of an array's first element."""
+    return array.__array_interface__["data"][0]
+
+
+class Executable:
+    """A linked program: `program` says what its arguments are."""
+
+    def __init__(self, program: Program, library: Library, constants: Mapping[str, np.ndarray], workers: int):
+        self.program = program
+        self.workers = workers
+        self.workspaces = Workspaces()
+        self.no_sizes = np.zeros(len(program.symbols), np.int64)  # before any input told them
+        self.no_sizes[program.symbols.index(WORKERS)] = workers
+        self._library = library  # keeps the code loaded
+        self._run = _RUN(library.address(f"{program.name}_run"))
+        self._run_batches = _BATCHES(library.address(f"{program.name}_run_batches"))
+        self._constants = {name: np.ascontiguousarray(a) for name, a in constants.items()}
+        self._scratch: dict[tuple[int, ...], int] = {}
+
+    def bind(self, variables: Mapping[str, np.ndarray]) -> Bound:
+        """Return the program with parameters and state fixed to these arrays, which it updates in place.
+
+        Raises: ArgumentError for a missing array, or one of another dtype, shape or memory layout.
+        """
+        return Bound(self, variables)
+
+    def run(self, inputs: Mapping[str, np.ndarray], variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Bind and run once: outputs by name; assigned variables are updated in place."""
+        return self.bind(variables).run(inputs)
+
+    def arena_bytes(self, sizes: tuple[int, ...]) -> int:
+        """Bytes of scratch memory a run needs for these values of `program.symbols`."""
+        found = self._scratch.get(sizes)
+        if found is None:
+            named = dict(zip(self.program.symbols, sizes))
+            found = self._scratch[sizes] = dim.evaluate(self.program.arena_bytes, named)
+        return found
+
+
+class Bound:
+    """An executable with its variables bound; each method is one native call."""
+
+    def __init__(self, executable: Executable, variables: Mapping[str, np.ndarray]):
+        program = executable.program
+        self._executable = executable
+        self._inputs = [_Input(n, a, program.symbols) for n, a in _arguments(program, INPUT)]
+        self._outputs = _arguments(program, OUTPUT)
+        table = np.zeros(max(len(program.arguments), 1), dtype=np.int64)
+        self._kept: list[np.ndarray] = []  # arrays whose addresses are in the table
+        for n, argument in _arguments(program, VARIABLE):
+            self._kept.append(_checked_variable(argument, variables))
+            table[n] = address(self._kept[-1])
+        for n, argument in _arguments(program, CONSTANT):
+            self._kept.append(executable._constants[argument.name])
+            table[n] = address(self._kept[-1])
+        self._table = table
+        self._batch_symbol = program.symbols.index(BATCH) if BATCH in program.symbols else None
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run once. `inputs`: C-contiguous arrays of the declared dtypes, by name."""
+        executable = self._executable
+        table, sizes = self._table.copy(), executable.no_sizes.copy()
+        self._read_inputs(inputs, table, sizes)
+        results = {}
+        named = dict(zip(executable.program.symbols, sizes.tolist()))
+        for n, argument in self._outputs:
+            shape = tuple(dim.evaluate(s, named) for s in argument.type.shape)
+            result = results[argument.name] = np.empty(shape, argument.type.dtype.numpy)
+            table[n] = address(result)
+        self._call(table, sizes, executable._run)
+        return results
+
+    def run_batches(
+        self,
+        data: Mapping[str, np.ndarray],
+        *,
+        order: np.ndarray | None,
+        batch_size: int,
+        first: int,
+        count: int,
+        outputs: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Run steps first .. first+count-1 of a pass over whole arrays, the last batch maybe short.
+
+        Args:
+            data: all rows of each input with a batch dimension, other inputs as they are.
+            order: i64[rows], which row comes when; None: in the order they lie.
+            outputs: arrays for all rows of each output; without them results are dropped.
+        """
+        executable = self._executable
+        program = executable.program
+        table, sizes = self._table.copy(), executable.no_sizes.copy()
+        self._read_inputs(data, table, sizes)
+        rows = int(sizes[self._batch_symbol]) if self._batch_symbol is not None else 0
+        if order is not None and (order.dtype != np.int64 or not order.flags.c_contiguous):
+            raise ArgumentError("order must be a contiguous int64 array")
+        if order is not None and len(order) < min(rows, (first + count) * batch_size):
+            raise ArgumentError(f"order has {len(order)} entries for {rows} rows")
+        if self._batch_symbol is not None:
+            sizes[self._batch_symbol] = min(batch_size, rows)
+        named = dict(zip(program.symbols, sizes.tolist()))
+        kept = [self._output_block(table, n, a, outputs, named, rows) for n, a in self._outputs]
+        staging_bytes = 0
+        if order is not None:
+            gathered = (i.argument.type for i in self._inputs if i.argument.has_rows)
+            staging_bytes = sum(dim.evaluate(t.nbytes, named) + 64 for t in gathered)
+        arena = executable.arena_bytes(tuple(sizes.tolist()))
+        block = executable.workspaces.take(arena + staging_bytes + 64)
+        try:
+            staging = -(-(block.address + arena) // 64) * 64
+            code = executable._run_batches(
+                *(address(table), address(sizes), block.address),
+                *(0 if order is None else address(order), rows, batch_size, first, count, staging),
+            )
+        finally:
+            executable.workspaces.give_back(block)
+        del kept
+        if code:
+            raise CompilerBug(f"program {program.name} stopped with code {code}")
+
+    def _output_block(self, table, n: int, argument: Argument, outputs, named, rows: int) -> Any:
+        shape = tuple(dim.evaluate(s, named) for s in argument.type.shape)
+        if argument.has_rows:
+            shape = (rows, *shape[1:])
+        if outputs is None or argument.name not in outputs:
+            block = np.empty(shape, argument.type.dtype.numpy)
+        else:
+            block = outputs[argument.name]
+            if block.shape != shape or block.dtype != argument.type.dtype.numpy or not block.flags.c_contiguous:
+                raise ArgumentError(
+                    f"output {argument.name}: expected a contiguous {argument.type.dtype.keras} array of shape "
+                    f"{shape}, received {block.dtype} of shape {block.shape}"
+                )
+        table[n] = address(block)
+        return block
+
+    def _read_inputs(self, inputs: Mapping[str, np.ndarray], table: np.ndarray, sizes: np.ndarray) -> None:
+        for expected in self._inputs:
+            expected.read(inputs, table, sizes)
+
+    def _call(self, table: np.ndarray, sizes: np.ndarray, function) -> None:
+        executable = self._executable
+        block = executable.workspaces.take(executable.arena_bytes(tuple(sizes.tolist())))
+        try:
+            code = function(address(table), address(sizes), block.address)
+        finally:
+            executable.workspaces.give_back(block)
+        if code:
+            raise CompilerBug(f"program {executable.program.name} stopped with code {code}")
+
+
+class _Input:
+    """What one input must look like, prepared for a quick check."""
+
+    __slots__ = ("argument", "dims", "dtype", "number")
+
+    def __init__(self, number: int, argument: Argument, symbols: Sequence[str]):
+        self.number, self.argument = number, argument
+        self.dtype = argument.type.dtype.numpy
+        # per dimension: an int to equal, a position in `sizes` to bind or equal, or a Dim to check
+        place = {dim.symbol(s): n for n, s in enumerate(symbols)}
+        self.dims = [(size, None) if dim.is_static(size) else (size, place.get(size)) for size in argument.type.shape]
+
+    def read(self, inputs: Mapping[str, np.ndarray], table: np.ndarray, sizes: np.ndarray) -> None:
+        array = inputs.get(self.argument.name)
+        if array is None:
+            raise ArgumentError(f"input {self.argument.name!r} is missing; received {sorted(inputs)}")
+        if array.dtype != self.dtype or array.ndim != len(self.dims) or not array.flags.c_contiguous:
+            raise ArgumentError(self._complaint(array))
+        for actual, (size, place) in zip(array.shape, self.dims):
+            if place is not None:
+                if sizes[place] == 0:
+                    sizes[place] = actual
+                elif sizes[place] != actual:
+                    raise ShapeError(f"{self._complaint(array)}; {size} is {sizes[place]} in another input")
+            elif dim.is_static(size) and actual != size:
+                raise ShapeError(self._complaint(array))
+        table[self.number] = address(array)
+
+    def _complaint(self, array: np.ndarray) -> str:
+        layout = "" if array.flags.c_contiguous else " (not C-contiguous)"
+        shape = ", ".join(str(s) for s, _ in self.dims)
+        return (
+            f"input {self.argument.name!r}: expected {self.dtype} of shape ({shape}), "
+            f"received {array.dtype} of shape {array.shape}{layout}"
+        )
+
+
+def _arguments(program: Program, role: str) -> list[tuple[int, Argument]]:
+    return [(n, a) for n, a in enumerate(program.arguments) if a.role == role]
+
+
+def _checked_variable(argument: Argument, variables: Mapping[str, np.ndarray]) -> np.ndarray:
+    array = variables.get(argument.name)
+    if array is None:
+        raise ArgumentError(f"no array for variable {argument.name!r}; received {sorted(variables)}")
+    shape, dtype = tuple(argument.type.shape), argument.type.dtype.numpy
+    if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous or not array.flags.writeable:
+        raise ArgumentError(
+            f"variable {argument.name!r}: expected a writable contiguous {dtype} array of shape {shape}, "
+            f"received {array.dtype} of shape {array.shape}"
+        )
+    return array
