@@ -74,7 +74,7 @@ def main() -> int:
     model.summary()
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit=True)
     model.fit(x_train, y_train, batch_size=32, epochs=20, validation_split=0.1)
-    loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
+    _, accuracy = model.evaluate(x_test, y_test, verbose=0)
     print(f"test accuracy: {accuracy:.4f}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

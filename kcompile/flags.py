@@ -64,16 +64,16 @@ class Flag:
 
 
 ROWS = (
-    Flag("debug", _count, 0, "a number from 0 to 6", "how much the observer prints: the ladder of `kcompile inspect`"),
+    Flag("debug", _count, 0, "a number from 0 to 6", "how much the observer prints; each step adds a stage"),
     Flag("dump", _path, None, "a folder", "write every stage as a numbered file into this folder"),
     Flag("skip", _names, (), "names with commas", "passes to leave out, for finding a guilty one"),
     Flag("verify", _bool, False, "0 or 1", "run the verifiers after every stage"),
     Flag("poison", _bool, False, "0 or 1", "fill dead buffers with NaN, so that a read too late shows"),
-    Flag("compare", _bool, False, "0 or 1", "run each kernel beside the NumPy references; stop at the first that differs"),
+    Flag("compare", _bool, False, "0 or 1", "run kernels beside the references; stop at the first that differs"),
     Flag("cache", _bool, True, "0 or 1", "keep compiled objects on disk"),
     Flag("cache_dir", _path, None, "a folder", "where the disk cache lives; otherwise the user's cache folder"),
     Flag("cache_bytes", _size, 1 << 30, "a size such as 512M", "size of the disk cache before old entries go"),
-    Flag("num_threads", _count, 0, "a number of threads", "threads of the pool, the caller included; 0: as many as allowed"),
+    Flag("num_threads", _count, 0, "a number of threads", "threads, the caller included; 0: as many as allowed"),
     Flag("target", str, None, "a target's name", "compile for this CPU instead of the one at hand"),
 )
 

@@ -1,5 +1,6 @@
 """What a person can look at: texts made from a `pipeline.Build`; nothing here changes anything.
 
+    stages_text    one line per stage
     plan_text      every step: its kernel, nodes, layers, places; then the refused fusions
     memory_text    the arena over time, one row per buffer
     kernel_text    one kernel: nodes, form, and how it is called
@@ -21,6 +22,21 @@ if TYPE_CHECKING:  # pipeline.py prints through this module
     from kcompile.pipeline import Build
 
 PICTURE_COLUMNS = 72
+
+
+def stages_text(built: Build) -> str:
+    """What each stage left, one line each, with its time."""
+    runs = _runs(built)
+    facts = {
+        "trace": f"{len(built.traced.live_nodes())} nodes",
+        "legalise": f"{len(built.graph.live_nodes())} nodes after all passes",
+        "fuse": f"{len(built.fusion.clusters)} clusters, {len(built.fusion.refusals)} joins refused",
+        "emit": f"{len(runs)} kernel calls of {len(built.kernels)} kernels",
+        "plan": f"{len(built.plan.buffers)} buffers in {built.plan.arena_bytes} bytes",
+        "objects": f"{sum(map(len, built.objects)):,} bytes of object code for {built.target.cpu}",
+    }
+    names = list(dict.fromkeys(["trace", *built.times]))
+    return "\n".join(f"{n:12s} {1e3 * built.times.get(n, 0):8.1f} ms  {facts.get(n, '')}" for n in names)
 
 
 def plan_text(built: Build) -> str:

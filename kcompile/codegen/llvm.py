@@ -16,6 +16,7 @@ import llvmlite.binding as llvm
 from kcompile.errors import CompilerBug
 from kcompile.target import Target
 
+VERSION = ".".join(map(str, llvm.llvm_version_info))  # part of every key of the object cache
 _LOCK = threading.RLock()
 
 

@@ -48,7 +48,7 @@ def export_library(built: Build, variables: Mapping[str, np.ndarray], path: str 
         (work / "weights.S").write_text(_weights_assembly(prefix, work / "weights.bin", built.target))
         (work / "interface.c").write_text(interface_source(built.program, prefix, offsets, built.target, threads=True))
         objects = []
-        for n, data in enumerate((*built.objects, compile_module(pool_ir(built.target), built.target))):
+        for n, data in enumerate((*built.objects, compile_module(pool_ir(built.target, exported=True), built.target))):
             (work / f"{n}.o").write_bytes(data)
             objects.append(str(work / f"{n}.o"))
         made = work / path.name

@@ -201,8 +201,11 @@ def floordiv(numerator: DimLike, denominator: DimLike) -> DimLike:
 def _floordiv(numerator: DimLike, denominator: DimLike) -> DimLike:
     quotient, rest = _split(numerator, denominator)
     low, high = bounds(rest)
-    if low is not None and is_nonnegative(low) and high is not None and is_nonnegative(denominator - 1 - high):
-        return quotient
+    if low is not None and high is not None:
+        if is_nonnegative(low) and is_nonnegative(denominator - 1 - high):
+            return quotient
+        if is_nonnegative(low + denominator) and is_nonnegative(-1 - high):
+            return quotient - 1
     if isinstance(denominator, int) and isinstance(rest, int):
         return quotient + rest // denominator
     nested = _single_floordiv(rest)
@@ -277,7 +280,43 @@ def _bounds(value: Dim) -> tuple[DimLike | None, DimLike | None]:
             term_low, term_high = term_high, term_low
         low = None if low is None or term_low is None else low + coefficient * term_low
         high = None if high is None or term_high is None else high + coefficient * term_high
+    for tighter in _remainders_replaced(value):
+        other_low, other_high = bounds(tighter)
+        if low is None or (other_low is not None and is_nonnegative(other_low - low)):
+            low = other_low
+        if high is None or (other_high is not None and is_nonnegative(high - other_high)):
+            high = other_high
     return low, high
+
+
+def _remainders_replaced(value: Dim) -> list[DimLike]:
+    """`value` with one remainder x - d * (x // d) in it replaced by a fresh axis that runs below d."""
+    found = []
+    for atom in _linear_floors(value):
+        factor = -coefficient_of(value, atom)
+        whole, rest = _split(factor, atom.denominator)
+        if rest == 0:  # value = whole * (x - d * (x // d)) + others
+            times, numerator, step = whole, atom.numerator, atom.denominator
+        else:  # x // (c * d) is (x // c) // d: value = (x // c) - d * ((x // c) // d) + others
+            inner, rest = _split(atom.denominator, factor)
+            if rest != 0 or factor == 1 or not is_nonnegative(factor):
+                continue
+            times, numerator, step = 1, floordiv(atom.numerator, inner), factor
+        others = value - times * (numerator - step * Dim({(atom,): 1}))
+        replaced = others + times * of(Axis(f"({numerator})%({step})", step))
+        if _floor_divisions(replaced) < _floor_divisions(value):  # each step gets simpler: this ends
+            found.append(replaced)
+    return found
+
+
+def _linear_floors(value: Dim) -> list[FloorDiv]:
+    """The floor divisions that occur in `value` to the first power only, in a fixed order."""
+    found = {a for monomial in value.terms for a in monomial if isinstance(a, FloorDiv)}
+    return sorted((a for a in found if all(m.count(a) < 2 for m in value.terms)), key=_atom_key)
+
+
+def _floor_divisions(value: DimLike) -> int:
+    return len({a for monomial in _terms(value) for a in monomial if isinstance(a, FloorDiv)})
 
 
 def _monomial_bounds(monomial: Monomial) -> tuple[DimLike | None, DimLike | None]:
@@ -323,10 +362,25 @@ def is_nonnegative(value: DimLike) -> bool:
     if not isinstance(low, Dim):
         return low >= 0
     # substitute each symbol s = 1 + s', s' >= 0: all coefficients non-negative is sufficient
-    shifted = substitute(low, lambda a: Dim({(a,): 1}) + 1 if isinstance(a, Symbol) else None)
-    return all(c >= 0 for c in _terms(shifted).values()) and not any(
+    # (floor divisions stay as they are: simplifying one assumes s >= 1, which s' need not be)
+    shifted = substitute(low, lambda a: Dim({(a,): 1}) + (1 if isinstance(a, Symbol) else 0))
+    if all(c >= 0 for c in _terms(shifted).values()) and not any(
         isinstance(a, FloorDiv) and not is_nonnegative(a.numerator) for m in _terms(low) for a in m
-    )
+    ):
+        return True
+    return any(is_nonnegative(scaled) for scaled in _floors_removed(low))
+
+
+def _floors_removed(value: Dim) -> list[DimLike]:
+    """Multiples of `value`, made smaller or left equal, without one subtracted floor division."""
+    smaller = []
+    for atom in _linear_floors(value):
+        if isinstance(atom.denominator, int):
+            factor = -coefficient_of(value, atom)
+            if is_nonnegative(factor):  # d * (rest - factor * (x // d)) >= d * rest - factor * x
+                rest = value + factor * Dim({(atom,): 1})
+                smaller.append(atom.denominator * rest - factor * atom.numerator)
+    return smaller
 
 
 def has_axes(value: DimLike) -> bool:

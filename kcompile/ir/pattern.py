@@ -106,6 +106,12 @@ class Attribute:
 class Match(dict):
     """What the names on the left side stand for: `m.x` is a Value, `m.s` an attribute, `m.root` the whole."""
 
+    uses: Mapping[Value, int] = {}  # readers of values in the graph being rewritten
+
+    def is_private(self, value: Value) -> bool:
+        """True if nothing but what the rule replaces reads `value`, so that it vanishes."""
+        return self.uses.get(value, 1) <= 1
+
     def __getattr__(self, name: str):
         try:
             return self[name]
@@ -238,7 +244,7 @@ def rewrite(graph: Graph, rules: Sequence[Rule], log: Callable[[str, Node], None
     for rule in rules:
         table.setdefault(rule.lhs.op.name, []).append(rule)
     for _ in range(MAX_SWEEPS):
-        engine = _Engine(table, log)
+        engine = _Engine(table, log, _readers(graph))
         new = rebuild(graph, engine.visit)
         if not engine.applied:
             return new
@@ -248,21 +254,35 @@ def rewrite(graph: Graph, rules: Sequence[Rule], log: Callable[[str, Node], None
 
 def apply_rule(rule: Rule, value: Value) -> Value | None:
     """Return the replacement the rule has for `value`, in the same graph, or None."""
-    return _Engine({}, None).replacement(rule, value)
+    return _Engine({}, None, {}).replacement(rule, value)
+
+
+def _readers(graph: Graph) -> dict[Value, int]:
+    counts: dict[Value, int] = {}
+    for value in [v for n in graph.live_nodes() for v in n.inputs] + graph.results:
+        counts[value] = counts.get(value, 0) + 1
+    return counts
 
 
 class _Engine:
     """Builds one new graph; every node it adds is simplified as soon as it is there."""
 
-    def __init__(self, table: Mapping[str, Sequence[Rule]], log):
+    def __init__(self, table: Mapping[str, Sequence[Rule]], log, readers: Mapping[Value, int]):
         self.table, self.log = table, log
+        self.readers = readers  # of values of the old graph
+        self.uses: dict[Value, int] = {}  # of values of the new one, as far as known
         self.applied = 0
 
     def visit(self, graph: Graph, node: Node, inputs: tuple[Value, ...]):
         if node.is_source:
             return None
         results = copy_node(graph, node, _canonical(node.op, inputs))
-        return results if isinstance(results, tuple) else self.simplified(results)
+        if isinstance(results, tuple):
+            return results
+        result = self.simplified(results)
+        # two old values may have become one: readers add up
+        self.uses[result] = self.uses.get(result, 0) + self.readers.get(node.output, 0)
+        return result
 
     def simplified(self, value: Value) -> Value:
         for _ in range(MAX_STEPS):
@@ -287,6 +307,7 @@ class _Engine:
     def replacement(self, rule: Rule, value: Value) -> Value | None:
         for bound in _matches(rule.lhs, value, {}):
             found = Match(bound, root=value)
+            found.uses = self.uses
             if not rule.where(found):
                 continue
             try:
@@ -314,6 +335,8 @@ class _Engine:
             for p in pattern.operands
         ]
         attrs = {k: self.build(v, found) for k, v in pattern.attrs.items()}
+        if all(isinstance(o, Value) for o in operands):
+            operands = _canonical(pattern.op, tuple(operands))
         return self.simplified(found.root.graph.emit(pattern.op, operands, attrs))
 
 

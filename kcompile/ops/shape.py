@@ -229,10 +229,9 @@ def _slice_infer(x: Type, *, starts, sizes, strides) -> Type:
         if size == 0:
             continue
         last = start + (size - 1) * stride
-        if not (dim.is_nonnegative(start) and dim.is_nonnegative(size) and dim.is_nonnegative(whole - 1 - last)):
-            raise ShapeError(
-                f"slice: elements {start} to {last} of axis {axis} do not provably lie in 0 to {whole - 1} of {x}"
-            )
+        # what only the sizes at run time decide is guarded in the lowering
+        if dim.is_nonnegative(-1 - start) or dim.is_nonnegative(last - whole):
+            raise ShapeError(f"slice: elements {start} to {last} of axis {axis} do not lie in 0 to {whole - 1} of {x}")
     return x.with_shape(sizes)
 
 
@@ -251,12 +250,13 @@ def _slice_vjp(g, y, x, *, starts, sizes, strides):
 
 def _slice_lower(x: Type, *, starts, sizes, strides):
     result = _slice_infer(x, starts=starts, sizes=sizes, strides=strides)
-    return map_form(
-        result,
-        (x,),
-        lambda at: operand(0, tuple(a + i * k for a, i, k in zip(starts, at, strides)), x),
-        "slice",
-    )
+
+    def value_at(at) -> Expr:
+        place = tuple(a + i * k for a, i, k in zip(starts, at, strides))
+        inside = both(*(in_range(p, whole) for p, whole in zip(place, x.shape)))
+        return where(inside, operand(0, place, x), const(0, x.dtype))
+
+    return map_form(result, (x,), value_at, "slice")
 
 
 def _slice_samples(rng):
@@ -299,7 +299,8 @@ def _pad_ref(x, *, low, high, interior, value):
     x = np.asarray(x)
     grown = np.full([_spread(n, k) for n, k in zip(x.shape, interior)], value, x.dtype)
     grown[tuple(np.s_[:: k + 1] for k in interior)] = x
-    padded = np.pad(grown, [(max(a, 0), max(b, 0)) for a, b in zip(low, high)], constant_values=value)
+    widths = [(max(a, 0), max(b, 0)) for a, b in zip(low, high)]
+    padded = np.pad(grown, widths, constant_values=value) if widths else grown
     kept = tuple(np.s_[max(-a, 0) : n - max(-b, 0)] for a, b, n in zip(low, high, padded.shape))
     return np.ascontiguousarray(padded[kept]).reshape(padded[kept].shape)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from kcompile.errors import CompilerBug
 from kcompile.forms import compose
-from kcompile.forms.records import INOUT, Contract, Form, Loops, Nest, Store, indices
+from kcompile.forms.records import INOUT, Contract, Form, Nest, Store, indices
 from kcompile.forms.scalar import Expr, Load, loads, rewrite
 from kcompile.forms.scalar import load as load_expr
 from kcompile.ir import dim
@@ -52,6 +52,7 @@ class Step:
     fills: list[tuple[Place, DimLike]] = field(default_factory=list)  # zeros: target, bytes
     places: dict[str, Place] = field(default_factory=dict)  # a kernel's buffer name -> where
     after: set[Step] = field(default_factory=set)
+    merged: dict[str, str] = field(default_factory=dict)  # input buffer -> the output buffer that overwrites it
 
     @property
     def name(self) -> str:
@@ -195,8 +196,11 @@ class _Placer:
         others = [r for r in self.readers.get(target, ()) if r is not writer]
         if any(self.comes_after(r, writer) for r in others):
             return False
-        if writer in self.readers.get(target, ()) and not _reads_in_place(writer.call, base, target):
-            return False
+        if writer in self.readers.get(target, ()):
+            pairs = _in_place_pairs(writer.call, base, target)
+            if pairs is None or _reordered(writer.call.form, {**writer.merged, **pairs}) is None:
+                return False
+            writer.merged.update(pairs)
         writer.after.update(others)
         return True
 
@@ -321,19 +325,29 @@ def output_name(name: str) -> str:
 # writing over an input -------------------------------------------------------------------------
 
 
-def _reads_in_place(call: KernelCall, base: Value, target: Value) -> bool:
-    """True if every load of `target` in the kernel is at the very element its new value is stored to."""
+def _in_place_pairs(call: KernelCall, base: Value, target: Value) -> dict[str, str] | None:
+    """Input buffers that hold `target`, each with the output buffer of its new value.
+
+    None unless every point of the kernel loads the old value only at the very element it stores.
+    """
+    form = call.form
     (out,) = [n for n, v in call.writes.items() if v is base]
-    names = {n for n, v in call.reads.items() if storage(v)[0] is target}
+    names = [n for n, v in call.reads.items() if storage(v)[0] is target]
     if any(call.reads[n].type.size != target.type.size for n in names):
-        return False  # a view of a part
-    stores = [s for s in compose.statements(call.form) if s.buffer == out]
-    if len(stores) != 1 or not isinstance(stores[0], Store) or not _is_last_reader(call.form, stores[0], names):
-        return False
-    shapes = {b.name: b.type.shape for b in call.form.buffers}
+        return None  # a view of a part
+    stores = [s for s in _tail(form) if s.buffer == out]
+    if len(stores) != 1 or [s.buffer for s in compose.statements(form)].count(out) != 1:
+        return None
+    axes = indices(form.out_axes if isinstance(form, Contract) else form.outer)
+    own = {a for i in stores[0].index for a in dim.atoms(i)}
+    if {a for i in axes for a in dim.atoms(i)} - own:
+        return None  # several points store one element
+    shapes = {b.name: b.type.shape for b in form.buffers}
     wanted = _address(stores[0].index, shapes[out])
-    found = [node for e in compose.expressions(call.form) for node in loads(e) if node.buffer in names]
-    return all(_address(node.index, shapes[node.buffer]) == wanted for node in found)
+    found = [node for e in compose.expressions(form) for node in loads(e) if node.buffer in names]
+    if any(_address(node.index, shapes[node.buffer]) != wanted for node in found):
+        return None
+    return dict.fromkeys(names, out)
 
 
 def _address(index, shape) -> DimLike:
@@ -343,42 +357,47 @@ def _address(index, shape) -> DimLike:
     return address
 
 
-def _is_last_reader(form: Form, store: Store, names: set[str]) -> bool:
-    """True if nothing after `store` loads a buffer of `names`, and each point stores its own element."""
-    if isinstance(form, Loops):
-        if any(isinstance(s, Nest) and store in s.body for s in form.body):
-            return False
-        axes = indices(form.outer)
-    elif isinstance(form, Contract):
-        axes = indices(form.out_axes)
-    own = {a for i in store.index for a in dim.atoms(i)}
-    if {a for i in axes for a in dim.atoms(i)} - own:
-        return False
-    flat = compose.statements(form)
-    later = flat[flat.index(store) + 1 :]
-    # a load that an earlier statement has made too is the same interned expression: it is made once
-    earlier = {node for s in flat[: flat.index(store) + 1] for node in loads(s.value)}
-    return all(node.buffer not in names or node in earlier for s in later for node in loads(s.value))
+def _tail(form: Form) -> list[Store]:
+    """The stores a form ends with: what is left to do once sums are known."""
+    statements = list(form.stores if isinstance(form, Contract) else form.body)
+    start = len(statements)
+    while start and isinstance(statements[start - 1], Store):
+        start -= 1
+    return statements[start:]
+
+
+def _reordered(form: Form, merged: dict[str, str]) -> list[Store] | None:
+    """The form's last stores, each old value read by all before it is overwritten; None if that is a circle."""
+    waiting = _tail(form)
+    ordered: list[Store] = []
+    while waiting:
+        for store in waiting:
+            others = [s for s in waiting if s is not store]
+            old = {n for n, out in merged.items() if out == store.buffer}
+            read_later = any(node.buffer in old for s in others for node in loads(s.value))
+            read = {node.buffer for node in loads(store.value)}
+            if not read_later and not any(s.buffer in read and s.buffer not in merged.values() for s in others):
+                ordered.append(store)
+                waiting = others
+                break
+        else:
+            return None
+    return ordered
 
 
 def _in_place(step: Step) -> KernelCall:
-    """Merge an input and an output buffer at the same place into one INOUT buffer."""
-    call = step.call
-    merged: dict[str, str] = {}
-    for out in call.writes:
-        for read in call.reads:
-            if step.places.get(out) is not None and step.places.get(read) == step.places[out]:
-                merged[read] = out
+    """Merge each input buffer that is overwritten with its output buffer into one INOUT buffer."""
+    call, form, merged = step.call, step.call.form, step.merged
     if not merged:
         return call
-    form = call.form
     types = {b.name: b.type for b in form.buffers}
+    places = {s.buffer: s.index for s in _tail(form)}
 
     def on_load(node: Load) -> Expr | None:
         if node.buffer not in merged:
             return None
         out = merged[node.buffer]
-        index = node.index if types[out].shape == types[node.buffer].shape else _store_index(form, out)
+        index = node.index if types[out].shape == types[node.buffer].shape else places[out]
         return load_expr(out, index, node.dtype)
 
     memo: dict = {}
@@ -388,18 +407,14 @@ def _in_place(step: Step) -> KernelCall:
             return Nest(statement.axes, tuple(moved(s) for s in statement.body))
         return replace(statement, value=rewrite(statement.value, on_load=on_load, memo=memo))
 
+    tail = _reordered(form, merged)
     buffers = tuple(
         replace(b, role=INOUT) if b.name in merged.values() else b for b in form.buffers if b.name not in merged
     )
     if isinstance(form, Contract):
-        stores = tuple(moved(s) for s in form.stores)
         sides = [rewrite(e, on_load=on_load, memo=memo) for e in (form.lhs, form.rhs)]
-        form = replace(form, buffers=buffers, lhs=sides[0], rhs=sides[1], stores=stores)
+        form = replace(form, buffers=buffers, lhs=sides[0], rhs=sides[1], stores=tuple(moved(s) for s in tail))
     else:
-        form = replace(form, buffers=buffers, body=tuple(moved(s) for s in form.body))
-    reads = {n: v for n, v in call.reads.items() if n not in merged}
-    return replace(call, form=form, reads=reads)
-
-
-def _store_index(form: Form, buffer: str):
-    return next(s.index for s in compose.statements(form) if s.buffer == buffer)
+        body = (*form.body[: len(form.body) - len(tail)], *tail)
+        form = replace(form, buffers=buffers, body=tuple(moved(s) for s in body))
+    return replace(call, form=form, reads={n: v for n, v in call.reads.items() if n not in merged})

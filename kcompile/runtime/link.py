@@ -28,7 +28,8 @@ def _lljit() -> Any:
             llvm.initialize_native_target()
             llvm.initialize_native_asmprinter()
             machine = llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="default")
-            _jit = llvm.create_lljit_compiler(machine, use_jit_link=False, suppress_errors=True)
+            # Errors are not suppressed: the exception says "failed", LLVM's line on stderr names the symbol.
+            _jit = llvm.create_lljit_compiler(machine, use_jit_link=False, suppress_errors=False)
         return _jit
 
 

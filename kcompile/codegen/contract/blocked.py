@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I1, I64, Index, Param, memory_type, pointer
+from kcompile.codegen.build import I64, Index, Param, memory_type, pointer
 from kcompile.codegen.contract import pack
-from kcompile.codegen.contract.affine import Memory, ceildiv, nominal
-from kcompile.codegen.contract.finish import finish_function
-from kcompile.codegen.contract.frame import SHARED_SPACE, WORKER_SPACE, Frame, Signature
+from kcompile.codegen.contract.affine import Memory, ceildiv
+from kcompile.codegen.contract.finish import finish_function, transposed_finish_function
+from kcompile.codegen.contract.frame import WORKER_SPACE, Frame, Signature
 from kcompile.codegen.contract.micro import tile_axes, tile_function
-from kcompile.codegen.contract.plan import DIRECT, TRANSPOSED, Plan
+from kcompile.codegen.contract.plan import DIRECT, SCRATCH, TRANSPOSED, Plan
 from kcompile.codegen.kernel import Phase
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis
@@ -45,7 +45,7 @@ def scratch_bytes(plan: Plan) -> int:
         return 0
     tiles = plan.units_per_task * plan.unit_elements
     if plan.finish == TRANSPOSED:
-        tiles *= 2
+        tiles += plan.lanes * plan.block_lanes  # whole squares are read: up to one more of them
     return -(-tiles * plan.problem.dtype.size_bytes // 64) * 64
 
 
@@ -71,8 +71,10 @@ def _variants(module, target, sig: Signature, plan: Plan, name: str) -> Variants
         for steps in plan.rows.sizes:
             label = f"{name}.tile{steps * plan.rows.inner_rows}x{tag}"
             tiles[steps, is_tail] = tile_function(module, target, sig, plan, label, steps, vectors, masked)
-        if needs_scratch(plan) and plan.finish != DIRECT:
+        if plan.finish == SCRATCH:
             finish[is_tail] = finish_function(module, target, sig, plan, f"{name}.finish{tag}", vectors, masked)
+    if plan.finish == TRANSPOSED:
+        finish[False] = transposed_finish_function(module, target, sig, plan, f"{name}.finish")
     return Variants(tiles, finish)
 
 
@@ -136,7 +138,7 @@ class _Task:
             return
         around, cut = plan.k[: plan.cut], plan.k[plan.cut]
         size = frame.index(cut.extent)
-        parts = frame.index(max_one(frame, ceildiv(cut.extent, plan.k_steps)))
+        parts = b.max(frame.index(ceildiv(cut.extent, plan.k_steps)), 1)  # an empty sum has one empty block
         outer_count = frame.index(dim.product(a.extent for a in around))
         count = b.mul(b.max(outer_count, 1), parts)
         with b.loop("kblock", 0, count) as number:
@@ -253,6 +255,13 @@ class _Task:
         b, plan = self.b, self.plan
         if plan.finish == DIRECT:
             return
+        if plan.finish == TRANSPOSED:
+            places = {**self.frame.places, plan.rows.along: b.mul(self.first_unit, plan.rows.sizes[0])}
+            end = b.min(frame_end(self), self.frame.index(plan.rows.along.extent))
+            count = b.sub(end, places[plan.rows.along])
+            where = [*(b.index(places[axis]) for axis in tile_axes(plan)), b.index(count), b.index(self.valid)]
+            b.call(self.variants.finish[False], [*self.frame.leading(), b["scratch"], *where])
+            return
         with self.units() as unit:
             places, left = self.unit_places(unit)
             all_places = {**self.frame.places, **places}
@@ -270,6 +279,11 @@ class _Task:
             self.by_columns(call)
 
 
+def frame_end(task: _Task) -> Index:
+    """The row behind the last row tile of a task, not yet cut at the end of the axis."""
+    return task.b.mul(task.end_unit, task.plan.rows.sizes[0])
+
+
 def unflatten(frame: Frame, axes: tuple[Axis, ...], number: Index) -> dict[Axis, Index]:
     """The value of each axis at a position counted over all of them, the last one fastest."""
     b = frame.b
@@ -282,13 +296,3 @@ def unflatten(frame: Frame, axes: tuple[Axis, ...], number: Index) -> dict[Axis,
             places[axis] = b.mod_nonneg(number, size)
             number = b.div_nonneg(number, size)
     return places
-
-
-def max_one(frame: Frame, value):
-    """At least 1: an empty sum still has one (empty) block. Sizes of 0 make ceildiv 0."""
-    if dim.is_static(value):
-        return max(1, value)
-    return value
-
-
-_ = (I1, SHARED_SPACE, nominal)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from llvmlite import ir
 
 from kcompile.codegen import scalars
-from kcompile.codegen.build import I1, I32, KernelBuilder, constant, lanes_of, value_type
+from kcompile.codegen.build import KernelBuilder, lanes_of, value_type
 from kcompile.codegen.contract.affine import affine, linear_address
 from kcompile.codegen.contract.frame import Frame
 from kcompile.forms.records import ACC, Store
-from kcompile.forms.scalar import Const, Expr, Index, Load, Where, axes_in
+from kcompile.forms.scalar import Call, Const, Expr, Index, Load, Where, axes_in
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 
@@ -25,6 +25,15 @@ from kcompile.ir.dim import Axis, DimLike
 def address_of(frame: Frame, node: Load | Store) -> DimLike:
     """Element offset of a load or store in its buffer."""
     return linear_address(node.index, frame.sig.types[node.buffer].shape)
+
+
+def operation(b: KernelBuilder, expr: Call, args: list[ir.Value]) -> ir.Value:
+    """One scalar operation, on scalars or on vectors of one length."""
+    if expr.fn == "cast":
+        return scalars.cast(b, args[0], expr.args[0].dtype, expr.dtype)
+    if expr.fn == "select":
+        return b.ll.select(*args)
+    return scalars.emit(b, expr.fn, expr.args[0].dtype, *args)
 
 
 # one point ---------------------------------------------------------------------------------------
@@ -50,7 +59,7 @@ def scalar_value(frame: Frame, expr: Expr, acc: ir.Value | None = None, memo: di
         value = _scalar_where(frame, expr, acc, memo)
     else:
         args = [scalar_value(frame, a, acc, memo) for a in expr.args]
-        value = scalars.apply(b, expr, args)
+        value = operation(b, expr, args)
     memo[expr] = value
     return value
 
@@ -112,7 +121,7 @@ def vector_value(at: Along, expr: Expr) -> ir.Value:
         args = [vector_value(at, a) for a in expr.args]
         if any(lanes_of(a) for a in args):
             args = [a if lanes_of(a) else b.splat(a, at.lanes) for a in args]
-        value = scalars.apply(b, expr, args)
+        value = operation(b, expr, args)
     at.memo[expr] = value
     return value
 
@@ -168,6 +177,9 @@ def store_vector(at: Along, store: Store) -> None:
     dtype = at.frame.sig.types[store.buffer].dtype
     base, address = at.frame.pointers[store.buffer], address_of(at.frame, store)
     found = affine(address)
+    if at.axis.extent == 1:  # a vector axis that is none: one lane counts
+        b.store(b.extract(value, 0), base, dtype, at.frame.index(address))
+        return
     if found is not None and found.stride(at.axis) == 1:
         place = at.frame.index(address)
         if at.mask is not None:
@@ -198,5 +210,3 @@ def is_light(stores: tuple[Store, ...], axis: Axis, frame_shapes) -> bool:
                 return False
     return True
 
-
-_ = (I1, I32, constant)

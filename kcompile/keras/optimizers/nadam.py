@@ -45,8 +45,9 @@ class Nadam(Optimizer):
     def update(self, w, g, slots, lr, step):
         now, ahead = self._momentum_at(step), self._momentum_at(step + 1)
         product = ops.cast(self._u_product.value, w.dtype)
-        m = slots.momentum + (g - slots.momentum) * (1 - self.beta_1)
-        v = slots.velocity + (ops.square(g) - slots.velocity) * (1 - self.beta_2)
+        beta_1, beta_2 = (ops.cast(b, w.dtype) for b in (self.beta_1, self.beta_2))  # 1 - beta rounds as beta^t does
+        m = slots.momentum + (g - slots.momentum) * (1 - beta_1)
+        v = slots.velocity + (ops.square(g) - slots.velocity) * (1 - beta_2)
         m_hat = ahead * m / (1 - product * ahead) + (1 - now) * g / (1 - product)
-        v_hat = v / (1 - ops.power(self.beta_2, step))
+        v_hat = v / (1 - ops.power(beta_2, step))
         return w - m_hat * lr / (ops.sqrt(v_hat) + self.epsilon), Slots(momentum=m, velocity=v)

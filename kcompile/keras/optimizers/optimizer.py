@@ -94,8 +94,7 @@ class Optimizer:
             raise ArgumentError(f"{type(self).__name__}: argument(s) not recognized: {kwargs}")
         if gradient_accumulation_steps:
             raise NotSupportedError("gradient_accumulation_steps is missing from kcompile.")
-        given = [n for n in ("clipnorm", "clipvalue", "global_clipnorm") if locals()[n] is not None]
-        if len(given) > 1:
+        if sum(limit is not None for limit in (clipnorm, clipvalue, global_clipnorm)) > 1:
             raise ArgumentError(
                 "Only one of `clipnorm`, `clipvalue` and `global_clipnorm` can be set. Received: "
                 f"clipnorm={clipnorm}, clipvalue={clipvalue}, global_clipnorm={global_clipnorm}"

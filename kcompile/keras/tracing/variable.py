@@ -60,7 +60,7 @@ class Variable:
             )
         prefix = current_path()
         self.path = path or (f"{prefix}/{self.name}" if prefix else self.name)
-        self.trainable = bool(trainable)
+        self.trainable = self.trainable_when_made = bool(trainable)  # freezing a layer must be undoable
         self.autocast = bool(autocast)
         self.aggregation, self.synchronization = aggregation, synchronization
         self.regularizer, self.constraint = regularizer, constraint

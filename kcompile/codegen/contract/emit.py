@@ -1,0 +1,53 @@
+"""emit: one Contract form -> one Kernel."""
+
+from __future__ import annotations
+
+from kcompile.codegen.build import new_module
+from kcompile.codegen.contract import blocked, dense
+from kcompile.codegen.contract.affine import names_of_sizes
+from kcompile.codegen.contract.classify import classify
+from kcompile.codegen.contract.frame import SHARED_SPACE, WORKER_SPACE, signature
+from kcompile.codegen.contract.paths import make_plan
+from kcompile.codegen.contract.plan import Plan, shared_elements
+from kcompile.codegen.kernel import Kernel
+from kcompile.forms.records import Contract
+from kcompile.forms.scalar import Index, Load, walk
+from kcompile.ir import dim
+from kcompile.target import Target
+
+
+def emit(form: Contract, target: Target, name: str) -> Kernel:
+    """Return the LLVM IR of a contraction and what its caller must provide."""
+    plan = make_plan(classify(form), target)
+    scratch = blocked.scratch_bytes(plan)
+    shared = (shared_elements(plan) + dense.elements(plan)) * form.dtype.size_bytes
+    spaces = [s for s, size in ((WORKER_SPACE, scratch), (SHARED_SPACE, shared)) if size != 0]
+    sizes = sorted(sizes_of(form))
+    sig = signature(form, sizes, spaces)
+    module = new_module(name, target)
+    phases = dense.emit_phases(module, target, sig, plan, name)
+    phases += blocked.emit_phases(module, target, sig, plan, name)
+    return Kernel(name, str(module), tuple(sizes), phases, scratch, shared)
+
+
+def describe(form: Contract, target: Target) -> str:
+    """Path, tile and blocks of the kernel a form becomes."""
+    return plan_of(form, target).describe()
+
+
+def plan_of(form: Contract, target: Target) -> Plan:
+    """The decisions made for a form."""
+    return make_plan(classify(form), target)
+
+
+def sizes_of(form: Contract) -> set[str]:
+    """Names of all sizes a form mentions."""
+    values = [a.extent for a in (*form.out_axes, *form.over)]
+    for buffer in form.buffers:
+        values += buffer.type.shape
+    for node in [*form.stores, *walk(form.lhs, form.rhs, *(s.value for s in form.stores))]:
+        if isinstance(node, Index):
+            values.append(node.value)
+        elif isinstance(node, Load) or hasattr(node, "index"):
+            values += node.index
+    return names_of_sizes(*(v for v in values if not dim.is_static(v)))

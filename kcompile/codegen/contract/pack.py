@@ -1,0 +1,153 @@
+"""Copy rhs into panels: [outer][column block][k][columns of a block], in the dtype of the sum.
+
+One task packs one column block. Three ways, by what is contiguous: rows of vectors along the vector
+axis; squares transposed in registers where k is contiguous; else one element at a time, which also
+serves operands that are expressions. Columns beyond the last repeat it: nobody reads their sums.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from kcompile.codegen.build import Index
+from kcompile.codegen.contract.affine import Affine, Memory, extent
+from kcompile.codegen.contract.classify import Operand
+from kcompile.codegen.contract.epilogue import scalar_value
+from kcompile.codegen.contract.frame import SHARED_SPACE, Frame, Signature
+from kcompile.codegen.contract.micro import widened
+from kcompile.codegen.contract.plan import Plan
+from kcompile.codegen.contract.transpose import transposed
+from kcompile.codegen.kernel import Phase
+from kcompile.ir import dim
+from kcompile.ir.dim import Axis, DimLike
+from kcompile.ir.types import DType
+
+
+def panel_memory(
+    operand: Operand, outer: Sequence[Axis], k: Sequence[Axis], vector: Axis, block_lanes: int, blocks, dtype: DType
+) -> tuple[Memory, DimLike]:
+    """Where the packed rhs lies: its memory, and the elements from one column block to the next."""
+    strides: dict[Axis, DimLike] = {vector: 1}
+    step: DimLike = block_lanes
+    for axis in reversed(k):
+        strides[axis] = step
+        step = step * axis.extent
+    block_stride = step
+    step = step * blocks
+    for axis in reversed([a for a in outer if operand.uses(a)]):
+        strides[axis] = step
+        step = step * axis.extent
+    return Memory(SHARED_SPACE, dtype, Affine(0, strides)), block_stride
+
+
+def emit_phase(module, target, sig: Signature, plan: Plan, name: str) -> Phase:
+    """Write the packing phase."""
+    outer = tuple(a for a in plan.outer if plan.problem.rhs.uses(a))
+    frame = Frame.exported(module, target, f"{name}_pack", sig)
+    b = frame.b
+    blocks = frame.index(plan.blocks)
+    with b.loop("task", b["begin"], b["end"]) as task:
+        from kcompile.codegen.contract.blocked import unflatten  # blocked imports this module
+
+        places = unflatten(frame, outer, b.div_nonneg(task, blocks))
+        block = b.mod_nonneg(task, blocks)
+        places[plan.vector] = b.mul(block, plan.block_lanes)
+        start = b.mul(block, frame.index(plan.block_stride))
+        for axis in outer:
+            start = b.add(start, b.mul(places[axis], frame.index(plan.b.stride(axis))))
+        panel = b.at(frame.pointers[SHARED_SPACE], plan.problem.dtype, start)
+        _Packer(frame.with_places(places), plan, panel).emit()
+    b.ret()
+    tasks = dim.product(a.extent for a in outer) * plan.blocks
+    return Phase(f"{name}_pack", tasks, extent(plan.k) * plan.block_lanes)
+
+
+class _Packer:
+    """Writes the loops that fill one panel."""
+
+    def __init__(self, frame: Frame, plan: Plan, panel):
+        self.frame, self.plan, self.panel, self.b = frame, plan, panel, frame.b
+        self.source = plan.problem.rhs.memory
+        self.valid = self.b.sub(frame.index(plan.vector.extent), frame.places[plan.vector])
+
+    def emit(self) -> None:
+        plan, source = self.plan, self.source
+        if source is not None and source.stride(plan.vector) == 1:
+            self.rows_of_vectors()
+        elif source is not None and plan.k and source.stride(plan.k[-1]) == 1:
+            self.squares()
+        else:
+            with self.k_loops(plan.k) as (places, row):
+                self.elements(self.frame.with_places(places), row)
+
+    @contextlib.contextmanager
+    def k_loops(self, axes):
+        """Loops over k axes; yields their places and the row of the panel."""
+        b = self.b
+        with contextlib.ExitStack() as stack:
+            places, row = {}, 0
+            for axis in axes:
+                size = self.frame.index(axis.extent)
+                places[axis] = stack.enter_context(b.loop(axis.name, 0, size))
+                row = b.add(b.mul(row, size), places[axis])
+            yield places, row
+
+    def address(self, places: dict[Axis, Index]) -> Index:
+        b = self.b
+        total = self.frame.index(self.source.at.offset)
+        for axis, place in {**self.frame.places, **places}.items():
+            total = b.add(total, b.mul(place, self.frame.index(self.source.stride(axis))))
+        return total
+
+    def rows_of_vectors(self) -> None:
+        b, plan, lanes, dtype = self.b, self.plan, self.plan.lanes, self.plan.problem.dtype
+        base = self.frame.pointers[self.source.buffer]
+        with self.k_loops(plan.k) as (places, row):
+            start, to = self.address(places), b.mul(row, plan.block_lanes)
+            with b.if_else(b.compare(">=", self.valid, plan.block_lanes)) as (then, otherwise):
+                for branch, whole in ((then, True), (otherwise, False)):
+                    with branch:
+                        for j in range(0, plan.block_lanes, lanes):
+                            if whole:
+                                value = b.load_vector(base, self.source.dtype, b.add(start, j), lanes)
+                            else:
+                                mask = b.tail_mask(lanes, b.sub(self.valid, j))
+                                value = b.load_masked(base, self.source.dtype, b.add(start, j), mask)
+                            value = widened(b, value, self.source.dtype, dtype)
+                            b.store_vector(value, self.panel, dtype, b.add(to, j), align_bytes=lanes * dtype.size_bytes)
+
+    def squares(self) -> None:
+        """k is contiguous: read vectors along k, write them along the columns."""
+        b, plan, lanes, dtype = self.b, self.plan, self.plan.lanes, self.plan.problem.dtype
+        base = self.frame.pointers[self.source.buffer]
+        inner = plan.k[-1]
+        size = self.frame.index(inner.extent)
+        whole = b.mul(b.div_nonneg(size, lanes), lanes)
+        first = self.frame.places[plan.vector]
+        last = b.sub(self.frame.index(plan.vector.extent), 1)
+        with self.k_loops(plan.k[:-1]) as (places, row):
+            row = b.mul(row, size)
+            with b.loop("column", 0, plan.block_lanes, lanes) as column:
+                columns = [b.min(b.add(first, b.add(column, i)), last) for i in range(lanes)]
+                with b.loop("p", 0, whole, lanes) as p:
+                    lines = []
+                    for place in columns:
+                        at = self.address({**places, inner: p, plan.vector: place})
+                        lines.append(widened(b, b.load_vector(base, self.source.dtype, at, lanes), self.source.dtype, dtype))
+                    to = b.add(b.mul(b.add(row, p), plan.block_lanes), column)
+                    for i, line in enumerate(transposed(b, lines)):
+                        b.store_vector(line, self.panel, dtype, b.add(to, i * plan.block_lanes))
+            with b.loop("p", whole, size) as p:
+                self.elements(self.frame.with_places({**places, inner: p}), b.add(row, p))
+
+    def elements(self, frame: Frame, row: Index) -> None:
+        """One row of a panel, element by element."""
+        b, plan, dtype = self.b, self.plan, self.plan.problem.dtype
+        first = frame.places[plan.vector]
+        last = b.sub(frame.index(plan.vector.extent), 1)
+        with b.loop("column", 0, plan.block_lanes) as column:
+            here = frame.with_places({plan.vector: b.min(b.add(first, column), last)})
+            value = scalar_value(here, plan.problem.rhs.expr)
+            value = widened(b, value, plan.problem.rhs.expr.dtype, dtype)
+            b.store(value, self.panel, dtype, b.add(b.mul(row, plan.block_lanes), column))

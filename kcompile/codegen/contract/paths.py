@@ -1,0 +1,179 @@
+"""Which way a contraction runs: candidates, what each would cost, and the Plan of the cheapest.
+
+A candidate says which operand is read in vectors and along which axis. Costs are estimated cycles:
+the tiles' own (tiles.choose), copying an operand into panels, and writing the result in another
+direction than it lies. A named size counts as NOMINAL_SIZE, so plans do not depend on the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kcompile.codegen.contract import tiles
+from kcompile.codegen.contract.affine import Affine, Memory, extent, nominal
+from kcompile.codegen.contract.classify import Operand, Problem
+from kcompile.codegen.contract.epilogue import is_light
+from kcompile.codegen.contract.frame import SHARED_SPACE
+from kcompile.codegen.contract.pack import panel_memory
+from kcompile.codegen.contract.plan import DIRECT, SCRATCH, TRANSPOSED, Plan
+from kcompile.codegen.contract.tiles import column_blocks, k_block, split_columns
+from kcompile.ir import dim
+from kcompile.ir.dim import Axis, DimLike
+from kcompile.target import Target
+
+# Cycles per element; measured on Zen 5, the order of magnitude is that of every current core.
+PACK_ROWS, PACK_SQUARES, PACK_ELEMENTS = 0.15, 0.35, 2.0
+STORE_TRANSPOSED, STORE_SCATTERED = 0.4, 3.0
+TASK_CYCLES = 20_000  # a task should last this long: some microseconds
+TASKS_WANTED = 32  # enough for 16 workers to share evenly
+SCRATCH_SHARE = 4  # a task's scratch may take this part of the second-level cache
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An orientation: `problem.rhs` is read in vectors along `vector`."""
+
+    problem: Problem
+    vector: Axis
+    lhs_is_vector: bool
+
+
+def candidates(problem: Problem) -> Iterator[Candidate]:
+    """Every orientation that can run."""
+    for view in (problem, problem.swapped()):
+        for axis in view.n:
+            yield Candidate(view, axis, False)
+        if view.rhs.memory and view.lhs.memory:
+            for axis in view.batch:
+                if view.lhs.stride(axis) == 1 and view.rhs.stride(axis) == 1:
+                    yield Candidate(view, axis, True)
+    if not problem.m and not problem.n:
+        yield Candidate(problem, Axis("column", 1), False)
+
+
+def make_plan(problem: Problem, target: Target) -> Plan:
+    """Return the cheapest plan."""
+    plans = [plan_for(c, target) for c in candidates(problem)]
+    return min(plans, key=lambda p: p.cycles)
+
+
+def plan_for(candidate: Candidate, target: Target) -> Plan:
+    """Decide everything for one orientation."""
+    problem, vector = candidate.problem, candidate.vector
+    size_bytes = problem.dtype.size_bytes
+    lanes = target.lanes(size_bytes)
+    k = problem.k
+    outer = tuple(a for a in (*problem.batch, *problem.n) if a is not vector)
+    k_size = max(1, nominal(extent(k)))
+    rows, vectors, cycles = tiles.choose(
+        problem.m, vector.extent, k_size, lanes, target, candidate.lhs_is_vector
+    )
+    columns = split_columns(vector.extent, vectors, lanes)
+    block_lanes = columns.vectors * lanes
+    blocks = column_blocks(vector.extent, columns, lanes)
+    cycles *= max(1, nominal(extent(outer)))
+
+    packed = must_pack(problem.rhs, vector, columns, target)
+    b, block_stride = problem.rhs.memory, block_lanes
+    pack_cycles = pack_cost(problem.rhs, outer, k, vector, block_lanes, blocks)
+    if packed:
+        b, block_stride = panel_memory(problem.rhs, outer, k, vector, block_lanes, blocks, problem.dtype)
+        cycles += pack_cycles
+    a = problem.lhs.memory
+    if a is None:
+        a = dense_memory(problem, candidate, outer, b if packed else None, blocks, block_lanes)
+        cycles += PACK_ELEMENTS * nominal(extent((*problem.batch, *problem.m, *k)))
+
+    cut, k_steps = k_block(k, block_lanes * size_bytes, target)
+    blocked = bool(k) and not (cut == 0 and dim.is_static(k[0].extent) and k_steps >= k[0].extent)
+    finish, finish_cycles = choose_finish(problem, vector, rows, columns)
+    cycles += finish_cycles
+    plan = Plan(
+        problem=problem,
+        lanes=lanes,
+        vector=vector,
+        lhs_is_vector=candidate.lhs_is_vector,
+        a=a,
+        b=b,
+        packed=packed,
+        block_stride=block_stride,
+        outer=outer,
+        rows=rows,
+        columns=columns,
+        k=k,
+        cut=cut,
+        k_steps=k_steps,
+        blocked=blocked,
+        finish=finish,
+        units_per_task=1,
+        masked_tail=columns.tail_vectors > 0,
+        cycles=cycles,
+    )
+    return with_chunks(plan, target)
+
+
+def must_pack(operand: Operand, vector: Axis, columns, target: Target) -> bool:
+    """True if rhs cannot be read in vectors where it lies."""
+    if operand.memory is None:
+        return True
+    if vector.extent == 1:
+        return True
+    return operand.memory.stride(vector) != 1
+
+
+def pack_cost(operand: Operand, outer, k, vector: Axis, block_lanes: int, blocks: DimLike) -> float:
+    """Cycles to copy rhs into panels."""
+    count = nominal(extent([a for a in outer if operand.uses(a)]) * extent(k) * blocks * block_lanes)
+    if operand.memory is None:
+        return PACK_ELEMENTS * count
+    if operand.memory.stride(vector) == 1:
+        return PACK_ROWS * count
+    if k and operand.memory.stride(k[-1]) == 1:
+        return PACK_SQUARES * count
+    return PACK_ELEMENTS * count
+
+
+def dense_memory(problem: Problem, candidate: Candidate, outer, panels: Memory | None, blocks, block_lanes) -> Memory:
+    """Where lhs lies once it has been computed into the shared workspace, behind the panels of rhs."""
+    offset: DimLike = 0
+    if panels is not None:
+        used = [a for a in outer if problem.rhs.uses(a)]
+        offset = extent(used) * blocks * extent(problem.k) * block_lanes
+    strides: dict[Axis, DimLike] = {}
+    step: DimLike = 1
+    for axis in reversed(dense_axes(problem)):
+        strides[axis] = step
+        step = step * axis.extent
+    return Memory(SHARED_SPACE, problem.dtype, Affine(offset, strides))
+
+
+def dense_axes(problem: Problem) -> list[Axis]:
+    """Axes of the array that a computed lhs is kept in."""
+    return [a for a in (*problem.batch, *problem.m, *problem.k) if problem.lhs.uses(a)]
+
+
+def choose_finish(problem: Problem, vector: Axis, rows, columns) -> tuple[str, float]:
+    """How the stores are evaluated, and what that costs beyond plain stores."""
+    elements = nominal(extent((*problem.batch, *problem.m, *problem.n)))
+    if vector.extent == 1 or problem.result_stride(vector) == 1:
+        light = is_light(problem.stores, vector, problem.shapes)
+        return (DIRECT, 0.0) if light else (SCRATCH, 0.1 * elements)
+    if not rows.inside and not rows.outside and problem.result_stride(rows.along) == 1:
+        return TRANSPOSED, STORE_TRANSPOSED * elements
+    return SCRATCH, STORE_SCATTERED * elements
+
+
+def with_chunks(plan: Plan, target: Target) -> Plan:
+    """Say how many row tiles make a task: enough work, enough tasks, scratch within the cache."""
+    from dataclasses import replace
+
+    tiles_total = max(1, nominal(extent(plan.outer) * plan.blocks * plan.units))
+    per_unit = max(1.0, plan.cycles / tiles_total)
+    units = max(1, min(nominal(plan.units), round(TASK_CYCLES / per_unit)))
+    fewest = max(1, tiles_total // TASKS_WANTED)
+    if plan.blocked or plan.packed:
+        units = max(units, min(fewest, 16))
+    limit = max(1, target.l2_bytes // SCRATCH_SHARE // (plan.unit_elements * plan.problem.dtype.size_bytes))
+    return replace(plan, units_per_task=int(min(units, limit)))
+

@@ -1,0 +1,475 @@
+"""The fork-join thread pool, as LLVM IR text: the running process has no C compiler to build it with.
+
+One pool per linked module. What it gives, seen from C:
+
+    typedef void (*kc_task)(void *ctx, int64_t begin, int64_t end, int64_t worker);
+    void    kc_parallel_for(kc_task task, void *ctx, int64_t n, int64_t max_workers);
+    int32_t kc_pool_start(int64_t threads);
+    int32_t kc_pool_stop(void);
+    void    kc_pool_forget(void);
+
+`kc_parallel_for` cuts [0, n) into W = min(n, max_workers, threads of the pool) contiguous parts, part w
+being [n*w/W, n*(w+1)/W). The caller runs part 0, pool threads the others; it returns when all are done.
+With W <= 1 it is a plain call. A pool that is busy - a second caller, or a task that itself calls
+`kc_parallel_for` - is never waited for: that call runs [0, n) on its own thread. So nothing can
+deadlock, and a task must give the same result for every partition.
+
+`kc_pool_start` only raises the number of threads wanted, the caller included (at most MAX_THREADS); the
+first call that can use them creates them, so a model too small for threads never has any. If the system
+refuses to create one, the pool stays as large as it got. Always returns 0.
+`kc_pool_stop` ends and joins the threads; 1 if a call was in flight and nothing was done.
+`kc_pool_forget` is for the child of a `fork`, where the threads do not exist: it resets the pool, and the
+next call that wants threads makes new ones. An exported library registers it with `pthread_atfork`; the
+JIT-linked pool gets it called by Python, since glibc has no dynamic `pthread_atfork`.
+
+How it works. Each pool thread owns one word, `mail`: EMPTY (it spins), ASLEEP (it waits on its condition
+variable) or JOB. The caller writes the job, then exchanges JOB into the mail of W - 1 threads; only
+where ASLEEP comes back does it pay for a wake. A thread sets its mail to EMPTY before it counts itself
+off `pending`, so whoever sees `pending` reach 0 may post again at once. The caller waits for `pending` the
+same way: it spins, then sets ASLEEP_BIT in it and sleeps, and whoever counts off the last part sees the bit.
+Both sleepers re-check their word under the mutex that the waker takes before signalling: no wake is lost.
+Spinning is bounded by the clock, since a pause takes 10 to 140 cycles depending on the CPU.
+
+Needs libc and pthreads only. Windows, WASM and 32-bit targets get `kc_parallel_for` as a plain call.
+"""
+
+from __future__ import annotations
+
+from kcompile.target import Target
+
+MAX_THREADS = 256
+SPIN_NS = 50_000  # about what a sleep and a wake cost: waiting longer than that by spinning never pays
+_PAUSES_PER_CLOCK = 32  # reading the clock takes 20 ns, and a few syscalls' worth on odd clock sources
+
+# intrinsics, since inline assembly needs a parser that cross-compiling does not load; elsewhere: only look again
+_PAUSE = {
+    "x86_64": ("@llvm.x86.sse2.pause()", "@llvm.x86.sse2.pause()"),
+    "aarch64": ("@llvm.aarch64.hint(i32)", "@llvm.aarch64.hint(i32 1)"),  # 1 is `yield`
+}
+_PAUSE["arm64"] = _PAUSE["aarch64"]
+
+# What differs between systems, from their headers (<time.h>, <signal.h>).
+_LINUX = {"monotonic": 1, "sig_block": 0, "sig_setmask": 2, "sigbus": 7}
+_DARWIN = {"monotonic": 6, "sig_block": 1, "sig_setmask": 3, "sigbus": 10}
+
+
+def pool_ir(target: Target, *, exported: bool = False) -> str:
+    """The module's text for a target.
+
+    Args: target: its triple decides; exported: the code goes into a shared library: the symbols are hidden,
+          `fork` is handled by `pthread_atfork`, and unloading the library ends the threads.
+    """
+    system = _system(target)
+    if system is None:
+        return _SERIAL.replace("{define}", "define hidden" if exported else "define")
+    declared, called = _PAUSE.get(target.arch, ("", ""))
+    values = {
+        **system,
+        "define": "define hidden" if exported else "define",
+        "declare_pause": f"declare void {declared}" if declared else "",
+        "pause": f"call void {called}" if called else "",
+        "pauses_mask": _PAUSES_PER_CLOCK - 1,
+        "spin_ns": SPIN_NS,
+        "max_threads": MAX_THREADS,
+        "max_pool": MAX_THREADS - 1,
+        "atfork": "%h = call i32 @pthread_atfork(ptr null, ptr null, ptr @kc_pool_forget)" if exported else "",
+    }
+    text = _POOL + (_EXPORTED if exported else "")
+    for name, value in values.items():
+        text = text.replace("{" + name + "}", str(value))
+    return text
+
+
+def _system(target: Target) -> dict[str, int] | None:
+    """The constants of a system with pthreads, or None where the pool is serial."""
+    rest = target.triple.partition("-")[2]
+    if target.arch not in ("x86_64", "aarch64", "arm64", "riscv64"):
+        return None
+    if "linux" in rest and not rest.endswith("x32"):
+        return _LINUX
+    if "darwin" in rest or "macos" in rest:
+        return _DARWIN
+    return None
+
+
+_SERIAL = """\
+{define} void @kc_parallel_for(ptr %task, ptr %ctx, i64 %n, i64 %max_workers) {
+entry:
+  %some = icmp sgt i64 %n, 0
+  br i1 %some, label %run, label %done
+run:
+  call void %task(ptr %ctx, i64 0, i64 %n, i64 0)
+  br label %done
+done:
+  ret void
+}
+
+{define} i32 @kc_pool_start(i64 %threads) {
+  ret i32 0
+}
+
+{define} i32 @kc_pool_stop() {
+  ret i32 0
+}
+
+{define} void @kc_pool_forget() {
+  ret void
+}
+"""
+
+_POOL = """\
+; mutexes and condition variables take 40 to 64 bytes and 48 bytes; what two threads write lies 128 bytes
+; apart, since CPUs fetch lines in pairs
+;                 mail            thread            mutex       condition
+%kc_thread = type { i32, [60 x i8], i64, [56 x i8], [64 x i8], [64 x i8], [128 x i8] }
+;              task ctx  n    W
+%kc_job = type { ptr, ptr, i64, i64 }
+
+@kc_threads = internal global [{max_pool} x %kc_thread] zeroinitializer, align 128
+@kc_job_now = internal global %kc_job zeroinitializer, align 128
+@kc_pending = internal global i32 0, align 128     ; parts others still have to finish | ASLEEP_BIT
+@kc_busy    = internal global i32 0, align 128     ; 1 while a call, a start or a stop owns all of this
+@kc_running = internal global i64 0, align 8       ; pool threads that exist
+@kc_wanted  = internal global i64 0, align 8       ; pool threads to have
+@kc_fresh   = internal global i1 false             ; the caller's mutex and condition are initialised
+@kc_hooked  = internal global i1 false             ; kc_pool_forget is registered
+@kc_mutex   = internal global [64 x i8] zeroinitializer, align 64
+@kc_done    = internal global [64 x i8] zeroinitializer, align 64
+
+declare i32 @pthread_create(ptr, ptr, ptr, ptr)
+declare i32 @pthread_join(i64, ptr)
+declare i32 @pthread_mutex_init(ptr, ptr)
+declare i32 @pthread_mutex_lock(ptr)
+declare i32 @pthread_mutex_unlock(ptr)
+declare i32 @pthread_cond_init(ptr, ptr)
+declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_signal(ptr)
+declare i32 @pthread_sigmask(i32, ptr, ptr)
+declare i32 @pthread_atfork(ptr, ptr, ptr)
+declare i32 @sigfillset(ptr)
+declare i32 @sigdelset(ptr, i32)
+declare i32 @clock_gettime(i32, ptr)
+{declare_pause}
+declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
+
+; ---- waiting -------------------------------------------------------------------------------------
+
+define internal i64 @kc_clock_ns() {
+  %time = alloca { i64, i64 }, align 8
+  %ignored = call i32 @clock_gettime(i32 {monotonic}, ptr %time)
+  %s = load i64, ptr %time, align 8
+  %ns.at = getelementptr i8, ptr %time, i64 8
+  %ns = load i64, ptr %ns.at, align 8
+  %s.ns = mul i64 %s, 1000000000
+  %now = add i64 %s.ns, %ns
+  ret i64 %now
+}
+
+; spin until *word == value, for a bounded time; whether it came true
+define internal i1 @kc_spin_until(ptr %word, i32 %value) noinline {
+entry:
+  br label %look
+look:
+  %count = phi i64 [ 0, %entry ], [ %count.next, %pause ], [ %count.next, %clock ]
+  %deadline = phi i64 [ 0, %entry ], [ %deadline, %pause ], [ %deadline.set, %clock ]
+  %seen = load atomic i32, ptr %word acquire, align 4
+  %came = icmp eq i32 %seen, %value
+  br i1 %came, label %yes, label %pause
+pause:
+  {pause}
+  %count.next = add i64 %count, 1
+  %few = and i64 %count.next, {pauses_mask}
+  %due = icmp eq i64 %few, 0
+  br i1 %due, label %clock.read, label %look
+clock.read:
+  %now = call i64 @kc_clock_ns()
+  %unset = icmp eq i64 %deadline, 0
+  %from.now = add i64 %now, {spin_ns}
+  %deadline.set = select i1 %unset, i64 %from.now, i64 %deadline
+  %late = icmp sge i64 %now, %deadline.set
+  br i1 %late, label %no, label %clock
+clock:
+  br label %look
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
+; ---- a pool thread -------------------------------------------------------------------------------
+
+; mail: 0 EMPTY, 1 JOB, 2 ASLEEP.  A job without a task ends the thread.
+define internal ptr @kc_thread_main(ptr %arg) {
+entry:
+  %worker = ptrtoint ptr %arg to i64
+  %index = sub i64 %worker, 1
+  %self = getelementptr [{max_pool} x %kc_thread], ptr @kc_threads, i64 0, i64 %index
+  %mutex = getelementptr %kc_thread, ptr %self, i64 0, i32 4
+  %condition = getelementptr %kc_thread, ptr %self, i64 0, i32 5
+  br label %wait
+wait:
+  %quick = call i1 @kc_spin_until(ptr %self, i32 1)
+  br i1 %quick, label %work, label %doze
+doze:
+  %swap = cmpxchg ptr %self, i32 0, i32 2 acq_rel acquire, align 4
+  %dozing = extractvalue { i32, i1 } %swap, 1
+  br i1 %dozing, label %sleep, label %work            ; otherwise a job came just now
+sleep:
+  %locked = call i32 @pthread_mutex_lock(ptr %mutex)
+  br label %sleep.check
+sleep.check:
+  %mail = load atomic i32, ptr %self acquire, align 4
+  %still = icmp eq i32 %mail, 2
+  br i1 %still, label %sleep.wait, label %awake
+sleep.wait:
+  %slept = call i32 @pthread_cond_wait(ptr %condition, ptr %mutex)
+  br label %sleep.check
+awake:
+  %unlocked = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %work
+work:
+  %task = load ptr, ptr @kc_job_now, align 8
+  %end.it = icmp eq ptr %task, null
+  br i1 %end.it, label %end, label %run
+run:
+  call void @kc_run_part(i64 %worker)
+  store atomic i32 0, ptr %self release, align 4
+  %before = atomicrmw sub ptr @kc_pending, i32 1 acq_rel, align 4
+  %last = icmp eq i32 %before, 1073741825              ; the last part, and ASLEEP_BIT: the caller sleeps
+  br i1 %last, label %wake, label %wait
+wake:
+  %l = call i32 @pthread_mutex_lock(ptr @kc_mutex)
+  %w = call i32 @pthread_cond_signal(ptr @kc_done)
+  %u = call i32 @pthread_mutex_unlock(ptr @kc_mutex)
+  br label %wait
+end:
+  ret ptr null
+}
+
+define internal void @kc_run_part(i64 %worker) {
+  %task = load ptr, ptr @kc_job_now, align 8
+  %ctx = load ptr, ptr getelementptr (%kc_job, ptr @kc_job_now, i64 0, i32 1), align 8
+  %n = load i64, ptr getelementptr (%kc_job, ptr @kc_job_now, i64 0, i32 2), align 8
+  %parts = load i64, ptr getelementptr (%kc_job, ptr @kc_job_now, i64 0, i32 3), align 8
+  %next = add i64 %worker, 1
+  %n.begin = mul i64 %n, %worker
+  %n.end = mul i64 %n, %next
+  %begin = sdiv i64 %n.begin, %parts
+  %end = sdiv i64 %n.end, %parts
+  call void %task(ptr %ctx, i64 %begin, i64 %end, i64 %worker)
+  ret void
+}
+
+; put JOB into the mail of pool threads 1 .. count, and wake those asleep
+define internal void @kc_post(i64 %count) {
+entry:
+  br label %next
+next:
+  %index = phi i64 [ 0, %entry ], [ %after, %posted ]
+  %more = icmp slt i64 %index, %count
+  br i1 %more, label %post, label %done
+post:
+  %thread = getelementptr [{max_pool} x %kc_thread], ptr @kc_threads, i64 0, i64 %index
+  %old = atomicrmw xchg ptr %thread, i32 1 acq_rel, align 4
+  %asleep = icmp eq i32 %old, 2
+  br i1 %asleep, label %wake, label %posted
+wake:
+  %mutex = getelementptr %kc_thread, ptr %thread, i64 0, i32 4
+  %condition = getelementptr %kc_thread, ptr %thread, i64 0, i32 5
+  %l = call i32 @pthread_mutex_lock(ptr %mutex)
+  %w = call i32 @pthread_cond_signal(ptr %condition)
+  %u = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %posted
+posted:
+  %after = add i64 %index, 1
+  br label %next
+done:
+  ret void
+}
+
+; ---- a call --------------------------------------------------------------------------------------
+
+{define} void @kc_parallel_for(ptr %task, ptr %ctx, i64 %n, i64 %max_workers) {
+entry:
+  %useful = call i64 @llvm.smin.i64(i64 %n, i64 %max_workers)
+  %alone = icmp sle i64 %useful, 1
+  br i1 %alone, label %serial, label %look
+look:
+  %some.wanted = load atomic i64, ptr @kc_wanted monotonic, align 8
+  %no.pool = icmp eq i64 %some.wanted, 0
+  br i1 %no.pool, label %serial, label %look.busy
+look.busy:
+  %in.use = load atomic i32, ptr @kc_busy monotonic, align 4
+  %idle = icmp eq i32 %in.use, 0
+  br i1 %idle, label %enter, label %serial
+enter:
+  %swap = cmpxchg ptr @kc_busy, i32 0, i32 1 acquire monotonic, align 4
+  %mine = extractvalue { i32, i1 } %swap, 1
+  br i1 %mine, label %threads, label %serial
+serial:
+  %some = icmp sgt i64 %n, 0
+  br i1 %some, label %serial.run, label %done
+serial.run:
+  call void %task(ptr %ctx, i64 0, i64 %n, i64 0)
+  br label %done
+threads:
+  %wanted = load atomic i64, ptr @kc_wanted monotonic, align 8   ; again: a stop may have come between
+  %there = load i64, ptr @kc_running, align 8
+  %enough = icmp sge i64 %there, %wanted
+  br i1 %enough, label %share, label %grow
+grow:
+  call void @kc_grow(i64 %wanted)
+  br label %share
+share:
+  %running = load i64, ptr @kc_running, align 8
+  %all = add i64 %running, 1
+  %parts = call i64 @llvm.smin.i64(i64 %useful, i64 %all)
+  %others = sub i64 %parts, 1
+  store ptr %task, ptr @kc_job_now, align 8
+  store ptr %ctx, ptr getelementptr (%kc_job, ptr @kc_job_now, i64 0, i32 1), align 8
+  store i64 %n, ptr getelementptr (%kc_job, ptr @kc_job_now, i64 0, i32 2), align 8
+  store i64 %parts, ptr getelementptr (%kc_job, ptr @kc_job_now, i64 0, i32 3), align 8
+  %others.32 = trunc i64 %others to i32
+  store atomic i32 %others.32, ptr @kc_pending monotonic, align 4
+  call void @kc_post(i64 %others)                      ; its exchanges publish the job
+  call void @kc_run_part(i64 0)
+  %quick = call i1 @kc_spin_until(ptr @kc_pending, i32 0)
+  br i1 %quick, label %leave, label %sleep
+sleep:
+  %before = atomicrmw or ptr @kc_pending, i32 1073741824 acq_rel, align 4
+  %finished = icmp eq i32 %before, 0
+  br i1 %finished, label %leave, label %sleep.lock
+sleep.lock:
+  %l = call i32 @pthread_mutex_lock(ptr @kc_mutex)
+  br label %sleep.check
+sleep.check:
+  %pending = load atomic i32, ptr @kc_pending acquire, align 4
+  %all.done = icmp eq i32 %pending, 1073741824
+  br i1 %all.done, label %awake, label %sleep.wait
+sleep.wait:
+  %slept = call i32 @pthread_cond_wait(ptr @kc_done, ptr @kc_mutex)
+  br label %sleep.check
+awake:
+  %u = call i32 @pthread_mutex_unlock(ptr @kc_mutex)
+  br label %leave
+leave:
+  store atomic i32 0, ptr @kc_busy release, align 4
+  br label %done
+done:
+  ret void
+}
+
+; ---- the pool's size; kc_grow runs with kc_busy held ---------------------------------------------
+
+define internal void @kc_grow(i64 %wanted) {
+entry:
+  %signals = alloca [128 x i8], align 8
+  %before = alloca [128 x i8], align 8
+  %fresh = load i1, ptr @kc_fresh
+  br i1 %fresh, label %mask, label %first
+first:
+  %i0 = call i32 @pthread_mutex_init(ptr @kc_mutex, ptr null)
+  %i1 = call i32 @pthread_cond_init(ptr @kc_done, ptr null)
+  store i1 true, ptr @kc_fresh
+  %hooked = load i1, ptr @kc_hooked
+  br i1 %hooked, label %mask, label %hook
+hook:
+  store i1 true, ptr @kc_hooked
+  {atfork}
+  br label %mask
+mask:
+  ; Signals are for the program's own threads (Ctrl-C must interrupt its sleeps), except those a thread
+  ; raises itself: SIGILL 4, SIGFPE 8, SIGSEGV 11, SIGBUS. A new thread inherits the mask.
+  %m0 = call i32 @sigfillset(ptr %signals)
+  %m1 = call i32 @sigdelset(ptr %signals, i32 4)
+  %m2 = call i32 @sigdelset(ptr %signals, i32 8)
+  %m3 = call i32 @sigdelset(ptr %signals, i32 11)
+  %m4 = call i32 @sigdelset(ptr %signals, i32 {sigbus})
+  %m5 = call i32 @pthread_sigmask(i32 {sig_block}, ptr %signals, ptr %before)
+  br label %next
+next:
+  %index = load i64, ptr @kc_running, align 8
+  %more = icmp slt i64 %index, %wanted
+  br i1 %more, label %create, label %unmask
+create:
+  %thread = getelementptr [{max_pool} x %kc_thread], ptr @kc_threads, i64 0, i64 %index
+  %handle = getelementptr %kc_thread, ptr %thread, i64 0, i32 2
+  %mutex = getelementptr %kc_thread, ptr %thread, i64 0, i32 4
+  %condition = getelementptr %kc_thread, ptr %thread, i64 0, i32 5
+  store atomic i32 0, ptr %thread monotonic, align 4
+  %c0 = call i32 @pthread_mutex_init(ptr %mutex, ptr null)
+  %c1 = call i32 @pthread_cond_init(ptr %condition, ptr null)
+  %worker = add i64 %index, 1
+  %arg = inttoptr i64 %worker to ptr
+  %failed = call i32 @pthread_create(ptr %handle, ptr null, ptr @kc_thread_main, ptr %arg)
+  %made = icmp eq i32 %failed, 0
+  br i1 %made, label %created, label %refused
+created:
+  store i64 %worker, ptr @kc_running, align 8
+  br label %next
+refused:
+  store atomic i64 %index, ptr @kc_wanted monotonic, align 8   ; do not ask again at every call
+  br label %unmask
+unmask:
+  %m6 = call i32 @pthread_sigmask(i32 {sig_setmask}, ptr %before, ptr null)
+  ret void
+}
+
+{define} i32 @kc_pool_start(i64 %threads) {
+  %at.least = call i64 @llvm.smax.i64(i64 %threads, i64 1)
+  %at.most = call i64 @llvm.smin.i64(i64 %at.least, i64 {max_threads})
+  %pool = sub i64 %at.most, 1
+  %old = atomicrmw umax ptr @kc_wanted, i64 %pool acq_rel, align 8
+  ret i32 0
+}
+
+{define} i32 @kc_pool_stop() {
+entry:
+  %swap = cmpxchg ptr @kc_busy, i32 0, i32 1 acquire monotonic, align 4
+  %mine = extractvalue { i32, i1 } %swap, 1
+  br i1 %mine, label %end.them, label %in.use
+in.use:
+  ret i32 1
+end.them:
+  store atomic i64 0, ptr @kc_wanted monotonic, align 8
+  %running = load i64, ptr @kc_running, align 8
+  store ptr null, ptr @kc_job_now, align 8
+  call void @kc_post(i64 %running)
+  br label %next
+next:
+  %index = phi i64 [ 0, %end.them ], [ %after, %join ]
+  %more = icmp slt i64 %index, %running
+  br i1 %more, label %join, label %done
+join:
+  %handle.at = getelementptr [{max_pool} x %kc_thread], ptr @kc_threads, i64 0, i64 %index, i32 2
+  %handle = load i64, ptr %handle.at, align 8
+  %joined = call i32 @pthread_join(i64 %handle, ptr null)
+  %after = add i64 %index, 1
+  br label %next
+done:
+  store i64 0, ptr @kc_running, align 8
+  store atomic i32 0, ptr @kc_busy release, align 4
+  ret i32 0
+}
+
+; Plain stores only: safe in a fork handler. kc_grow initialises every mutex again.
+{define} void @kc_pool_forget() {
+  store i64 0, ptr @kc_running, align 8
+  store atomic i32 0, ptr @kc_pending monotonic, align 4
+  store i1 false, ptr @kc_fresh
+  store atomic i32 0, ptr @kc_busy release, align 4
+  ret void
+}
+"""
+
+_EXPORTED = """
+; the library is being unloaded, or the process ends: the threads must not run code that is gone
+define internal void @kc_unload() {
+  %busy = call i32 @kc_pool_stop()
+  ret void
+}
+
+%kc_dtor = type { i32, ptr, ptr }
+@llvm.global_dtors = appending global [1 x %kc_dtor] [%kc_dtor { i32 65535, ptr @kc_unload, ptr null }]
+"""

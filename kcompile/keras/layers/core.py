@@ -1,0 +1,304 @@
+"""Dense, Activation, Embedding, Input and the layers that only rearrange."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kcompile.errors import ArgumentError, ShapeError
+from kcompile.keras import activations, constraints, initializers, ops, regularizers
+from kcompile.keras.layers.input_spec import InputSpec
+from kcompile.keras.layers.layer import Layer
+from kcompile.keras.registry import register
+from kcompile.keras.tracing.node import Node
+from kcompile.keras.tracing.tensor import KerasTensor
+
+
+@register
+class Dense(Layer):
+    """activation(x · kernel + bias) on the last axis.
+
+    Shapes:  [..., n] -> [..., units].
+    Weights: kernel [n, units], bias [units].
+
+    >>> Dense(2, kernel_initializer="ones")([[1.0, 2.0]]).numpy()
+    array([[3., 3.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        units,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        if not isinstance(units, int) or units <= 0:
+            raise ArgumentError(f"Received an invalid value for `units`, expected a positive integer. Received: {units}")
+        self.units = units
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.input_spec = InputSpec(min_ndim=2)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+        if width is None:
+            raise ShapeError(
+                f'The last dimension of the inputs to Dense layer "{self.name}" must be defined. '
+                f"Found None. Full input shape received: {tuple(input_shape)}"
+            )
+        self.input_spec = InputSpec(min_ndim=2, axes={-1: width})
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(width, self.units),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.units,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+
+    def call(self, inputs, training=None):
+        x = ops.matmul(inputs, self.kernel)
+        if self.bias is not None:
+            x = ops.add(x, self.bias)
+        return self.activation(x)
+
+
+@register
+class Activation(Layer):
+    """An activation function as a layer."""
+
+    def __init__(self, activation, **kwargs):
+        super().__init__(**kwargs)
+        self.activation = activations.get(activation)
+        self.supports_masking = True
+
+    def call(self, inputs):
+        return self.activation(inputs)
+
+
+@register
+class Embedding(Layer):
+    """Rows of a table, looked up by integers.
+
+    Shapes:  [...] integers in 0..input_dim-1 -> [..., output_dim].
+    Weights: embeddings [input_dim, output_dim].
+    """
+
+    def __init__(
+        self,
+        input_dim,
+        output_dim,
+        embeddings_initializer="uniform",
+        embeddings_regularizer=None,
+        embeddings_constraint=None,
+        mask_zero=False,
+        weights=None,
+        **kwargs,
+    ):
+        length = kwargs.pop("input_length", None)
+        if length is not None and "input_shape" not in kwargs and "batch_input_shape" not in kwargs:
+            kwargs["input_shape"] = (length,)
+        super().__init__(**kwargs)
+        self.input_dim, self.output_dim = int(input_dim), int(output_dim)
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
+        self.embeddings_constraint = constraints.get(embeddings_constraint)
+        self.mask_zero = mask_zero
+        self.autocast = False  # class numbers must not be rounded
+        self.supports_masking = self._makes_mask = bool(mask_zero)
+        self._initial_weights = weights if weights is None or isinstance(weights, (list, tuple)) else [weights]
+        if self._batch_input_shape is None:
+            self._implied_input_shape = (None, None)  # the rank is known: a Sequential can be shown at once
+
+    def build(self, input_shape=None):
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.input_dim, self.output_dim),
+            initializer=self.embeddings_initializer,
+            regularizer=self.embeddings_regularizer,
+            constraint=self.embeddings_constraint,
+        )
+
+    def call(self, inputs):
+        return ops.take(self.embeddings, ops.cast(inputs, "int32"), axis=0)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("weights", None)
+        config.pop("autocast", None)
+        return config
+
+
+@register
+class Identity(Layer):
+    """The inputs, unchanged."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs):
+        return inputs
+
+
+@register
+class Masking(Layer):
+    """Zeros and a mask for timesteps whose features all equal `mask_value`."""
+
+    def __init__(self, mask_value=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.mask_value = mask_value
+        self.supports_masking = self._makes_mask = True
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return ops.any(ops.not_equal(inputs, self.mask_value), axis=-1)
+
+    def call(self, inputs):
+        kept = ops.any(ops.not_equal(inputs, self.mask_value), axis=-1, keepdims=True)
+        return inputs * ops.cast(kept, ops.dtype(inputs))
+
+
+@register
+class Lambda(Layer):
+    """Any function of the inputs, written in keras.ops."""
+
+    def __init__(self, function, output_shape=None, mask=None, arguments=None, **kwargs):
+        super().__init__(**kwargs)
+        if not callable(function):
+            raise ArgumentError(f"Argument `function` must be a callable. Received: function={function!r}")
+        self.function = function
+        self.output_shape_argument = output_shape
+        self.mask = mask
+        self.arguments = arguments or {}
+        self.supports_masking = self._makes_mask = mask is not None
+
+    def call(self, inputs, mask=None, training=None):
+        return self.function(inputs, **self.arguments)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask
+
+    @property
+    def output_shape(self):
+        return super().output_shape
+
+    def get_config(self):
+        config = super().get_config()
+        config["output_shape"] = self.output_shape_argument
+        return config
+
+
+@register
+class InputLayer(Layer):
+    """The entry of a model: its output is a symbolic tensor."""
+
+    def __init__(
+        self,
+        shape=None,
+        batch_size=None,
+        dtype=None,
+        sparse=None,
+        ragged=None,
+        batch_shape=None,
+        input_tensor=None,
+        optional=False,
+        name=None,
+        **kwargs,
+    ):
+        batch_shape = kwargs.pop("batch_input_shape", batch_shape)
+        shape = kwargs.pop("input_shape", shape)
+        super().__init__(name=name, **kwargs)
+        if sparse or ragged:
+            raise ArgumentError("sparse and ragged inputs are not supported: pass a dense array")
+        if input_tensor is not None:
+            batch_shape, dtype = input_tensor.shape, dtype or input_tensor.dtype
+        if batch_shape is None:
+            if shape is None:
+                raise ArgumentError("You must pass a `shape` argument.")
+            shape = (shape,) if isinstance(shape, int) else shape
+            batch_shape = (batch_size, *shape)
+        for size in batch_shape:
+            if size is not None and (not isinstance(size, int) or size < 0):
+                raise ArgumentError(
+                    f"Cannot convert {tuple(batch_shape)!r} to a shape. Found invalid dimension {size!r}."
+                )
+        self.batch_shape = tuple(batch_shape)
+        self._input_dtype = KerasTensor((), dtype or "float32").dtype
+        self.optional = optional
+        tensor = input_tensor if isinstance(input_tensor, KerasTensor) else None
+        if tensor is None:
+            tensor = KerasTensor(self.batch_shape, self._input_dtype, name=self.name)
+        Node(self, (), {}, tensor)
+        self.built = True
+
+    def call(self):
+        return None
+
+    @property
+    def dtype(self) -> str:
+        return self._input_dtype
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "batch_shape": self.batch_shape,
+            "dtype": self._input_dtype,
+            "sparse": False,
+            "ragged": False,
+            "name": self.name,
+            "optional": self.optional,
+        }
+
+
+def Input(  # noqa: N802 - Keras's name
+    shape=None,
+    batch_size=None,
+    dtype=None,
+    sparse=None,
+    ragged=None,
+    batch_shape=None,
+    name=None,
+    tensor=None,
+    optional=False,
+):
+    """Return a symbolic tensor: the entry of a functional model.
+
+    >>> Input((28, 28, 1)).shape
+    (None, 28, 28, 1)
+    """
+    layer = InputLayer(
+        shape=shape,
+        batch_size=batch_size,
+        dtype=dtype,
+        sparse=sparse,
+        ragged=ragged,
+        batch_shape=batch_shape,
+        input_tensor=tensor,
+        name=name,
+        optional=optional,
+    )
+    return layer.output

@@ -1,0 +1,23 @@
+"""Penalties on weights or outputs, added to the loss."""
+
+from kcompile.keras.regularizers.regularizers import L1, L1L2, L2, OrthogonalRegularizer, Regularizer, l1, l1_l2, l2
+from kcompile.keras.serialization import resolver
+
+get, serialize, deserialize = resolver("regularizers", "regularizer")
+
+orthogonal_regularizer = OrthogonalRegularizer
+
+__all__ = [
+    "L1",
+    "L1L2",
+    "L2",
+    "OrthogonalRegularizer",
+    "Regularizer",
+    "deserialize",
+    "get",
+    "l1",
+    "l1_l2",
+    "l2",
+    "orthogonal_regularizer",
+    "serialize",
+]

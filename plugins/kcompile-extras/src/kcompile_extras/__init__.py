@@ -1,0 +1,1 @@
+"""Swish, focal loss, Lion and squareplus for kcompile."""
