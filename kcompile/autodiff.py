@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from kcompile.errors import CompilerBug, NotSupportedError
 from kcompile.ir import op as op_table
 from kcompile.ir.graph import Node, Value
-from kcompile.ir.types import Shape, f32
+from kcompile.ir.types import Shape
 
 
 def grad(loss: Value, wrt: Sequence[Value]) -> list[Value]:
@@ -86,7 +86,7 @@ def _fitted(cotangent: Value, operand: Value, node: Node) -> Value:
     if cotangent.dtype is not operand.dtype:
         raise CompilerBug(f"vjp of {node.op.name}: cotangent {cotangent.type} for an operand {operand.type}")
     tail = cotangent.shape[cotangent.rank - operand.rank :]
-    if 0 < cotangent.rank < operand.rank or any(n not in (1, m) and m != 1 for n, m in zip(operand.shape, tail)):
+    if 0 < cotangent.rank < operand.rank or any(n not in (1, m) for n, m in zip(operand.shape, tail)):
         raise CompilerBug(f"vjp of {node.op.name}: cotangent {cotangent.type} for an operand {operand.type}")
     return unbroadcast(cotangent, operand.shape)
 
@@ -108,8 +108,5 @@ def unbroadcast(cotangent: Value, shape: Shape) -> Value:
 
 def _full(like: Value, number: float) -> Value:
     """`number` in the type of `like`."""
-    bits16 = like.dtype.name == "bf16"  # NumPy cannot hold it
-    constant = like.graph.constant(number, f32 if bits16 else like.dtype)
-    if bits16:
-        constant = op_table.get("cast")(constant, dtype="bf16")
+    constant = like.graph.constant(number, like.dtype)
     return constant if like.rank == 0 else op_table.get("broadcast_to")(constant, shape=like.shape)

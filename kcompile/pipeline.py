@@ -87,7 +87,7 @@ class Counters:
     """What was compiled in this process; tests and `inspect` read it."""
 
     programs: int = 0
-    kernels: int = 0  # compiled by LLVM, the disk cache not counted
+    kernels: int = 0  # modules that LLVM compiled; what the disk cache had does not count
 
 
 counters = Counters()
@@ -278,13 +278,11 @@ def _objects(program: Program, entry_ir: str, target: Target) -> list[bytes]:
 
 
 def _object(ir_text: str, target: Target) -> bytes:
-    key = cache.key(ir_text, target)
-    found = cache.get(key)
-    if found is None:
-        found = compile_module(ir_text, target)
+    def fresh() -> bytes:
         counters.kernels += 1
-        cache.put(key, found)
-    return found
+        return compile_module(ir_text, target)
+
+    return cache.get_or_compile(cache.key(ir_text, target), fresh)
 
 
 # looking ---------------------------------------------------------------------------------------

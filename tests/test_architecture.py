@@ -18,7 +18,7 @@ FLOORS = [
     ("kcompile.runtime", "kcompile.observe"),
     ("kcompile.pipeline", "kcompile.inspection"),
     ("kcompile.export",),
-    ("kcompile.keras.tracing", "kcompile.keras.config", "kcompile.keras.backend"),
+    ("kcompile.keras.tracing", "kcompile.keras.config", "kcompile.keras.dtype_policies"),
     ("kcompile.keras",),
     ("kcompile.testing", "kcompile.cli"),
 ]

@@ -63,6 +63,15 @@ def pool_ir(target: Target, *, exported: bool = False) -> str:
     if system is None:
         return _SERIAL.replace("{define}", "define hidden" if exported else "define")
     declared, called = _PAUSE.get(target.arch, ("", ""))
+    hooks, finalize, unload = "", "", ""
+    if exported:
+        hooks = "%hook.fork = call i32 @pthread_atfork(ptr null, ptr null, ptr @kc_pool_forget)"
+        if system is _DARWIN:
+            hooks += "\n  %hook.end = call i32 @__cxa_atexit(ptr @kc_unload, ptr null, ptr @__dso_handle)"
+            unload = _UNLOAD + _UNLOAD_MACHO
+        else:
+            finalize = "call void @__cxa_finalize(ptr @__dso_handle)"
+            unload = _UNLOAD + _UNLOAD_ELF
     values = {
         **system,
         "define": "define hidden" if exported else "define",
@@ -72,9 +81,10 @@ def pool_ir(target: Target, *, exported: bool = False) -> str:
         "spin_ns": SPIN_NS,
         "max_threads": MAX_THREADS,
         "max_pool": MAX_THREADS - 1,
-        "atfork": "%h = call i32 @pthread_atfork(ptr null, ptr null, ptr @kc_pool_forget)" if exported else "",
+        "hooks": hooks,
+        "finalize": finalize,
     }
-    text = _POOL + (_EXPORTED if exported else "")
+    text = _POOL + unload
     for name, value in values.items():
         text = text.replace("{" + name + "}", str(value))
     return text
@@ -376,7 +386,7 @@ first:
   br i1 %hooked, label %mask, label %hook
 hook:
   store i1 true, ptr @kc_hooked
-  {atfork}
+  {hooks}
   br label %mask
 mask:
   ; Signals are for the program's own threads (Ctrl-C must interrupt its sleeps), except those a thread
@@ -463,13 +473,25 @@ done:
 }
 """
 
-_EXPORTED = """
-; the library is being unloaded, or the process ends: the threads must not run code that is gone
-define internal void @kc_unload() {
-  %busy = call i32 @kc_pool_stop()
+# An exported library ends its threads before its code goes: at dlclose, and at the end of the process.
+_UNLOAD = """
+define internal void @kc_unload(ptr %unused) {
+  %busy = call i32 @kc_pool_stop()                     ; in use: somebody called exit() from within a task
+  {finalize}
   ret void
 }
 
-%kc_dtor = type { i32, ptr, ptr }
-@llvm.global_dtors = appending global [1 x %kc_dtor] [%kc_dtor { i32 65535, ptr @kc_unload, ptr null }]
+@__dso_handle = external hidden global i8
+"""
+
+# glibc forgets a library's fork handlers in __cxa_finalize. GCC's startup files call that at unload, those
+# of other linkers may not; twice does no harm. The section by name: LLVM's own would be the older .dtors.
+_UNLOAD_ELF = """
+declare void @__cxa_finalize(ptr)
+@kc_at_unload = internal global ptr @kc_unload, section ".fini_array", align 8
+@llvm.used = appending global [1 x ptr] [ptr @kc_at_unload], section "llvm.metadata"
+"""
+
+_UNLOAD_MACHO = """
+declare i32 @__cxa_atexit(ptr, ptr, ptr)
 """

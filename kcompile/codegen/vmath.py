@@ -152,13 +152,15 @@ def _expm1(x: Num) -> Num:
 
 
 def _tanh(x: Num) -> Num:
-    """t / (t + 2) with t = exp(2x) - 1."""
+    """A polynomial near 0, elsewhere 1 - 2 / (exp(2|x|) + 1)."""
     kind = _format(x)
     size = at_most(abs(x), kind.tanh_high)
     n, p = _exp_parts(size + size)
     scale = _power_of_two(n, kind)
-    t = fma(scale, p, scale - 1)
-    return (t / (t + 2)).copysign(x)
+    large = 1 - 2.0 / (fma(scale, p, scale) + 1)
+    z = size * size
+    small = fma(size * z, horner(z, tables.TANH[kind.name]), size)
+    return where(size < 0.55, small, large).copysign(x)
 
 
 def _half_exp(size: Num) -> Num:
@@ -272,9 +274,9 @@ def _log10(x: Num) -> Num:
     return _log_base(x, _LOG10_E[name], _LOG10_2[name])
 
 
-# circular functions ----------------------------------------------------------------------------
+# circular functions; the inverse ones are written for f64 ----------------------------------------
 
-# pi/2 in parts. Short ones leave room for a product with n without FMA; with FMA none is needed.
+# pi/2 in three parts. Short ones leave room for an exact product with n < 2**20 without FMA.
 _HALF_PI_FMA = tuple(
     float.fromhex(h) for h in ("0x1.921fb54442d18p+0", "0x1.1a62633145c07p-54", "-0x1.f1976b7ed8fbcp-110")
 )
@@ -283,31 +285,39 @@ _HALF_PI_SHORT = tuple(
 )
 
 
-def _reduced(size: Num) -> tuple[Num, Num]:
-    """Return (quadrant, r): size = quadrant * pi/2 + r, |r| <= pi/4, in f64 whatever the format.
+def _reduced(size: Num) -> tuple[Num, Num, Num]:
+    """Return (quadrant, r, low): size = quadrant * pi/2 + r + low, |r| <= pi/4, low below r's last bit.
 
-    Exact enough for 2 ulp up to 2**48 (f32) and 2**30 (f64); without FMA up to 2**20. Beyond that the
-    quadrant is unreliable, but r stays within [-1, 1], so sine and cosine stay within their bounds.
+    Reduced in f64 whatever the format. Good for the stated ulp up to 2**45 (f32) and 2**30 (f64), and
+    without FMA up to 2**20. Beyond, the quadrant is unreliable, but r stays within [-1, 1] and with it
+    sine and cosine within their bounds.
     """
     x = size.to(DOUBLE)
-    parts = _HALF_PI_FMA if x.b.target.fma else _HALF_PI_SHORT
-    if size.bits == 32 and x.b.target.fma:
-        parts = parts[:2]  # 106 bits: more than 24-bit arguments can cancel
+    first, second, third = _HALF_PI_FMA if x.b.target.fma else _HALF_PI_SHORT
     shifted = fma(x, 2 / math.pi, F64.magic)
     n = shifted - F64.magic
-    r = x
-    for part in parts:
-        r = fma(-n, part, r)
-    r = _in_range(r, (-1.0, 1.0)).to(size.element)
-    return shifted.as_int().to(ir.IntType(size.bits)), r
+    r_first = fma(-n, first, x)  # exact
+    r = fma(-n, second, r_first)
+    quadrant = shifted.as_int().to(ir.IntType(size.bits))
+    if size.bits == 32:
+        if not x.b.target.fma:
+            r = r - n * third
+        return quadrant, _in_range(r, (-1.0, 1.0)).to(FLOAT), size.like(0.0)
+    lost = fma(-n, second, r_first - r)
+    low = lost - n * third
+    return quadrant, _in_range(r, (-1.0, 1.0)), _in_range(low, (-1e-8, 1e-8))
 
 
-def _sin_cos_polynomials(r: Num) -> tuple[Num, Num]:
+def _sin_cos_polynomials(r: Num, low: Num) -> tuple[Num, Num]:
+    """Return sin(r + low), cos(r + low); `low` counts for f64 only."""
     kind = _format(r)
     z = r * r
-    sine = fma(r * z, horner(z, tables.SIN[kind.name]), r)
-    cosine = fma(z * z, horner(z, tables.COS[kind.name]), fma(z, -0.5, 1.0))
-    return sine, cosine
+    sine_tail, cosine_tail = r * z * horner(z, tables.SIN[kind.name]), z * z * horner(z, tables.COS[kind.name])
+    if kind is F32:
+        return r + sine_tail, fma(z, -0.5, 1.0) + cosine_tail
+    half = z * 0.5
+    top = 1 - half
+    return r + (sine_tail + low), top + (((1 - top) - half) + fma(-r, low, cosine_tail))
 
 
 def _sign_from(bit_1: Num, y: Num, extra_sign: Num | None = None) -> Num:
@@ -320,34 +330,27 @@ def _sign_from(bit_1: Num, y: Num, extra_sign: Num | None = None) -> Num:
 
 
 def _sin(x: Num) -> Num:
-    quadrant, r = _reduced(abs(x))
-    sine, cosine = _sin_cos_polynomials(r)
+    quadrant, r, low = _reduced(abs(x))
+    sine, cosine = _sin_cos_polynomials(r, low)
     return _sign_from(quadrant, where((quadrant & 1) == 0, sine, cosine), x)
 
 
 def _cos(x: Num) -> Num:
-    quadrant, r = _reduced(abs(x))
-    sine, cosine = _sin_cos_polynomials(r)
+    quadrant, r, low = _reduced(abs(x))
+    sine, cosine = _sin_cos_polynomials(r, low)
     return _sign_from(quadrant + 1, where((quadrant & 1) == 0, cosine, sine))
 
 
 def _tan(x: Num) -> Num:
-    quadrant, r = _reduced(abs(x))
+    quadrant, r, low = _reduced(abs(x))
     odd = (quadrant & 1) != 0
-    if _format(x) is F32:
-        z = r * r
-        t = fma(r * z, horner(z, tables.TAN["f32"]), r)
-        y = where(odd, -1.0 / t, t)
-    else:
-        sine, cosine = _sin_cos_polynomials(r)
-        y = where(odd, -cosine, sine) / where(odd, sine, cosine)
-    return (y.as_int() ^ (x.as_int() & (-1 << (x.bits - 1)))).as_float()
+    sine, cosine = _sin_cos_polynomials(r, low)
+    y = where(odd, -cosine, sine) / where(odd, sine, cosine)
+    return _sign_from(y.as_int().like(0), y, x)
 
 
-_PI = {
-    "f32": (3.1415927410125732, -8.742278000372485e-08),
-    "f64": (float.fromhex("0x1.921fb54442d18p+1"), float.fromhex("0x1.1a62633145c07p-53")),
-}
+_PI = float.fromhex("0x1.921fb54442d18p+1")
+_PI_LOW = float.fromhex("0x1.1a62633145c07p-53")
 
 
 def _asin_core(size: Num) -> tuple[Num, Num, Num]:
@@ -355,55 +358,51 @@ def _asin_core(size: Num) -> tuple[Num, Num, Num]:
     large = size > 0.5
     z = where(large, fma(size, -0.5, 0.5), size * size)
     s = where(large, z.sqrt(), size)
-    return large, s, s * z * horner(z, tables.ASIN[_format(size).name])
+    return large, s, s * z * horner(z, tables.ASIN["f64"])
 
 
 def _asin(x: Num) -> Num:
-    pi, pi_low = _PI[_format(x).name]
     large, s, tail = _asin_core(abs(x))
-    folded = (pi / 2 - 2 * s) - (2 * tail - pi_low / 2)
+    folded = (_PI / 2 - 2 * s) - (2 * tail - _PI_LOW / 2)
     return where(large, folded, s + tail).copysign(x)
 
 
 def _acos(x: Num) -> Num:
-    pi, pi_low = _PI[_format(x).name]
     large, s, tail = _asin_core(abs(x))
     negative = x < 0
     near_end = 2 * s + 2 * tail
-    near_end = where(negative, pi - (near_end - pi_low), near_end)
-    middle = pi / 2 - (x - (pi_low / 2 - where(negative, -tail, tail)))
+    near_end = where(negative, _PI - (near_end - _PI_LOW), near_end)
+    middle = _PI / 2 - (x - (_PI_LOW / 2 - where(negative, -tail, tail)))
     return where(large, near_end, middle)
 
 
-def _atan_ratio(over: Num, under: Num) -> Num:
-    """atan(over/under) for 0 <= over <= under; both must be such that their sum does not overflow."""
-    pi, pi_low = _PI[_format(over).name]
-    large = over > under * (math.sqrt(2) - 1)  # tan(pi/8): turn by pi/4
-    t = where(large, over - under, over) / where(large, over + under, under)
+def _atan_ratio(ratio: Num) -> Num:
+    """atan(ratio) for 0 <= ratio <= 1."""
+    large = ratio > math.sqrt(2) - 1  # tan(pi/8): turn by pi/4
+    t = where(large, (ratio - 1) / (ratio + 1), ratio)
     z = t * t
-    tail = t * z * horner(z, tables.ATAN[_format(t).name])
-    return where(large, t.like(pi / 4), t.like(0.0)) + (t + (tail + where(large, t.like(pi_low / 4), t.like(0.0))))
+    tail = t * z * horner(z, tables.ATAN["f64"])
+    turned = _PI / 4 + (t + (tail + _PI_LOW / 4))
+    return where(large, turned, t + tail)
 
 
 def _atan(x: Num) -> Num:
-    pi, pi_low = _PI[_format(x).name]
     size = abs(x)
     beyond = size > 1
-    angle = _atan_ratio(where(beyond, 1.0 / size, size), size.like(1.0))
-    return where(beyond, pi / 2 - (angle - pi_low / 2), angle).copysign(x)
+    angle = _atan_ratio(where(beyond, 1.0 / size, size))
+    return where(beyond, _PI / 2 - (angle - _PI_LOW / 2), angle).copysign(x)
 
 
 def _atan2(y: Num, x: Num) -> Num:
-    pi, pi_low = _PI[_format(x).name]
     height, width = abs(y), abs(x)
     steep = height > width
     over, under = where(steep, width, height), where(steep, height, width)
     ratio = where(under == 0, 0.0, over / under)
     ratio = where(over == INF, 1.0, ratio)
-    angle = _atan_ratio(ratio, ratio.like(1.0))
-    angle = where(steep, pi / 2 - (angle - pi_low / 2), angle)
+    angle = _atan_ratio(ratio)
+    angle = where(steep, _PI / 2 - (angle - _PI_LOW / 2), angle)
     left = x.like(1.0).copysign(x) < 0  # -0 counts as left
-    angle = where(left, pi - (angle - pi_low), angle).copysign(y)
+    angle = where(left, _PI - (angle - _PI_LOW), angle).copysign(y)
     return where(x.is_nan(), x, where(y.is_nan(), y, angle))
 
 
@@ -412,7 +411,7 @@ def _atan2(y: Num, x: Num) -> Num:
 
 def _asinh(x: Num) -> Num:
     size = abs(x)
-    huge = size > 2.0**500 if x.bits == 64 else size > 2.0**60
+    huge = size > 2.0**500
     inside = where(huge, 0.0, size)
     z = inside * inside
     argument = where(huge, size, inside + z / ((z + 1).sqrt() + 1))
@@ -424,7 +423,8 @@ def _acosh(x: Num) -> Num:
     huge = x > 2.0**500
     t = where(huge, 0.0, x - 1)
     argument = where(huge, x, t + (t * (t + 2)).sqrt())
-    return _log1p(argument) + where(huge, x.like(math.log(2)), x.like(0.0))
+    y = _log1p(argument) + where(huge, x.like(math.log(2)), x.like(0.0))
+    return where(x < 1, NAN, y)
 
 
 def _atanh(x: Num) -> Num:
@@ -456,7 +456,7 @@ def _erfinv(x: Num) -> Num:
     ratio = horner(w - 3.125, tables.ERFINV_CENTRE["f64"])
     ratio = where(w > 6.25, horner(root - 3.25, tables.ERFINV_TAIL["f64"]), ratio)
     ratio = where(w > 16.0, horner(root - 5.082207202911377, tables.ERFINV_FAR_TAIL["f64"]), ratio)
-    return where(abs(x) == 1, x * INF, x * ratio)
+    return where(abs(x) == 1, x * INF, x * ratio).copysign(x)
 
 
 # powers ------------------------------------------------------------------------------------------
@@ -582,11 +582,11 @@ FUNCTIONS: dict[str, Callable[..., Num]] = {
     "log10": _log10,
     "sin": _sin,
     "cos": _cos,
-    "tan": _tan,
-    "asin": _asin,
-    "acos": _acos,
-    "atan": _atan,
-    "atan2": _atan2,
+    "tan": _in_double(_tan),
+    "asin": _in_double(_asin),
+    "acos": _in_double(_acos),
+    "atan": _in_double(_atan),
+    "atan2": _in_double(_atan2),
     "sinh": _sinh,
     "cosh": _cosh,
     "tanh": _tanh,

@@ -4,6 +4,8 @@ Every axis is an array along its own dimension of a grid, so an expression is co
 at once and a value that does not depend on an axis is computed once. Statements run in order. A nest
 of one accumulation takes all its points at once, in order; any other nest runs point by point.
 
+bfloat16 arrays enter and leave as uint16 bits; in between they are float32, rounded after every step.
+
 Loads and stores are checked: leaving a buffer, except under a Where that does not hold, is a
 CompilerBug. A Where's `outside` is computed everywhere, so its loads must always be valid.
 """
@@ -35,7 +37,8 @@ from kcompile.forms.records import (
 from kcompile.forms.scalar import Const, Expr, Index, Load, Where, loads
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, FloorDiv, Symbol
-from kcompile.ir.types import dtype
+from kcompile.ir.interpret import bf16_to_f32, f32_to_bf16, storage_dtype
+from kcompile.ir.types import DType, bf16, dtype
 
 ACCUMULATE = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
 
@@ -74,24 +77,33 @@ def run(form: Form, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int] |
         shape = tuple(dim.evaluate(n, sizes) for n in buffer.type.shape)
         if buffer.role in (IN, INOUT):
             given = np.asarray(arrays[buffer.name])
-            if given.shape != shape or given.dtype != buffer.type.dtype.numpy:
+            if given.shape != shape or given.dtype != storage_dtype(buffer.type.dtype):
                 raise CompilerBug(f"{form.name}: {buffer.name} is {buffer.type}, given {given.dtype}{given.shape}")
-            state.arrays[buffer.name] = np.array(given)
+            state.arrays[buffer.name] = bf16_to_f32(given) if buffer.type.dtype is bf16 else np.array(given)
             state.touched[buffer.name] = np.ones(shape, bool)
         else:
             extents = tuple(dim.evaluate(a.extent, sizes) for a in outer) if buffer.role == LOCAL else ()
-            state.arrays[buffer.name] = np.zeros((*extents, *shape), buffer.type.dtype.numpy)
+            state.arrays[buffer.name] = np.zeros((*extents, *shape), _held(buffer.type.dtype))
             state.touched[buffer.name] = np.zeros((*extents, *shape), bool)
     for name, how in _accumulated(form).items():
         state.arrays[name][...] = identity(how, dtype(state.arrays[name].dtype))
         state.touched[name][...] = True
     with np.errstate(all="ignore"):
         (_run_contract if isinstance(form, Contract) else _run_loops)(form, state)
-    results = [b.name for b in form.buffers if b.role not in (IN, LOCAL)]
-    for name in results:
-        if not state.touched[name].all():
-            raise CompilerBug(f"{form.name}: {np.sum(~state.touched[name])} elements of {name} are never written")
-    return {name: state.arrays[name] for name in results}
+    results = {}
+    for buffer in form.buffers:
+        if buffer.role in (IN, LOCAL):
+            continue
+        array, missing = state.arrays[buffer.name], np.sum(~state.touched[buffer.name])
+        if missing:
+            raise CompilerBug(f"{form.name}: {missing} elements of {buffer.name} are never written")
+        results[buffer.name] = f32_to_bf16(array) if buffer.type.dtype is bf16 else array
+    return results
+
+
+def _held(kind: DType) -> np.dtype:
+    """The NumPy dtype that holds numbers of `kind` while a form runs."""
+    return np.dtype(np.float32) if kind is bf16 else kind.numpy
 
 
 def _accumulated(form: Form) -> dict[str, str]:
@@ -154,7 +166,7 @@ def _accumulate(how: np.ufunc, target: np.ndarray, place: tuple[np.ndarray, ...]
 
 def _run_contract(form: Contract, state: _State) -> None:
     grid = _grid((*form.out_axes, *form.over), state)
-    accumulated = form.dtype.numpy
+    accumulated = _held(form.dtype)
     lhs, rhs = (_value(side, grid, None, state).astype(accumulated) for side in (form.lhs, form.rhs))
     product = np.broadcast_to(lhs * rhs, grid.shape)
     over = tuple(range(len(form.out_axes), len(grid.shape)))
@@ -186,7 +198,7 @@ def _value(expr: Expr, grid: _Grid, mask: np.ndarray | None, state: _State) -> n
 
 def _computed(expr: Expr, grid: _Grid, mask: np.ndarray | None, state: _State) -> np.ndarray:
     if isinstance(expr, Const):
-        return np.asarray(expr.value, expr.dtype.numpy)
+        return np.asarray(expr.value, _held(expr.dtype))
     if isinstance(expr, Index):
         return np.asarray(_size(expr.value, grid, mask, state), np.int64)
     if isinstance(expr, Load):
@@ -194,7 +206,7 @@ def _computed(expr: Expr, grid: _Grid, mask: np.ndarray | None, state: _State) -
             return state.arrays[ACC]
         place = _place(expr.buffer, expr.index, grid, mask, state)
         array = state.arrays[expr.buffer]
-        if array.dtype != expr.dtype.numpy:
+        if array.dtype != _held(expr.dtype):
             raise CompilerBug(f"{expr} loads {expr.dtype} from a buffer of {array.dtype}")
         return array[place] if array.size else np.zeros((), array.dtype)  # empty: the mask holds nowhere
     if isinstance(expr, Where):
@@ -205,7 +217,8 @@ def _computed(expr: Expr, grid: _Grid, mask: np.ndarray | None, state: _State) -
     operands = [_value(a, grid, mask, state) for a in expr.args]
     if expr.fn == "cast":
         return numeric.convert(operands[0], expr.dtype)
-    return numeric.apply(expr.fn, *operands)
+    result = numeric.apply(expr.fn, *operands)
+    return numeric.convert(result, bf16) if expr.dtype is bf16 else result
 
 
 def _place(buffer: str, index: tuple[DimLike, ...], grid: _Grid, mask, state: _State) -> tuple[np.ndarray, ...]:

@@ -113,6 +113,7 @@ def _statement_lines(body: tuple[Statement, ...], indent: str) -> list[str]:
             lines.append(f"{indent}for {_axes(statement.axes)}:" if statement.axes else f"{indent}once:")
             lines += _statement_lines(statement.body, indent + "  ")
         else:
-            sign = ACCUMULATE[statement.how] if isinstance(statement, Accumulate) else "="
+            # the verifier prints forms that are wrong, so an unknown way is printed too
+            sign = ACCUMULATE.get(statement.how, statement.how) if isinstance(statement, Accumulate) else "="
             lines.append(f"{indent}{statement.buffer}{_index(statement.index)} {sign} {_text(statement.value, 0)}")
     return lines

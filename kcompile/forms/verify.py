@@ -14,7 +14,20 @@ from collections.abc import Iterable
 
 from kcompile.errors import CompilerBug
 from kcompile.forms.compose import statements
-from kcompile.forms.records import ACC, IN, INOUT, LOCAL, OUT, Accumulate, Buffer, Contract, Form, Nest, Statement, Store
+from kcompile.forms.records import (
+    ACC,
+    IN,
+    INOUT,
+    LOCAL,
+    OUT,
+    Accumulate,
+    Buffer,
+    Contract,
+    Form,
+    Nest,
+    Statement,
+    Store,
+)
 from kcompile.forms.scalar import Expr, Index, Load, Where, axes_in
 from kcompile.forms.text import form_text
 from kcompile.ir import dim

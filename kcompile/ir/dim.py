@@ -282,11 +282,16 @@ def _bounds(value: Dim) -> tuple[DimLike | None, DimLike | None]:
         high = None if high is None or term_high is None else high + coefficient * term_high
     for tighter in _remainders_replaced(value):
         other_low, other_high = bounds(tighter)
-        if low is None or (other_low is not None and is_nonnegative(other_low - low)):
+        if other_low is not None and (low is None or _is_better(other_low - low, other_low, low)):
             low = other_low
-        if high is None or (other_high is not None and is_nonnegative(high - other_high)):
+        if other_high is not None and (high is None or _is_better(high - other_high, other_high, high)):
             high = other_high
     return low, high
+
+
+def _is_better(gain: DimLike, new: DimLike, old: DimLike) -> bool:
+    """True if a bound is tighter by `gain` for certain, or not for certain looser and a plain number."""
+    return is_nonnegative(gain) or (is_static(new) and not is_static(old) and not is_nonnegative(-gain))
 
 
 def _remainders_replaced(value: Dim) -> list[DimLike]:

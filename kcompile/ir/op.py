@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kcompile import plugins
 from kcompile.errors import CompilerBug, PluginError
 
 
@@ -79,8 +80,10 @@ def register(op: Op) -> Op:
 
 
 def get(name: str) -> Op:
-    """Return the op called `name`."""
+    """Return the op called `name`, from a plugin too."""
+    if name not in OPS:
+        plugins.load("ops")
     try:
         return OPS[name]
     except KeyError:
-        raise CompilerBug(f"no op is called {name!r}; is kcompile.ops (or the plugin) loaded?") from None
+        raise CompilerBug(f"no op is called {name!r}; is the plugin that brings it installed?") from None

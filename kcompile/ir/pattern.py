@@ -20,8 +20,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from kcompile.errors import CompilerBug, KcompileError
 from kcompile.ir import op as op_table
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value, copy_node, rebuild
@@ -220,10 +218,13 @@ def _all_match(patterns: Sequence[Pattern], values: Sequence[Value], bound: dict
         yield from _all_match(patterns[1:], values[1:], extended)
 
 
+_UNIFORM_OPS = {"broadcast_to", "reshape", "stop_gradient"}  # keep a value one number throughout
+
+
 def uniform(value: Value) -> Any:
     """The number that every element of `value` is known to be, or None."""
     node = value.node
-    while not node.is_source and node.op.name in ("broadcast_to", "reshape", "stop_gradient"):
+    while not node.is_source and node.op.name in _UNIFORM_OPS:
         node = node.inputs[0].node
     if node.role != CONSTANT or not 0 < node.data.size <= UNIFORM_ELEMENTS:
         return None
@@ -240,9 +241,9 @@ def rewrite(graph: Graph, rules: Sequence[Rule], log: Callable[[str, Node], None
     Args:    log: called with (rule name, new node) for every replacement.
     Cost:    one rebuild per sweep; rules are looked up by the op at their root.
     """
-    table: dict[str, list[Rule]] = {}
+    table: dict[str, list[tuple[frozenset[str], Rule]]] = {}
     for rule in rules:
-        table.setdefault(rule.lhs.op.name, []).append(rule)
+        table.setdefault(rule.lhs.op.name, []).append((_needs(rule), rule))
     for _ in range(MAX_SWEEPS):
         engine = _Engine(table, log, _readers(graph))
         new = rebuild(graph, engine.visit)
@@ -257,6 +258,21 @@ def apply_rule(rule: Rule, value: Value) -> Value | None:
     return _Engine({}, None, {}).replacement(rule, value)
 
 
+def _needs(rule: Rule) -> frozenset[str]:
+    """What must be among the operands of the root for the rule to have a chance: op names, "constant"."""
+    return frozenset(
+        p.op.name if isinstance(p, Apply) else "constant"
+        for p in rule.lhs.operands
+        if isinstance(p, (Apply, Constant, Number))
+    )
+
+
+def _has(node: Node) -> set[str]:
+    """What is there; a repeated constant counts as one."""
+    there = {v.node.op.name if v.node.op else v.node.role for v in node.inputs}
+    return there | {"constant"} if there & _UNIFORM_OPS else there
+
+
 def _readers(graph: Graph) -> dict[Value, int]:
     counts: dict[Value, int] = {}
     for value in [v for n in graph.live_nodes() for v in n.inputs] + graph.results:
@@ -267,7 +283,7 @@ def _readers(graph: Graph) -> dict[Value, int]:
 class _Engine:
     """Builds one new graph; every node it adds is simplified as soon as it is there."""
 
-    def __init__(self, table: Mapping[str, Sequence[Rule]], log, readers: Mapping[Value, int]):
+    def __init__(self, table: Mapping[str, Sequence[tuple[frozenset[str], Rule]]], log, readers: Mapping[Value, int]):
         self.table, self.log = table, log
         self.readers = readers  # of values of the old graph
         self.uses: dict[Value, int] = {}  # of values of the new one, as far as known
@@ -295,7 +311,11 @@ class _Engine:
     def improved(self, value: Value) -> Value | None:
         if value.node.is_source:
             return None
-        for rule in self.table.get(value.node.op.name, ()):
+        rules = self.table.get(value.node.op.name)
+        there = _has(value.node) if rules else ()
+        for needs, rule in rules or ():
+            if not needs <= there:
+                continue
             new = self.replacement(rule, value)
             if new is not None:
                 self.applied += 1
@@ -350,8 +370,5 @@ def _canonical(op: Op, inputs: tuple[Value, ...]) -> tuple[Value, ...]:
 
 def _full(number: Any, like: Value) -> Value:
     """`number` in the type of `like`."""
-    if like.dtype.name == "bf16":
-        base = op_table.get("cast")(like.graph.constant(float(number)), dtype="bf16")
-    else:
-        base = like.graph.constant(np.asarray(number, like.dtype.numpy))
+    base = like.graph.constant(number, like.dtype)
     return base if like.rank == 0 else op_table.get("broadcast_to")(base, shape=like.shape)

@@ -1,1 +1,105 @@
-"""The public API: `from kcompile import keras`."""
+"""The public API: `from kcompile import keras`, then everything as in Keras.
+
+Names are loaded on first use, so that importing costs nothing. Folders, top to bottom:
+
+models/ training/ saving/ datasets/ applications/     built of all below
+layers/ losses/ metrics/ optimizers/ callbacks/       pieces that plug in (see registry.py)
+ops/ random/ activations/ initializers/ regularizers/ constraints/
+tracing/                                              symbolic tensors, variables, trace
+serialization.py configurable.py                      objects <-> configs
+backend.py config.py dtype_policies/                  settings
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+from kcompile.errors import MissingNameError, suggestion
+
+_SUBMODULES = (
+    "activations",
+    "applications",
+    "backend",
+    "callbacks",
+    "config",
+    "constraints",
+    "datasets",
+    "dtype_policies",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "mixed_precision",
+    "models",
+    "ops",
+    "optimizers",
+    "preprocessing",
+    "random",
+    "regularizers",
+    "registry",
+    "saving",
+    "tree",
+    "utils",
+    "wrappers",
+)
+# public name -> (module, name there)
+_NAMES = {
+    "Callback": ("callbacks", "Callback"),
+    "Constraint": ("constraints", "Constraint"),
+    "DTypePolicy": ("dtype_policies", "DTypePolicy"),
+    "Functional": ("models", "Functional"),
+    "Initializer": ("initializers", "Initializer"),
+    "Input": ("layers", "Input"),
+    "InputSpec": ("layers", "InputSpec"),
+    "KerasTensor": ("tracing", "KerasTensor"),
+    "Layer": ("layers", "Layer"),
+    "Loss": ("losses", "Loss"),
+    "Metric": ("metrics", "Metric"),
+    "Model": ("models", "Model"),
+    "Optimizer": ("optimizers", "Optimizer"),
+    "Regularizer": ("regularizers", "Regularizer"),
+    "Sequential": ("models", "Sequential"),
+    "Variable": ("tracing", "Variable"),
+    "name_scope": ("tracing.scope", "name_scope"),
+    "register": ("registry", "register"),
+    "register_activation": ("registry", "register_activation"),
+    "register_callback": ("registry", "register_callback"),
+    "register_constraint": ("registry", "register_constraint"),
+    "register_initializer": ("registry", "register_initializer"),
+    "register_layer": ("registry", "register_layer"),
+    "register_loss": ("losses.loss", "register_loss"),
+    "register_metric": ("metrics.reduction", "register_metric"),
+    "register_optimizer": ("optimizers.optimizer", "register_optimizer"),
+    "register_regularizer": ("registry", "register_regularizer"),
+}
+_ELSEWHERE = {"tree": "kcompile.keras.tracing.tree"}  # submodules that live in another folder
+
+__all__ = [*_SUBMODULES, *_NAMES, "version"]
+
+
+def version() -> str:
+    """Return the version of the Keras API that is followed."""
+    return __version__
+
+
+__version__ = "3.15.0"
+
+
+def __getattr__(name: str):
+    if name in _NAMES:
+        module, label = _NAMES[name]
+        found = getattr(importlib.import_module(f"kcompile.keras.{module}"), label)
+    elif name in _SUBMODULES:
+        module = _ELSEWHERE.get(name, f"kcompile.keras.{name}")
+        if importlib.util.find_spec(module) is None:
+            raise MissingNameError(f"keras.{name} is not available in kcompile yet")
+        found = importlib.import_module(module)
+    else:
+        raise MissingNameError(f"keras has no {name!r} in kcompile.{suggestion(name, __all__)}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -49,7 +49,7 @@ def derived_config(obj: Any, arguments: dict[str, Any], skip: tuple[str, ...] = 
     for name, parameter in constructor_parameters(type(obj)).items():
         if name in skip:
             continue
-        if name in vars(obj) or isinstance(getattr(type(obj), name, None), property):
+        if name in vars(obj):
             value = getattr(obj, name)
         elif name in arguments:
             value = arguments[name]

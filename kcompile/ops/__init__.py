@@ -1,17 +1,35 @@
 """The primitives: each op's infer, reference, vjp, lowering and samples, together.
 
-Importing this package fills `ir.op.OPS`. Every primitive is also a name here: `ops.add(x, y)`.
+Importing this package fills `ir.op.OPS`; every primitive is also a name here: `ops.add(x, y)`. The
+plain functions over `contract` are names here too. An op of a plugin (entry-point group
+`kcompile.ops`) becomes a name the first time it is asked for.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+from kcompile import plugins
+from kcompile.errors import suggestion
+from kcompile.ir.op import OPS, Op
+from kcompile.ops import contract as _contract
+from kcompile.ops import conv as _conv
+from kcompile.ops import elementwise, index, pack, random, reduce, scan, shape, window  # noqa: F401  (fill OPS)
 
-from kcompile.ir.op import OPS
+FUNCTIONS = (
+    _contract.matmul,
+    _contract.einsum,
+    _conv.conv,
+    _conv.depthwise_conv,
+    _conv.conv_transpose,
+)
 
-for _name in ("elementwise", "shape", "reduce", "index", "random", "pack", "contract", "conv", "window"):
-    if importlib.util.find_spec(f"kcompile.ops.{_name}"):
-        importlib.import_module(f"kcompile.ops.{_name}")
+# last: some ops and functions carry the name of their module
+globals().update(OPS)
+globals().update({function.__name__: function for function in FUNCTIONS})
 
-globals().update(OPS)  # after the imports: op `pack` takes the name of its module
+
+def __getattr__(name: str) -> Op:
+    if not name.startswith("_"):
+        plugins.load("ops")
+        if name in OPS:
+            return OPS[name]
+    raise AttributeError(f"no primitive is called {name!r}.{suggestion(name, OPS)}")

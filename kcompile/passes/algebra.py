@@ -256,8 +256,8 @@ def _broadcast_rules() -> tuple[Rule, ...]:
             rules.append(Rule(f"broadcast_{op.name}", op(repeated), ops.broadcast_to(op(x), shape=s)))
         elif _arity(op) == 2:
             rules += [
-                Rule(f"broadcast_{op.name}_1", op(repeated, y), op(x, y)),
                 Rule(f"broadcast_{op.name}_2", op(y, repeated), op(y, x)),
+                Rule(f"broadcast_{op.name}_1", op(repeated, y), op(x, y)),
                 Rule(f"broadcast_{op.name}_both", op(repeated, y), ops.broadcast_to(op(x, y), shape=s)),
                 Rule(f"broadcast_{op.name}_both_2", op(y, repeated), ops.broadcast_to(op(y, x), shape=s)),
             ]

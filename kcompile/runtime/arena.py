@@ -34,9 +34,14 @@ def aligned_empty(nbytes: int, align: int = ALIGN_BYTES) -> np.ndarray:
     return _aligned(np.empty(nbytes + align, np.uint8), nbytes, align)
 
 
+def address(array: np.ndarray) -> int:
+    """The address of an array's first element; `array.ctypes.data` is another one where there is none."""
+    return array.__array_interface__["data"][0]
+
+
 def _aligned(raw: np.ndarray, nbytes: int, align: int) -> np.ndarray:
-    start = -raw.ctypes.data % align
-    return raw[start : start + nbytes]
+    start = -address(raw) % align
+    return raw[start:][:nbytes]  # in two steps: NumPy leaves the pointer of an empty slice where it was
 
 
 def _mapping(nbytes: int) -> np.ndarray:
@@ -58,7 +63,7 @@ class Block:
 
     def __init__(self, nbytes: int):
         self.array = aligned_empty(nbytes)
-        self.address = self.array.ctypes.data
+        self.address = address(self.array)
         self.nbytes = nbytes
 
 

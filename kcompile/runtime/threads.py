@@ -43,7 +43,6 @@ def set_num_threads(n: int) -> None:
     global _chosen
     if n < 1:
         raise ArgumentError(f"set_num_threads expects at least 1, received {n}.")
-    _chosen = int(n)
     if _library is not None:
         stop = _function("kc_pool_stop", ctypes.c_int32)
         give_up_at = time.monotonic() + _STOP_PATIENCE_S
@@ -51,6 +50,8 @@ def set_num_threads(n: int) -> None:
             if time.monotonic() > give_up_at:
                 raise TimeoutError("set_num_threads: programs were running all the time; the pool keeps its size.")
             time.sleep(0.0005)
+    _chosen = int(n)
+    if _library is not None:
         _start(_library)
 
 
@@ -101,8 +102,8 @@ def _limits_upward(mount: Path, path: str, read) -> list[float]:
     for depth in range(len(parts) + 1):
         try:
             limit = read(mount.joinpath(*parts[:depth]))
-        except (OSError, ValueError):
-            continue  # no such file: this level sets no limit, or it is outside of our namespace
+        except (OSError, ValueError, ArithmeticError):
+            continue  # no such file, or a strange one: this level sets no limit we can know
         if limit is not None:
             found.append(limit)
     return found

@@ -47,7 +47,7 @@ def test_wrong_arguments_are_named():
     good = arrays()
     with pytest.raises(ArgumentError, match=r"input 'y' has no array; expected f32\[batch,2\*time\]"):
         bind_symbols(SUM.sources, {k: v for k, v in good.items() if k != "y"})
-    with pytest.raises(DTypeError, match="state 'w': expected f32.*float64"):
+    with pytest.raises(DTypeError, match=r"state 'w': expected f32.*float64"):
         bind_symbols(SUM.sources, {**good, "w": np.zeros(3)})
     with pytest.raises(ShapeError, match="expected 2 dimensions"):
         bind_symbols(SUM.sources, {**good, "x": np.zeros(3, np.float32)})

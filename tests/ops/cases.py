@@ -50,15 +50,15 @@ def all_cases() -> list[Case]:
 SHAPE_ATTRS = ("shape", "sizes")
 
 
-def symbolic(case: Case) -> Case | None:
-    """The case with the first operand's leading dimension, wherever it occurs in front, called n.
+def symbolic(case: Case, name: str = "n") -> Case | None:
+    """The case with the first operand's leading dimension, wherever it occurs in front, called `name`.
 
     None where the op cannot take it: an axis that is sliced or reshaped into others by its number.
     """
     if case.types[0].rank == 0 or case.types[0].shape[0] < 2:
         return None
     leading = case.types[0].shape[0]
-    n = dim.symbol("n")
+    n = dim.symbol(name)
 
     def renamed(shape):
         return (n, *shape[1:]) if shape and shape[0] == leading else tuple(shape)
@@ -69,4 +69,4 @@ def symbolic(case: Case) -> Case | None:
         case.op.infer(*types, **attrs)
     except KcompileError:
         return None
-    return Case(case.op, case.arrays, types, attrs, {"n": leading})
+    return Case(case.op, case.arrays, types, attrs, {name: leading})

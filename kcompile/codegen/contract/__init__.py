@@ -10,8 +10,11 @@
     pack.py        operands into panels
     finish.py      long epilogues on stored tiles
     epilogue.py    expressions on vectors
+    dot.py         the path for operands contiguous along k
+    dense.py       an lhs that is an expression, computed first
+    emitter.py     emit: form -> Kernel
 """
 
-from kcompile.codegen.contract.emit import describe, emit
+from kcompile.codegen.contract.emitter import describe, emit
 
 __all__ = ["describe", "emit"]

@@ -78,7 +78,7 @@ def memory_of(expr: Expr, shapes: Mapping[str, Shape], dtype: DType) -> Memory |
     if isinstance(expr, Call) and expr.fn == "cast" and expr.dtype is dtype:
         inner = expr.args[0]
         expr = inner if _widens(inner.dtype, dtype) else expr
-    if not isinstance(expr, Load) or expr.buffer not in shapes or not (expr.dtype is dtype or _widens(expr.dtype, dtype)):
+    if not isinstance(expr, Load) or not (expr.dtype is dtype or _widens(expr.dtype, dtype)):
         return None
     at = affine(linear_address(expr.index, shapes[expr.buffer]))
     return None if at is None else Memory(expr.buffer, expr.dtype, at)

@@ -6,7 +6,8 @@
                 tile(...)                micro.py
         finish(...)                      epilogue.py, unless the tile did it in registers
 
-Phases: `pack` (if rhs is not read in place), `main`.
+Phases: `pack` (if rhs is not read in place), `main`, and `sum` if k is shared among tasks: then the tasks
+of `main` leave partial tiles in the shared workspace, and `sum` adds them in order and finishes.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from kcompile.codegen.build import I64, Index, Param, memory_type, pointer
 from kcompile.codegen.contract import pack
 from kcompile.codegen.contract.affine import Memory, ceildiv
 from kcompile.codegen.contract.finish import finish_function, transposed_finish_function
-from kcompile.codegen.contract.frame import WORKER_SPACE, Frame, Signature
+from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, WORKER_SPACE, Frame, Signature
 from kcompile.codegen.contract.micro import tile_axes, tile_function
 from kcompile.codegen.contract.plan import DIRECT, SCRATCH, TRANSPOSED, Plan
+from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.kernel import Phase
 from kcompile.ir import dim
-from kcompile.ir.dim import Axis
+from kcompile.ir.dim import Axis, DimLike
 
 
 @dataclass(frozen=True)
@@ -35,28 +37,29 @@ class Variants:
     finish: dict[bool, ir.Function]
 
 
-def needs_scratch(plan: Plan) -> bool:
-    return plan.blocked or plan.finish != DIRECT
-
-
 def scratch_bytes(plan: Plan) -> int:
     """Bytes of scratch per worker: the tiles of one task."""
-    if not needs_scratch(plan):
+    if not plan.is_parked:
         return 0
-    tiles = plan.units_per_task * plan.unit_elements
-    if plan.finish == TRANSPOSED:
-        tiles += plan.lanes * plan.block_lanes  # whole squares are read: up to one more of them
-    return -(-tiles * plan.problem.dtype.size_bytes // 64) * 64
+    return -(-plan.task_elements * plan.problem.dtype.size_bytes // 64) * 64
 
 
-def emit_phases(module, target, sig: Signature, plan: Plan, name: str) -> tuple[Phase, ...]:
-    """Write all functions of the kernel; return its phases."""
+def emit_phases(module, target, sig: Signature, plan: Plan, name: str, partials: DimLike) -> tuple[Phase, ...]:
+    """Write all functions of the kernel; return its phases.
+
+    partials: where partial sums start in the shared workspace, in elements.
+    """
     phases = []
     if plan.packed:
         phases.append(pack.emit_phase(module, target, sig, plan, name))
     variants = _variants(module, target, sig, plan, name)
-    _emit_main(module, target, sig, plan, f"{name}", variants)
+    task = _task_function(module, target, sig, plan, f"{name}.task", variants)
+    _emit_main(module, target, sig, plan, name, task, partials)
     phases.append(Phase(name, plan.tasks, plan.cost_per_task))
+    if plan.blocks_per_share:
+        finish = _finish_task_function(module, target, sig, plan, f"{name}.finish.task", variants)
+        _emit_sum(module, target, sig, plan, f"{name}_sum", finish, partials)
+        phases.append(Phase(f"{name}_sum", plan.tiles_tasks, plan.shares * plan.task_elements))
     return tuple(phases)
 
 
@@ -83,18 +86,70 @@ def _only_tail(plan: Plan) -> bool:
     return dim.is_static(plan.vector.extent) and plan.vector.extent < plan.block_lanes
 
 
-def _emit_main(module, target, sig: Signature, plan: Plan, name: str, variants: Variants) -> None:
+def _emit_main(module, target, sig: Signature, plan: Plan, name: str, task_fn, partials: DimLike) -> None:
     frame = Frame.exported(module, target, name, sig)
-    b = frame.b
-    scratch = ir.Constant(ir.PointerType(), None)
-    if needs_scratch(plan):
-        scratch = b.at_byte(frame.pointers[WORKER_SPACE], b.mul(b["worker"], scratch_bytes(plan)))
-    task_params = [pointer("scratch", align_bytes=64), Param("task", I64)]
-    inner = Frame.internal(module, target, f"{name}.task", sig, task_params)
-    _Task(inner, plan, variants).emit()
-    with b.loop("task", b["begin"], b["end"]) as task:
-        b.call(inner.b.fn, [*frame.leading(), scratch, task])
+    b, dtype = frame.b, plan.problem.dtype
+    with b.loop("task", b["begin"], b["end"], **ROLLED) as task:
+        if plan.blocks_per_share:
+            tiles = frame.index(plan.tiles_tasks)
+            share, place = b.div_nonneg(task, tiles), b.mod_nonneg(task, tiles)
+            start = b.add(frame.index(partials), b.mul(task, plan.task_elements))
+            scratch = b.at(frame.pointers[SHARED_SPACE], dtype, start)
+        else:
+            share, place = 0, task
+            scratch = _worker_scratch(frame, plan)
+        b.call(task_fn, [*frame.leading(), scratch, b.index(share), b.index(place)])
     b.ret()
+
+
+def _worker_scratch(frame: Frame, plan: Plan) -> ir.Value:
+    b = frame.b
+    if not plan.is_parked:
+        return ir.Constant(ir.PointerType(), None)
+    return b.at_byte(frame.pointers[WORKER_SPACE], b.mul(b["worker"], scratch_bytes(plan)))
+
+
+def _emit_sum(module, target, sig: Signature, plan: Plan, name: str, finish_fn, partials: DimLike) -> None:
+    """Add the partial tiles of each task in the order of k, then evaluate the stores."""
+    frame = Frame.exported(module, target, name, sig)
+    b, dtype, lanes = frame.b, plan.problem.dtype, plan.lanes
+    shares, tiles = frame.index(plan.shares), frame.index(plan.tiles_tasks)
+    scratch = _worker_scratch(frame, plan)
+    base = b.at(frame.pointers[SHARED_SPACE], dtype, frame.index(partials))
+    add = b.fadd if dtype.is_float else b.ll.or_ if dtype.category == "bool" else b.ll.add
+    with b.loop("task", b["begin"], b["end"], **ROLLED) as task:
+        with b.loop("element", 0, plan.task_elements, lanes, **ROLLED) as element:
+            with b.carried_loop("share", 0, shares, [b.zero(dtype, lanes)]) as loop:
+                start = b.mul(b.add(b.mul(loop.index, tiles), task), plan.task_elements)
+                loop.next(add(loop.carried[0], b.load_vector(base, dtype, b.add(start, element), lanes)))
+            b.store_vector(loop.results[0], scratch, dtype, element)
+        b.call(finish_fn, [*frame.leading(), scratch, I64(0), task])
+    b.ret()
+
+
+def _task_function(module, target, sig: Signature, plan: Plan, name: str, variants: Variants) -> ir.Function:
+    """The function that runs the tiles of one task; finishes them too, unless k is shared."""
+    task = _Task(_task_frame(module, target, sig, plan, name), plan, variants)
+    task.locate()
+    task.blocks_of_k()
+    if not plan.blocks_per_share:
+        task.finish_units()
+    task.b.ret()
+    return task.b.fn
+
+
+def _finish_task_function(module, target, sig: Signature, plan: Plan, name: str, variants: Variants) -> ir.Function:
+    task = _Task(_task_frame(module, target, sig, plan, name), plan, variants)
+    task.locate()
+    task.finish_units()
+    task.b.ret()
+    return task.b.fn
+
+
+def _task_frame(module, target, sig: Signature, plan: Plan, name: str) -> Frame:
+    align = plan.vector_bytes
+    more = [pointer("scratch", align_bytes=align), Param("share", I64), Param("task", I64)]
+    return Frame.internal(module, target, name, sig, more)
 
 
 class _Task:
@@ -104,7 +159,8 @@ class _Task:
         self.frame, self.plan, self.variants = frame, plan, variants
         self.b = frame.b
 
-    def emit(self) -> None:
+    def locate(self) -> None:
+        """Where the task lies in the result."""
         b, plan, frame = self.b, self.plan, self.frame
         chunks, blocks = frame.index(plan.chunks), frame.index(plan.blocks)
         task = b["task"]
@@ -118,8 +174,6 @@ class _Task:
         self.end_unit = b.min(b.add(self.first_unit, plan.units_per_task), frame.index(plan.units))
         self.rhs = self.start_of(plan.b, [*plan.outer], b.mul(self.block, frame.index(plan.block_stride)))
         self.lhs = self.start_of(plan.a, [*plan.outer, plan.vector])
-        self.blocks_of_k()
-        b.ret()
 
     def start_of(self, memory: Memory, axes: list[Axis], more: Index = 0) -> ir.Value:
         """Address of an operand at this task's outer axes."""
@@ -134,24 +188,26 @@ class _Task:
         b, plan, frame = self.b, self.plan, self.frame
         if not plan.blocked:
             self.row_tiles(self.lhs, self.rhs, 0, True, True)
-            self.finish_units()
             return
         around, cut = plan.k[: plan.cut], plan.k[plan.cut]
         size = frame.index(cut.extent)
         parts = b.max(frame.index(ceildiv(cut.extent, plan.k_steps)), 1)  # an empty sum has one empty block
         outer_count = frame.index(dim.product(a.extent for a in around))
         count = b.mul(b.max(outer_count, 1), parts)
-        with b.loop("kblock", 0, count) as number:
+        begin_block, end_block = 0, count
+        if plan.blocks_per_share:
+            begin_block = b.mul(b["share"], plan.blocks_per_share)
+            end_block = b.min(count, b.add(begin_block, plan.blocks_per_share))
+        with b.loop("kblock", begin_block, end_block, **ROLLED) as number:
             places = unflatten(frame, around, b.div_nonneg(number, parts))
             begin = b.mul(b.mod_nonneg(number, parts), frame.index(plan.k_steps))
             steps = b.min(frame.index(plan.k_steps), b.sub(size, begin))
             steps = b.select(b.compare(">", outer_count, 0), steps, 0)
             places[cut] = begin
             lhs, rhs = (self.moved(p, m, places) for p, m in ((self.lhs, plan.a), (self.rhs, plan.b)))
-            first = b.compare("==", number, 0)
+            first = b.compare("==", number, begin_block)
             last = b.compare("==", number, b.sub(count, 1))
             self.row_tiles(lhs, rhs, steps, first, last)
-        self.finish_units()
 
     def moved(self, base: ir.Value, memory: Memory, places: dict[Axis, Index]) -> ir.Value:
         b = self.b
@@ -164,7 +220,7 @@ class _Task:
 
     def units(self):
         """Loop over the row tiles of this task; yields (unit, its axes' places, steps it has)."""
-        return self.b.loop("unit", self.first_unit, self.end_unit)
+        return self.b.loop("unit", self.first_unit, self.end_unit, **ROLLED)
 
     def unit_places(self, unit: Index) -> tuple[dict[Axis, Index], Index]:
         b, plan, frame = self.b, self.plan, self.frame
@@ -176,7 +232,7 @@ class _Task:
         return places, left
 
     def row_tiles(self, lhs, rhs, steps: Index, first, last) -> None:
-        b, plan = self.b, self.plan
+        plan = self.plan
         with self.units() as unit:
             places, left = self.unit_places(unit)
             corner = self.moved(lhs, plan.a, places)
@@ -187,7 +243,7 @@ class _Task:
     def slot(self, unit: Index) -> ir.Value:
         """A row tile's part of the scratch."""
         b, plan = self.b, self.plan
-        if not needs_scratch(plan):
+        if not plan.is_parked:
             return b["scratch"]
         return b.at(b["scratch"], plan.problem.dtype, b.mul(b.sub(unit, self.first_unit), plan.unit_elements))
 
@@ -221,13 +277,14 @@ class _Task:
                     self.cover_rest(context, left, is_tail)
 
     def cover_rest(self, context, left: Index, is_tail: bool) -> None:
-        """Powers of two below the largest tile: each at most once, by the bits of what is left."""
+        """Smaller tiles, the larger of them first, each as often as it fits."""
         b = self.b
+        done: Index = 0
         for size in self.plan.rows.sizes[1:]:
-            bit = b.ll.and_(b.index(left), I64(size))
-            above = b.ll.and_(b.index(left), I64(-2 * size))  # rows already covered by larger ones
-            with b.if_(b.compare("!=", bit, 0)):
-                self.call_tile(context, size, above, is_tail)
+            count = b.div_nonneg(b.sub(left, done), size)
+            with b.loop("rest", 0, count, **ROLLED) as number:
+                self.call_tile(context, size, b.add(done, b.mul(number, size)), is_tail)
+            done = b.add(done, b.mul(count, size))
 
     def call_tile(self, context, size: int, skip: Index, is_tail: bool) -> None:
         b, plan = self.b, self.plan
@@ -282,17 +339,3 @@ class _Task:
 def frame_end(task: _Task) -> Index:
     """The row behind the last row tile of a task, not yet cut at the end of the axis."""
     return task.b.mul(task.end_unit, task.plan.rows.sizes[0])
-
-
-def unflatten(frame: Frame, axes: tuple[Axis, ...], number: Index) -> dict[Axis, Index]:
-    """The value of each axis at a position counted over all of them, the last one fastest."""
-    b = frame.b
-    places: dict[Axis, Index] = {}
-    for place, axis in reversed(list(enumerate(axes))):
-        if place == 0:
-            places[axis] = number
-        else:
-            size = frame.index(axis.extent)
-            places[axis] = b.mod_nonneg(number, size)
-            number = b.div_nonneg(number, size)
-    return places

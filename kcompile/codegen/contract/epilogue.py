@@ -81,6 +81,12 @@ def _scalar_where(frame: Frame, expr: Where, acc, memo: dict) -> ir.Value:
     return phi
 
 
+def store_scalar(frame: Frame, store: Store, value: ir.Value) -> None:
+    """Write one store's value at the frame's point."""
+    dtype = frame.sig.types[store.buffer].dtype
+    frame.b.store(value, frame.pointers[store.buffer], dtype, frame.index(address_of(frame, store)))
+
+
 # a vector of points --------------------------------------------------------------------------------
 
 

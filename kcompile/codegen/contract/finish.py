@@ -12,10 +12,10 @@ from llvmlite import ir
 
 from kcompile.codegen.build import I64, Param, pointer
 from kcompile.codegen.contract.epilogue import Along, store_vector
-from kcompile.codegen.contract.frame import Frame, Signature
+from kcompile.codegen.contract.frame import ROLLED, Frame, Signature
 from kcompile.codegen.contract.micro import tile_axes
 from kcompile.codegen.contract.plan import Plan
-from kcompile.codegen.contract.transpose import transposed
+from kcompile.codegen.contract.transpose import copy_square, line_table, set_lines
 
 
 def _begin(module, target, sig: Signature, plan: Plan, name: str) -> Frame:
@@ -39,14 +39,14 @@ def finish_function(module, target, sig: Signature, plan: Plan, name: str, vecto
     frame = _begin(module, target, sig, plan, name)
     b, rows, lanes = frame.b, plan.rows, plan.lanes
     with contextlib.ExitStack() as stack:
-        step = stack.enter_context(b.loop("step", 0, b["count"]))
+        step = stack.enter_context(b.loop("step", 0, b["count"], **ROLLED))
         places = {rows.along: b.add(frame.places[rows.along], step)}
         row = step
         for axis in rows.inside:
-            inner = stack.enter_context(b.loop(axis.name, 0, axis.extent))
+            inner = stack.enter_context(b.loop(axis.name, 0, axis.extent, **ROLLED))
             places[axis] = inner
             row = b.add(b.mul(row, axis.extent), inner)
-        column = stack.enter_context(b.loop("vector", 0, vectors * lanes, lanes))
+        column = stack.enter_context(b.loop("vector", 0, vectors * lanes, lanes, **ROLLED))
         places[plan.vector] = b.add(frame.places[plan.vector], column)
         acc = b.load_vector(b["scratch"], plan.problem.dtype, b.add(b.mul(row, plan.block_lanes), column), lanes)
         valid = b.sub(b["valid"], column) if masked else None
@@ -64,16 +64,16 @@ def transposed_finish_function(module, target, sig: Signature, plan: Plan, name:
     b, lanes, dtype = frame.b, plan.lanes, plan.problem.dtype
     along, wide = plan.rows.along, plan.block_lanes
     square = b.alloca(dtype, lanes * lanes, align_bytes=64)
+    table = line_table(b, lanes)
     columns = b.min(b["valid"], wide)
-    with b.loop("row", 0, b["count"], lanes) as row, b.loop("column", 0, columns, lanes) as column:
+    with b.loop("row", 0, b["count"], lanes, **ROLLED) as row, b.loop("column", 0, columns, lanes, **ROLLED) as column:
         corner = b.add(b.mul(row, wide), column)
-        lines = [b.load_vector(b["scratch"], dtype, b.add(corner, i * wide), lanes) for i in range(lanes)]
-        for i, line in enumerate(transposed(b, lines)):
-            b.store_vector(line, square, dtype, i * lanes)
+        set_lines(b, table, [b.at(b["scratch"], dtype, b.add(corner, i * wide)) for i in range(lanes)])
+        copy_square(b, table, 0, dtype, square, lanes, dtype, lanes)
         left = b.sub(b["count"], row)
         with b.if_else(b.compare(">=", left, lanes)) as (then, otherwise):
             for branch, valid in ((then, None), (otherwise, left)):
-                with branch, b.loop("line", 0, b.min(lanes, b.sub(columns, column))) as line:
+                with branch, b.loop("line", 0, b.min(lanes, b.sub(columns, column)), **ROLLED) as line:
                     places = {
                         along: b.add(frame.places[along], row),
                         plan.vector: b.add(frame.places[plan.vector], b.add(column, line)),

@@ -19,6 +19,7 @@ from kcompile.ir.dim import Axis, DimLike, FloorDiv, Loaded, Symbol
 from kcompile.ir.types import Type
 
 WORKER_SPACE, SHARED_SPACE = "worker.space", "shared.space"
+ROLLED = {"unroll": False, "vectorise": False}  # loops around explicit vectors: LLVM has nothing to gain there
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Frame:
     @classmethod
     def internal(cls, module, target, name: str, sig: Signature, more: Sequence[Param], *, inline=False) -> Frame:
         """Begin an internal function with the leading parameters and `more`."""
-        attributes = ("alwaysinline",) if inline else ()
+        attributes = ("alwaysinline",) if inline else ("noinline",)
         b = KernelBuilder(module, target, name, [*sig.params(), *more], linkage="internal", attributes=attributes)
         pointers = {n: b[f"p.{n}"] for n in sig.pointers}
         return cls(b, sig, pointers, {n: b[f"s.{n}"] for n in sig.sizes})

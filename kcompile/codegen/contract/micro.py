@@ -16,6 +16,7 @@ from kcompile.codegen.contract.epilogue import Along, store_vector
 from kcompile.codegen.contract.frame import Frame, Signature
 from kcompile.codegen.contract.plan import DIRECT, Plan
 from kcompile.codegen.contract.tiles import unroll_steps
+from kcompile.codegen.contract.widen import widened
 from kcompile.ir.dim import Axis
 from kcompile.ir.types import DType
 
@@ -37,7 +38,7 @@ def tile_function(module, target, sig: Signature, plan: Plan, name: str, steps: 
     more = [
         pointer("a", align_bytes=1),
         pointer("b", align_bytes=1),
-        pointer("scratch", align_bytes=64),
+        pointer("scratch", align_bytes=plan.vector_bytes),
         *(Param(f"at{i}", I64) for i, _ in enumerate(tile_axes(plan))),
         Param("steps", I64),
         Param("first", I1),
@@ -117,7 +118,7 @@ class _Micro:
         with b.if_(b.ll.not_(first)):
             parked = [
                 [
-                    b.load_vector(scratch, self.dtype, self._slot(i, j), self.lanes, align_bytes=self._align)
+                    b.load_vector(scratch, self.dtype, self._slot(i, j), self.lanes, align_bytes=self.plan.vector_bytes)
                     for j in range(self.vectors)
                 ]
                 for i in range(len(self.rows))
@@ -133,10 +134,6 @@ class _Micro:
                 acc[-1].append(phi)
         return acc
 
-    @property
-    def _align(self) -> int:
-        return min(64, self.lanes * self.dtype.size_bytes)
-
     def _slot(self, i: int, j: int) -> int:
         return i * self.plan.block_lanes + j * self.lanes
 
@@ -144,7 +141,7 @@ class _Micro:
         """Put the tile into the scratch."""
         for i, row in enumerate(acc):
             for j, value in enumerate(row):
-                self.b.store_vector(value, scratch, self.dtype, self._slot(i, j), align_bytes=self._align)
+                self.b.store_vector(value, scratch, self.dtype, self._slot(i, j), align_bytes=self.plan.vector_bytes)
 
     # loops over k ---------------------------------------------------------------------------
 
@@ -164,17 +161,12 @@ class _Micro:
         for other in inner:
             body = body * other.extent if isinstance(other.extent, int) else 10**9
         if not inner:
-            unroll = unroll_steps(axis.extent if isinstance(steps, int) else self.frame_dim(), len(self.rows), self.vectors)
+            unroll = unroll_steps(steps if isinstance(steps, int) else None, len(self.rows), self.vectors)
         elif isinstance(steps, int) and steps * body <= unroll_steps(steps * body, len(self.rows), self.vectors):
             unroll = steps
         else:
             unroll = 1
         return self._unrolled(axis, inner, acc, a, bp, steps, unroll)
-
-    def frame_dim(self):
-        from kcompile.ir import dim
-
-        return dim.symbol("steps")
 
     def _unrolled(self, axis: Axis, inner, acc: Tile, a, bp, steps: Index, unroll: int) -> Tile:
         """A loop over `axis`, `unroll` steps per turn, then the steps that are left."""
@@ -248,14 +240,6 @@ class _Micro:
     def _converted(self, value: ir.Value, memory: Memory) -> ir.Value:
         """Widen an operand to the dtype of the sum (f16 and bf16 come out of a load as f32)."""
         return widened(self.b, value, memory.dtype, self.dtype)
-
-
-def widened(b: KernelBuilder, value: ir.Value, source: DType, target: DType) -> ir.Value:
-    """A loaded float as the wider float it is summed in."""
-    if source is not target and target.size_bytes == 8 and source.size_bytes < 8:
-        kind = ir.DoubleType()
-        return b.ll.fpext(value, ir.VectorType(kind, value.type.count) if isinstance(value.type, ir.VectorType) else kind)
-    return value
 
 
 def _finish_direct(frame: Frame, plan: Plan, rows, acc: Tile, masks) -> None:

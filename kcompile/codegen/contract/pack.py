@@ -14,10 +14,11 @@ from kcompile.codegen.build import Index
 from kcompile.codegen.contract.affine import Affine, Memory, extent
 from kcompile.codegen.contract.classify import Operand
 from kcompile.codegen.contract.epilogue import scalar_value
-from kcompile.codegen.contract.frame import SHARED_SPACE, Frame, Signature
-from kcompile.codegen.contract.micro import widened
+from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, Frame, Signature
 from kcompile.codegen.contract.plan import Plan
-from kcompile.codegen.contract.transpose import transposed
+from kcompile.codegen.contract.transpose import copy_square, line_table, set_lines
+from kcompile.codegen.contract.unflatten import unflatten
+from kcompile.codegen.contract.widen import widened
 from kcompile.codegen.kernel import Phase
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
@@ -47,9 +48,7 @@ def emit_phase(module, target, sig: Signature, plan: Plan, name: str) -> Phase:
     frame = Frame.exported(module, target, f"{name}_pack", sig)
     b = frame.b
     blocks = frame.index(plan.blocks)
-    with b.loop("task", b["begin"], b["end"]) as task:
-        from kcompile.codegen.contract.blocked import unflatten  # blocked imports this module
-
+    with b.loop("task", b["begin"], b["end"], **ROLLED) as task:
         places = unflatten(frame, outer, b.div_nonneg(task, blocks))
         block = b.mod_nonneg(task, blocks)
         places[plan.vector] = b.mul(block, plan.block_lanes)
@@ -89,7 +88,7 @@ class _Packer:
             places, row = {}, 0
             for axis in axes:
                 size = self.frame.index(axis.extent)
-                places[axis] = stack.enter_context(b.loop(axis.name, 0, size))
+                places[axis] = stack.enter_context(b.loop(axis.name, 0, size, **ROLLED))
                 row = b.add(b.mul(row, size), places[axis])
             yield places, row
 
@@ -121,6 +120,7 @@ class _Packer:
         """k is contiguous: read vectors along k, write them along the columns."""
         b, plan, lanes, dtype = self.b, self.plan, self.plan.lanes, self.plan.problem.dtype
         base = self.frame.pointers[self.source.buffer]
+        table = line_table(b, lanes)
         inner = plan.k[-1]
         size = self.frame.index(inner.extent)
         whole = b.mul(b.div_nonneg(size, lanes), lanes)
@@ -128,17 +128,15 @@ class _Packer:
         last = b.sub(self.frame.index(plan.vector.extent), 1)
         with self.k_loops(plan.k[:-1]) as (places, row):
             row = b.mul(row, size)
-            with b.loop("column", 0, plan.block_lanes, lanes) as column:
+            with b.loop("column", 0, plan.block_lanes, lanes, **ROLLED) as column:
                 columns = [b.min(b.add(first, b.add(column, i)), last) for i in range(lanes)]
-                with b.loop("p", 0, whole, lanes) as p:
-                    lines = []
-                    for place in columns:
-                        at = self.address({**places, inner: p, plan.vector: place})
-                        lines.append(widened(b, b.load_vector(base, self.source.dtype, at, lanes), self.source.dtype, dtype))
-                    to = b.add(b.mul(b.add(row, p), plan.block_lanes), column)
-                    for i, line in enumerate(transposed(b, lines)):
-                        b.store_vector(line, self.panel, dtype, b.add(to, i * plan.block_lanes))
-            with b.loop("p", whole, size) as p:
+                starts = [self.address({**places, plan.vector: place}) for place in columns]
+                starts = [b.at(base, self.source.dtype, start) for start in starts]
+                set_lines(b, table, starts)
+                with b.loop("p", 0, whole, lanes, **ROLLED) as p:
+                    to = b.at(self.panel, dtype, b.add(b.mul(b.add(row, p), plan.block_lanes), column))
+                    copy_square(b, table, p, self.source.dtype, to, plan.block_lanes, dtype, lanes)
+            with b.loop("p", whole, size, **ROLLED) as p:
                 self.elements(self.frame.with_places({**places, inner: p}), b.add(row, p))
 
     def elements(self, frame: Frame, row: Index) -> None:

@@ -8,9 +8,9 @@ direction than it lies. A named size counts as NOMINAL_SIZE, so plans do not dep
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kcompile.codegen.contract import tiles
+from kcompile.codegen.contract import dot, tiles
 from kcompile.codegen.contract.affine import Affine, Memory, extent, nominal
 from kcompile.codegen.contract.classify import Operand, Problem
 from kcompile.codegen.contract.epilogue import is_light
@@ -27,6 +27,9 @@ PACK_ROWS, PACK_SQUARES, PACK_ELEMENTS = 0.15, 0.35, 2.0
 STORE_TRANSPOSED, STORE_SCATTERED = 0.4, 3.0
 TASK_CYCLES = 20_000  # a task should last this long: some microseconds
 TASKS_WANTED = 32  # enough for 16 workers to share evenly
+FEW_TASKS = 8  # fewer than this, and k is shared among tasks
+SHARE_CYCLES = 30_000  # a share of k should last this long: the partial tiles must be added again
+PAGE_BYTES, PAGED_ROWS = 4096, 512
 SCRATCH_SHARE = 4  # a task's scratch may take this part of the second-level cache
 
 
@@ -52,10 +55,18 @@ def candidates(problem: Problem) -> Iterator[Candidate]:
         yield Candidate(problem, Axis("column", 1), False)
 
 
-def make_plan(problem: Problem, target: Target) -> Plan:
-    """Return the cheapest plan."""
-    plans = [plan_for(c, target) for c in candidates(problem)]
-    return min(plans, key=lambda p: p.cycles)
+def make_plan(problem: Problem, target: Target) -> Plan | dot.DotPlan:
+    """Return the cheapest plan of all paths."""
+    plans = [plan(problem, target) for plan in PATHS]
+    return min((p for p in plans if p is not None), key=lambda p: p.cycles)
+
+
+def tiled_plan(problem: Problem, target: Target) -> Plan:
+    """The best plan of the tiled path, which can do everything."""
+    return min((plan_for(c, target) for c in candidates(problem)), key=lambda p: p.cycles)
+
+
+PATHS = (dot.plan, tiled_plan)
 
 
 def plan_for(candidate: Candidate, target: Target) -> Plan:
@@ -85,8 +96,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         a = dense_memory(problem, candidate, outer, b if packed else None, blocks, block_lanes)
         cycles += PACK_ELEMENTS * nominal(extent((*problem.batch, *problem.m, *k)))
 
-    cut, k_steps = k_block(k, block_lanes * size_bytes, target)
-    blocked = bool(k) and not (cut == 0 and dim.is_static(k[0].extent) and k_steps >= k[0].extent)
+    cut, k_steps = k_block(k, k_rows_in_cache(b, k, rows, block_lanes * size_bytes, target))
     finish, finish_cycles = choose_finish(problem, vector, rows, columns)
     cycles += finish_cycles
     plan = Plan(
@@ -104,13 +114,47 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         k=k,
         cut=cut,
         k_steps=k_steps,
-        blocked=blocked,
+        blocked=is_blocked(k, cut, k_steps),
         finish=finish,
         units_per_task=1,
-        masked_tail=columns.tail_vectors > 0,
         cycles=cycles,
     )
-    return with_chunks(plan, target)
+    return with_shares(with_chunks(plan, target), target)
+
+
+def k_rows_in_cache(b: Memory, k, rows, row_bytes: int, target: Target) -> int | None:
+    """Steps of k in a block: so many that its part of rhs stays in cache for all row tiles."""
+    if nominal(extent(rows.outside) * rows.along.extent) <= 2 * rows.sizes[0]:
+        return None  # nobody uses it again
+    steps = max(32, target.l2_bytes // 4 // row_bytes)
+    stride_bytes = abs(nominal(b.stride(k[-1]))) * b.dtype.size_bytes if k else 0
+    # every row in a page of its own: more of them than the first-level TLB and the associativity bear
+    return min(steps, PAGED_ROWS) if stride_bytes >= PAGE_BYTES else steps
+
+
+def is_blocked(k, cut: int, k_steps: DimLike) -> bool:
+    """True if k may have more than one block."""
+    whole = bool(k) and (k_steps == k[0].extent or (dim.is_static(k[0].extent) and k_steps >= k[0].extent))
+    return bool(k) and not (cut == 0 and whole)
+
+
+def with_shares(plan: Plan, target: Target) -> Plan:
+    """Share k among tasks where the result alone gives too few of them for the work there is."""
+    tasks = max(1, nominal(plan.tiles_tasks))
+    if tasks >= FEW_TASKS or plan.cycles < 2 * SHARE_CYCLES or not plan.k:
+        return plan
+    wanted = int(min(TASKS_WANTED // 2 // tasks, plan.cycles / tasks // SHARE_CYCLES))
+    total = nominal(extent(plan.k))
+    row_bytes = plan.block_lanes * plan.problem.dtype.size_bytes
+    cached = k_rows_in_cache(plan.b, plan.k, plan.rows, row_bytes, target)
+    limit = min(total // max(1, wanted), total if cached is None else cached)
+    cut, k_steps = k_block(plan.k, limit)
+    shared = replace(plan, cut=cut, k_steps=k_steps, blocked=True)
+    per_share = nominal(shared.k_blocks) // max(1, wanted)
+    if wanted < 2 or per_share < 1:
+        return plan
+    finish = plan.finish if plan.finish == TRANSPOSED else SCRATCH
+    return replace(shared, blocks_per_share=per_share, finish=finish)
 
 
 def must_pack(operand: Operand, vector: Axis, columns, target: Target) -> bool:
@@ -166,8 +210,6 @@ def choose_finish(problem: Problem, vector: Axis, rows, columns) -> tuple[str, f
 
 def with_chunks(plan: Plan, target: Target) -> Plan:
     """Say how many row tiles make a task: enough work, enough tasks, scratch within the cache."""
-    from dataclasses import replace
-
     tiles_total = max(1, nominal(extent(plan.outer) * plan.blocks * plan.units))
     per_unit = max(1.0, plan.cycles / tiles_total)
     units = max(1, min(nominal(plan.units), round(TASK_CYCLES / per_unit)))

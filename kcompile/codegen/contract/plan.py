@@ -27,6 +27,7 @@ class Plan:
     finish:    DIRECT: stores are evaluated in registers; SCRATCH: in a loop over the stored tile;
                TRANSPOSED: the same on the transposed tile, vectors along the rows.
     units_per_task: row tiles that one task runs over.
+    blocks_per_share: 0, or: k itself is shared among tasks, this many blocks each (see `shares`).
     """
 
     problem: Problem
@@ -46,12 +47,17 @@ class Plan:
     blocked: bool
     finish: str
     units_per_task: int
-    masked_tail: bool
     cycles: float
+    blocks_per_share: int = 0
 
     @property
     def block_lanes(self) -> int:
         return self.columns.vectors * self.lanes
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of one vector, and so the alignment of tiles in a scratch."""
+        return self.lanes * self.problem.dtype.size_bytes
 
     @property
     def blocks(self) -> DimLike:
@@ -74,8 +80,36 @@ class Plan:
         return ceildiv(self.units, self.units_per_task)
 
     @property
-    def tasks(self) -> DimLike:
+    def tiles_tasks(self) -> DimLike:
+        """Tasks that make up the result: (outer, column block, chunk)."""
         return extent(self.outer) * self.blocks * self.chunks
+
+    @property
+    def k_blocks(self) -> DimLike:
+        """Blocks of k."""
+        if not self.k:
+            return 1
+        return extent(self.k[: self.cut]) * ceildiv(self.k[self.cut].extent, self.k_steps)
+
+    @property
+    def shares(self) -> DimLike:
+        """Parts of k that are summed by tasks of their own; depends on sizes only."""
+        return ceildiv(self.k_blocks, self.blocks_per_share) if self.blocks_per_share else 1
+
+    @property
+    def tasks(self) -> DimLike:
+        return self.shares * self.tiles_tasks
+
+    @property
+    def task_elements(self) -> int:
+        """Elements of scratch one task takes."""
+        squares = self.lanes * self.block_lanes if self.finish == TRANSPOSED else 0  # whole squares are read
+        return self.units_per_task * self.unit_elements + squares
+
+    @property
+    def is_parked(self) -> bool:
+        """True if tiles are ever written to a scratch."""
+        return self.blocked or self.finish != DIRECT
 
     @property
     def unit_elements(self) -> int:
@@ -84,8 +118,7 @@ class Plan:
 
     @property
     def cost_per_task(self) -> DimLike:
-        work = extent(self.k) * self.units_per_task * self.unit_elements
-        return work + self.units_per_task * self.unit_elements
+        return (dim.floordiv(extent(self.k), self.shares) + 1) * self.units_per_task * self.unit_elements
 
     def describe(self) -> str:
         """One line for people: path, tile, blocks."""
@@ -95,16 +128,13 @@ class Plan:
             parts.append(f"block {self.k_steps} of k[{self.cut}]")
         if self.lhs_is_vector:
             parts.append("elementwise rows")
+        if self.blocks_per_share:
+            parts.append(f"{self.shares} shares")
         if self.packed:
             parts.append("packed")
         if self.finish != DIRECT:
             parts.append(self.finish)
         return ", ".join(parts)
-
-
-def is_whole(plan: Plan) -> bool:
-    """True if a block of k is all of k."""
-    return not plan.blocked
 
 
 def shared_elements(plan: Plan) -> DimLike:
@@ -113,3 +143,8 @@ def shared_elements(plan: Plan) -> DimLike:
         return 0
     axes = [a for a in plan.outer if plan.problem.rhs.uses(a)]
     return dim.product(a.extent for a in axes) * plan.blocks * extent(plan.k) * plan.block_lanes
+
+
+def partial_elements(plan: Plan) -> DimLike:
+    """Elements of the partial sums, if k is shared among tasks."""
+    return plan.tasks * plan.task_elements if plan.blocks_per_share else 0

@@ -20,8 +20,10 @@ FMA_PER_CYCLE = 2
 LOADS_PER_CYCLE = 2
 FMA_LATENCY = 4
 TILE_OVERHEAD = 16  # cycles to enter and leave a tile: addresses, loop exit, call
-UNROLL_FMAS = 96  # multiply-adds in an unrolled loop body: enough to hide the loop, small for the decoder
+UNROLL_FMAS = 48  # multiply-adds in an unrolled loop body: enough to hide the loop, small for the decoder
 MAX_ROWS = 24
+REST_ROWS = 4
+TAIL_PENALTY = 1.02  # a column tail doubles the code: only for a gain
 MAX_VECTORS = 8
 
 
@@ -72,21 +74,20 @@ def fits_registers(rows: int, vectors: int, target: Target) -> bool:
     return rows * vectors + vectors + broadcast <= target.vector_registers
 
 
-def row_sizes(size: DimLike, largest: int) -> tuple[int, ...]:
-    """Steps per tile along an axis: balanced where the size is known, else powers of two for the rest."""
-    if dim.is_static(size):
-        if size <= 0:
-            return (1,)
-        tiles = -(-size // largest)
-        big = -(-size // tiles)
-        return (big, size % big) if size % big else (big,)
-    sizes = [largest]
-    power = 1 << (largest.bit_length() - 1)
-    while power >= 1:
-        if power < sizes[-1]:
-            sizes.append(power)
-        power //= 2
-    return tuple(sizes)
+def row_sizes(size: DimLike, largest: int, inner_rows: int = 1) -> tuple[int, ...]:
+    """Steps per tile along an axis: balanced where the size is known.
+
+    Otherwise what the largest tile leaves is covered by tiles of about REST_ROWS rows, then of one step:
+    few functions to compile, and already the middle one keeps the multipliers busy.
+    """
+    if not dim.is_static(size):
+        middle = max(1, REST_ROWS // inner_rows)
+        return tuple(dict.fromkeys(s for s in (largest, middle, 1) if s <= largest))
+    if size <= 0:
+        return (1,)
+    tiles = -(-size // largest)
+    big = -(-size // tiles)
+    return (big, size % big) if size % big else (big,)
 
 
 def cover(size: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
@@ -129,7 +130,7 @@ def choose(
             for largest in range(1, MAX_ROWS // max(1, rows.inner_rows) + 1):
                 if not fits_registers(largest * rows.inner_rows, vectors, target):
                     break
-                sizes = row_sizes(rows.along.extent, largest)
+                sizes = row_sizes(rows.along.extent, largest, rows.inner_rows)
                 if sizes[0] != largest and dim.is_static(rows.along.extent):
                     continue
                 tile = RowTile(rows.along, rows.inside, rows.outside, sizes)
@@ -167,13 +168,13 @@ def tile_cost(tile: RowTile, vectors: int, size_n: DimLike, k: int, lanes: int, 
         for wide, how_many in blocks:
             cycles = step_cost(rows, wide, lhs_is_vector) * k + TILE_OVERHEAD + rows * wide
             total += cycles * count * how_many
-    return total * outside
+    return total * outside * (TAIL_PENALTY if len(blocks) > 1 and all_vectors > vectors else 1.0)
 
 
-def unroll_steps(size: DimLike, rows: int, vectors: int) -> int:
-    """How many steps of the innermost k axis one loop body holds."""
-    limit = max(1, min(16, UNROLL_FMAS // max(1, rows * vectors)))
-    if not dim.is_static(size):
+def unroll_steps(size: int | None, rows: int, vectors: int) -> int:
+    """How many steps of the innermost k axis one loop body holds; `size` is None if not known."""
+    limit = max(1, min(8, UNROLL_FMAS // max(1, rows * vectors)))
+    if size is None:
         return limit
     if size <= 2 * limit:
         return max(1, size)
@@ -181,14 +182,13 @@ def unroll_steps(size: DimLike, rows: int, vectors: int) -> int:
     return exact[-1] if exact else limit
 
 
-def k_block(k_axes: Sequence[Axis], row_bytes: int, target: Target) -> tuple[int, DimLike]:
-    """Where to cut k so that a block of rhs stays in cache while many row tiles use it.
+def k_block(k_axes: Sequence[Axis], steps: int | None) -> tuple[int, DimLike]:
+    """Where to cut k so that a block has about `steps` steps (None: do not cut).
 
     Returns: (position of the axis that is cut, steps of it per block); (0, its extent) if k is whole.
     """
-    steps = max(32, target.l2_bytes // 4 // max(1, row_bytes))
     inner: DimLike = 1
-    for position in range(len(k_axes) - 1, -1, -1):
+    for position in range(len(k_axes) - 1, -1, -1) if steps is not None else ():
         size = k_axes[position].extent
         if not dim.is_static(size) or inner * size > steps:
             return position, max(1, steps // inner)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.build import I64, POINTER, VOID, Index, KernelBuilder
+from kcompile.codegen.contract.widen import widened
+from kcompile.ir.types import DType
 
 
 def transposed(b: KernelBuilder, rows: list[ir.Value]) -> list[ir.Value]:
@@ -25,3 +27,37 @@ def transposed(b: KernelBuilder, rows: list[ir.Value]) -> list[ir.Value]:
                 rows[i + half] = b.shuffle(upper, lower, high)
         half //= 2
     return rows
+
+
+def copy_square(
+    b: KernelBuilder, lines: ir.Value, at: Index, source: DType, to: ir.Value, step: Index, target: DType, lanes: int
+) -> None:
+    """Copy a transposed square: element (i, j) of the result is element `at + i` of line j.
+
+    Args:  lines: an array of `lanes` addresses; step: elements of `to` from one row to the next.
+    One function of the module does it: shuffles are slow to compile.
+    """
+
+    def emit(inner: KernelBuilder, lines, at, to, step) -> None:
+        rows = []
+        for i in range(lanes):
+            place = inner.ll.gep(lines, [I64(i)], inbounds=True, source_etype=POINTER)
+            start = inner.ll.load(place, typ=POINTER, align=inner.target.pointer_bytes)
+            rows.append(widened(inner, inner.load_vector(start, source, at, lanes), source, target))
+        for i, row in enumerate(transposed(inner, rows)):
+            inner.store_vector(row, to, target, inner.mul(step, i))
+
+    name = f"transpose{lanes}.{source}.{target}"
+    b.helper(name, VOID, [lines, b.index(at), to, b.index(step)], emit, inline=False)
+
+
+def line_table(b: KernelBuilder, lanes: int) -> ir.Value:
+    """Stack memory for the addresses `copy_square` reads."""
+    return b.alloca("i64", lanes, align_bytes=64)
+
+
+def set_lines(b: KernelBuilder, table: ir.Value, starts: list[ir.Value]) -> None:
+    """Put addresses into a table."""
+    for i, start in enumerate(starts):
+        place = b.ll.gep(table, [I64(i)], inbounds=True, source_etype=POINTER)
+        b.ll.store(start, place, align=b.target.pointer_bytes)

@@ -77,7 +77,10 @@ class Scope(Env):
         if isinstance(e, Call):
             if e.fn == "cast":
                 return scalars.cast(self.b, self.compute(e.args[0]), e.args[0].dtype, e.dtype)
-            return scalars.emit(self.b, e.fn, e.args[0].dtype, *(self.compute(a) for a in e.args))
+            args = [self.compute(a) for a in e.args]
+            if e.fn == "select":
+                return self.b.ll.select(*args)
+            return scalars.emit(self.b, e.fn, e.args[0].dtype, *args)
         raise CompilerBug(f"codegen: no code for the expression {e!r}")
 
     def _where(self, e: Where) -> ir.Value:

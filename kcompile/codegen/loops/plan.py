@@ -21,10 +21,8 @@ from kcompile.codegen.loops.flat import (
     Part,
     Span,
     address,
-    dims_of,
     flatten,
     loads_of,
-    mentions,
     moved_statements,
     simplified,
     statements_of,
@@ -36,7 +34,7 @@ from kcompile.forms import scalar
 from kcompile.forms.records import IN, LOCAL, OUT, Accumulate, Buffer, Loops, Store, identity
 from kcompile.forms.scalar import Expr, Load, const, load
 from kcompile.ir import dim
-from kcompile.ir.dim import Axis, DimLike, Loaded
+from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.types import Type, boolean
 from kcompile.target import Target
 
@@ -353,7 +351,8 @@ def _scatter(part: Part) -> Schedule:
     ) * dim.product(a.extent for a in part.outer)
     local = any(b.role == LOCAL for b in part.buffers.values())
     reads_back = any(n.buffer in written for n in loads_of(statements) if not _is_own_load(n, statements))
-    if len(written) == 1 and not local and not reads_back and not part.outer:
+    single = all(len(g.body) == 1 for g in part.groups)
+    if len(written) == 1 and single and not local and not reads_back and not part.outer:
         return Schedule(part, SCATTER, (), tasks=SCATTER_TASKS, cost_per_task=_ceildiv(work, SCATTER_TASKS))
     return Schedule(part, SERIAL, part.outer, tasks=1, cost_per_task=work)
 
@@ -374,5 +373,3 @@ def _ceildiv(size: DimLike, by: int) -> DimLike:
 
 
 __all__ = ["COLUMN", "MAP", "ROW", "SCATTER", "SERIAL", "Plan", "Schedule", "make_plan"]
-
-_ = (Loaded, dims_of, mentions)

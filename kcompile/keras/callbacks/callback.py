@@ -22,6 +22,7 @@ class Callback:
             then the loop may run many batches natively between two calls.
     """
 
+    plugin_group = "callbacks"
     sparse_batches = False
 
     def __init__(self):

@@ -180,7 +180,8 @@ class Orthogonal(RandomInitializer):
     def values(self, shape):
         if len(shape) < 2:
             raise ArgumentError(
-                f"The tensor to initialize must be at least two-dimensional. Received: shape={shape} of rank {len(shape)}."
+                "The tensor to initialize must be at least two-dimensional. "
+                f"Received: shape={shape} of rank {len(shape)}."
             )
         rows, columns = math.prod(shape[:-1]), shape[-1]
         q, r = np.linalg.qr(self.generator().standard_normal((max(rows, columns), min(rows, columns))))

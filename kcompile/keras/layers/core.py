@@ -40,7 +40,9 @@ class Dense(Layer):
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         if not isinstance(units, int) or units <= 0:
-            raise ArgumentError(f"Received an invalid value for `units`, expected a positive integer. Received: {units}")
+            raise ArgumentError(
+                f"Received an invalid value for `units`, expected a positive integer. Received: units={units}"
+            )
         self.units = units
         self.activation = activations.get(activation)
         self.use_bias = use_bias
@@ -192,7 +194,6 @@ class Lambda(Layer):
         if not callable(function):
             raise ArgumentError(f"Argument `function` must be a callable. Received: function={function!r}")
         self.function = function
-        self.output_shape_argument = output_shape
         self.mask = mask
         self.arguments = arguments or {}
         self.supports_masking = self._makes_mask = mask is not None
@@ -202,15 +203,6 @@ class Lambda(Layer):
 
     def compute_mask(self, inputs, previous_mask=None):
         return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask
-
-    @property
-    def output_shape(self):
-        return super().output_shape
-
-    def get_config(self):
-        config = super().get_config()
-        config["output_shape"] = self.output_shape_argument
-        return config
 
 
 @register
@@ -274,7 +266,7 @@ class InputLayer(Layer):
         }
 
 
-def Input(  # noqa: N802 - Keras's name
+def Input(
     shape=None,
     batch_size=None,
     dtype=None,

@@ -104,12 +104,12 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
         kwargs = {k.removesuffix("_shape"): _symbolic_inputs(s, self.compute_dtype) for k, s in kwargs.items()}
         if not self.built:
             self._build_for(args, kwargs)
-        outputs = infer(self._run, args, kwargs)
+        outputs = infer(self._compute, args, kwargs)
         return tree.map_structure(lambda t: t.shape, outputs)
 
     def compute_output_spec(self, *args, **kwargs):
         """Return KerasTensors like the outputs of `call` on these KerasTensors."""
-        return infer(self._run, args, kwargs)
+        return infer(self._compute, args, kwargs)
 
     # calling --------------------------------------------------------------------------------------
 
@@ -121,7 +121,8 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
             )
         compute_dtype = self.compute_dtype if self.autocast else None
         if args:
-            args = (calling.as_call_tensors(args[0], compute_dtype), *calling.cast_tensors(list(args[1:]), compute_dtype))
+            first = calling.as_call_tensors(args[0], compute_dtype)
+            args = (first, *calling.cast_tensors(list(args[1:]), compute_dtype))
             kwargs = calling.cast_tensors(kwargs, compute_dtype)
         else:
             kwargs = calling.as_call_tensors(kwargs, compute_dtype) if kwargs else kwargs
@@ -131,13 +132,13 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
             self._build_for(args, kwargs)
             check_inputs(self.input_spec, inputs, self.name)
         if any(isinstance(leaf, KerasTensor) for leaf in tree.flatten([list(args), kwargs])):
-            outputs = infer(self._run, args, kwargs)
+            outputs = infer(self._compute, args, kwargs)
             return record(self, args, kwargs, outputs)
         if calling.current_call() is None:
             self._clear_losses()
-        return self._run(*args, **kwargs)
+        return self._compute(*args, **kwargs)
 
-    def _run(self, *args, **kwargs):
+    def _compute(self, *args, **kwargs):
         """Run `call` inside this layer's name, dtype and origin."""
         signature = calling.signature_of(type(self).call)
         training = self._training_for(signature, kwargs)
@@ -158,7 +159,9 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
                 raise _located(error, self, inputs) from None
             if self.activity_regularizer is not None:
                 self._add_activity_loss(outputs)
-        if previous_mask is not None and self.supports_masking or self._makes_mask:
+        if scope is not None:
+            vars(self)["_called_shape"] = tree.map_structure(_shape_or_none, outputs)  # shown by `summary`
+        if self._makes_mask or (previous_mask is not None and self.supports_masking):
             calling.set_mask(outputs, self.compute_mask(inputs, previous_mask))
         return outputs
 
@@ -303,6 +306,10 @@ def _located(error: KcompileError, layer: Layer, inputs: Any) -> KcompileError:
     )
     made.in_layer = True
     return made
+
+
+def _shape_or_none(output: Any) -> tuple | None:
+    return shown_shape(output) if hasattr(output, "shape") else None
 
 
 def _argument_shapes(layer: Layer, args, kwargs) -> dict[str, Any]:

@@ -302,6 +302,5 @@ def _linear(x, axis: int, times: int):
 
 def _part(x, axis: int, start, length):
     shape = ops.shape(x)
-    return ops.slice(
-        x, [start if i == axis else 0 for i in range(len(shape))], [length if i == axis else s for i, s in enumerate(shape)]
-    )
+    starts = [start if i == axis else 0 for i in range(len(shape))]
+    return ops.slice(x, starts, [length if i == axis else s for i, s in enumerate(shape)])

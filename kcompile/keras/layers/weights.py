@@ -16,7 +16,7 @@ from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.node import Node
 from kcompile.keras.tracing.variable import Variable
 
-_UNTRACKED = frozenset({"_arguments", "_inbound_nodes", "_outbound_nodes", "_losses", "_build_shapes"})
+_UNTRACKED = frozenset({"_arguments", "_called_shape", "_inbound_nodes", "_outbound_nodes", "_losses", "_build_shapes"})
 _BASE_PARAMETERS = ("activity_regularizer", "trainable", "dtype", "autocast", "name")
 
 

@@ -16,6 +16,7 @@ from kcompile.keras.losses import hinge as _hinge
 from kcompile.keras.losses import probabilistic as _probabilistic
 from kcompile.keras.losses import regression as _regression
 from kcompile.keras.losses.loss import Loss, LossFunctionWrapper, Reduction, register_loss
+from kcompile.keras.serialization import deserialize_keras_object, get_registered_object, serialize_keras_object
 
 plugins.register("losses", "Loss", Loss)
 
@@ -41,7 +42,7 @@ def get(identifier: Any):
     if isinstance(identifier, dict):
         return deserialize(identifier)
     if isinstance(identifier, str):
-        identifier = plugins.get("losses", identifier)
+        identifier = get_registered_object(identifier) or plugins.get("losses", identifier)
     if isinstance(identifier, type):
         return identifier()
     if callable(identifier):
@@ -51,28 +52,13 @@ def get(identifier: Any):
 
 def serialize(loss: Any) -> Any:
     """Return the config of a loss object, or the name of a function."""
-    if isinstance(loss, Loss):
-        return {
-            "module": "keras.losses" if type(loss).__module__.startswith("kcompile.") else type(loss).__module__,
-            "class_name": type(loss).__name__,
-            "config": loss.get_config(),
-            "registered_name": None,
-        }
-    return getattr(loss, "__name__", loss)
+    return serialize_keras_object(loss)
 
 
-def deserialize(name: Any, custom_objects: dict[str, Any] | None = None):
+def deserialize(config: Any, custom_objects: dict[str, Any] | None = None):
     """Return a loss from a name or from `serialize`'s config."""
-    custom_objects = custom_objects or {}
-    if isinstance(name, str):
-        return custom_objects.get(name) or get(name)
-    if not isinstance(name, dict) or "class_name" not in name:
-        raise ArgumentError(f"Could not interpret loss config: {name!r}")
-    class_name, config = name["class_name"], name.get("config")
-    if class_name == "function":
-        return deserialize(config if isinstance(config, str) else config["name"], custom_objects)
-    cls = custom_objects.get(class_name) or plugins.get("losses", class_name)
-    return cls.from_config(dict(config or {})) if isinstance(cls, type) else cls
+    found = deserialize_keras_object(config, custom_objects, group="losses")
+    return found() if isinstance(found, type) else found
 
 
 def __getattr__(name: str):

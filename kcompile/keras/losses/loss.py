@@ -13,6 +13,7 @@ from typing import Any
 from kcompile import plugins
 from kcompile.errors import ArgumentError, NotSupportedError
 from kcompile.keras import config, ops
+from kcompile.keras.serialization import serialize_keras_object
 from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.names import auto_name, snake_case
 from kcompile.keras.tracing.tensor import is_tensor
@@ -50,6 +51,7 @@ class Loss:
         dtype: what both arguments are converted to; floatx by default.
     """
 
+    plugin_group = "losses"
     # True: integer labels reach `call` as they are, instead of as `dtype`
     takes_integer_labels = False
 
@@ -107,7 +109,7 @@ class LossFunctionWrapper(Loss):
         return self.fn(y_true, y_pred, **self._fn_kwargs)
 
     def get_config(self):
-        return {**super().get_config(), "fn": self.fn, **self._fn_kwargs}
+        return {**super().get_config(), "fn": serialize_keras_object(self.fn), **self._fn_kwargs}
 
 
 def register_loss(

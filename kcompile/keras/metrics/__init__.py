@@ -27,6 +27,7 @@ from kcompile.keras.metrics.confusion import (
 from kcompile.keras.metrics.metric import Metric
 from kcompile.keras.metrics.reduction import Mean, MeanMetricWrapper, Sum, register_metric
 from kcompile.keras.metrics.regression import RootMeanSquaredError
+from kcompile.keras.serialization import deserialize_keras_object, get_registered_object, serialize_keras_object
 
 for _class in (Metric, Mean, Sum, MeanMetricWrapper):
     plugins.register("metrics", _class.__name__, _class)
@@ -73,7 +74,7 @@ def get(identifier: Any):
         return deserialize(identifier)
     if isinstance(identifier, str):
         name = "accuracy" if identifier in ("acc", "Acc", "ACC") else identifier
-        found = plugins.find("metrics", name) or plugins.find("losses", name)
+        found = get_registered_object(name) or plugins.find("metrics", name) or plugins.find("losses", name)
         identifier = found if found is not None else plugins.get("metrics", name)
     if isinstance(identifier, type) and issubclass(identifier, (Metric, _losses.Loss)):
         return identifier()
@@ -84,28 +85,13 @@ def get(identifier: Any):
 
 def serialize(metric: Any) -> Any:
     """Return the config of a metric object, or the name of a function."""
-    if isinstance(metric, Metric):
-        return {
-            "module": "keras.metrics" if type(metric).__module__.startswith("kcompile.") else type(metric).__module__,
-            "class_name": type(metric).__name__,
-            "config": metric.get_config(),
-            "registered_name": None,
-        }
-    return getattr(metric, "__name__", metric)
+    return serialize_keras_object(metric)
 
 
 def deserialize(config: Any, custom_objects: dict[str, Any] | None = None):
     """Return a metric from a name or from `serialize`'s config."""
-    custom_objects = custom_objects or {}
-    if isinstance(config, str):
-        return custom_objects.get(config) or get(config)
-    if not isinstance(config, dict) or "class_name" not in config:
-        raise ArgumentError(f"Could not interpret metric config: {config!r}")
-    class_name, inner = config["class_name"], config.get("config")
-    if class_name == "function":
-        return deserialize(inner if isinstance(inner, str) else inner["name"], custom_objects)
-    cls = custom_objects.get(class_name) or plugins.get("metrics", class_name)
-    return cls.from_config(dict(inner or {})) if isinstance(cls, type) else cls
+    found = deserialize_keras_object(config, custom_objects, group="metrics")
+    return found() if isinstance(found, type) else found
 
 
 def __getattr__(name: str):

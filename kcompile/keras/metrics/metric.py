@@ -26,6 +26,8 @@ class Metric:
         name: by default made from the class.
     """
 
+    plugin_group = "metrics"
+
     def __init__(self, dtype=None, name: str | None = None):
         self.name = name or auto_name(type(self).__name__)
         self._dtype = _dtype_name(dtype)

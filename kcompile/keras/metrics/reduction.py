@@ -8,6 +8,7 @@ from kcompile import plugins
 from kcompile.keras import ops
 from kcompile.keras.losses.loss import class_of, get_mask, squeeze_or_expand_to_same_rank
 from kcompile.keras.metrics.metric import Metric
+from kcompile.keras.serialization import deserialize_keras_object, serialize_keras_object
 
 
 def reduce_to_samplewise_values(values, sample_weight, reduce_fn, dtype):
@@ -104,13 +105,15 @@ class MeanMetricWrapper(Mean):
         super().update_state(values, sample_weight=with_mask(sample_weight, mask, self.dtype))
 
     def get_config(self):
-        return {**super().get_config(), "fn": getattr(self._fn, "__name__", self._fn), **self._fn_kwargs}
+        return {**super().get_config(), "fn": serialize_keras_object(self._fn), **self._fn_kwargs}
 
     @classmethod
     def from_config(cls, config):
         config = dict(config)
         if isinstance(config.get("fn"), str):
             config["fn"] = function_called(config["fn"])
+        elif isinstance(config.get("fn"), dict):
+            config["fn"] = deserialize_keras_object(config["fn"])
         return cls(**config)
 
 

@@ -29,6 +29,7 @@ from kcompile.keras.ops import (
     shapes,
 )
 
+_FAMILIES = (convolution, core, creation, elementwise, indexing, nn, pooling, products, reductions, shapes)
 globals().update(function.PUBLIC)
 for _module in (core, elementwise, convolution, pooling):
     globals().update({name: getattr(_module, name) for name in _module.__all__})

@@ -98,8 +98,7 @@ def arange(start, stop=None, step=None, dtype=None):
         start, stop = 0, start
     step = 1 if step is None else step
     if dtype is None:
-        kinds = [type(v) if type(v) in (int, float) else int if isinstance(v, Dim) else v.dtype for v in (start, stop, step)]
-        dtype = result_type(*kinds)
+        dtype = result_type(*(dtype_key(v) for v in (start, stop, step)))
     dtype = standardize_dtype(dtype)
     if isinstance(stop, Dim) or isinstance(start, Dim):
         if step != 1:

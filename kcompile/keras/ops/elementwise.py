@@ -272,7 +272,7 @@ def stop_gradient(variable):
     return prim.stop_gradient(x) if not is_int(dtype_key(x)) else x
 
 
-__all__ = [  # noqa: PLE0604 - the table's names are part of the module
+__all__ = [
     *_UNARY,
     *_BINARY,
     "bitwise_invert",

@@ -103,9 +103,8 @@ def _has_value(key) -> bool:
 
 def _plain_key(key):
     parts = key if isinstance(key, tuple) else (key,)
-    plain = tuple(
-        k if k is None or k is Ellipsis or isinstance(k, (builtins.slice, int)) else np.asarray(tensor(k)) for k in parts
-    )
+    basic = (builtins.slice, int, type(None), type(Ellipsis))
+    plain = tuple(k if isinstance(k, basic) else np.asarray(tensor(k)) for k in parts)
     return plain if isinstance(key, tuple) else plain[0]
 
 

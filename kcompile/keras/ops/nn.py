@@ -10,8 +10,8 @@ import math
 from kcompile import ops as prim
 from kcompile.errors import ArgumentError, ShapeError
 from kcompile.keras import config
-from kcompile.keras.ops.function import axes_of, axis_of, dtype_key, floating, promote, public, rank, tensor
 from kcompile.keras.ops.creation import iota
+from kcompile.keras.ops.function import axes_of, axis_of, dtype_key, floating, promote, public, rank, tensor
 
 SELU_ALPHA = 1.6732632423543772  # Klambauer et al. 2017, section "fixed point"
 SELU_SCALE = 1.0507009873554805
@@ -243,13 +243,17 @@ def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilo
     x = floating(x)
     kind, place = dtype_key(x), axis_of(axis, rank(x))
 
+    spread = tuple(s if i == place else 1 for i, s in enumerate(x.shape))
+
     def along(vector):
         vector = tensor(vector, kind)
+        if tuple(vector.shape) == spread:  # statistics that kept their axes
+            return vector
         if tuple(vector.shape) != (x.shape[place],):
             raise ShapeError(
                 f"batch_normalization: expected vectors of shape ({x.shape[place]},), received {tuple(vector.shape)}"
             )
-        return prim.reshape(vector, shape=tuple(s if i == place else 1 for i, s in enumerate(x.shape)))
+        return prim.reshape(vector, shape=spread)
 
     factor = prim.rsqrt(prim.add(along(variance), tensor(float(epsilon), kind)))
     if scale is not None:

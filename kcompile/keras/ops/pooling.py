@@ -10,8 +10,9 @@ from kcompile.keras import config
 from kcompile.keras.ops.creation import filled
 from kcompile.keras.ops.function import dtype_key, floating, public, rank, tensor
 from kcompile.keras.ops.shapes import pad_constant
-from kcompile.keras.ops.windows import padding_of, per_axis, to_channels_first, to_channels_last
+from kcompile.keras.ops.windows import per_axis, to_channels_first, to_channels_last
 from kcompile.keras.tracing.dtypes import is_float
+from kcompile.ops.conv import padding_amounts
 
 
 def _arranged(inputs, pool_size, strides, padding, data_format):
@@ -22,7 +23,7 @@ def _arranged(inputs, pool_size, strides, padding, data_format):
     count = rank(x) - 2
     window = per_axis(pool_size, count, "pool_size")
     strides = per_axis(pool_size if strides is None else strides, count, "strides")
-    pads = padding_of(padding, x.shape[1:-1], window, strides, (1,) * count)
+    pads = padding_amounts(x.shape[1:-1], window, strides, str(padding).lower(), (1,) * count)
     for size, (low, high), width in zip(x.shape[1:-1], pads, window):
         if isinstance(size, int) and size + low + high < width:
             raise ShapeError(

@@ -10,6 +10,8 @@ from kcompile import ops as prim
 from kcompile.errors import ArgumentError, ShapeError
 from kcompile.ir import dim
 from kcompile.keras.ops.function import axis_of, promote, public, rank
+from kcompile.ops.contract import einsum as _einsum
+from kcompile.ops.contract import matmul as _matmul
 
 
 @public
@@ -18,18 +20,9 @@ def matmul(x1, x2):
     a, b = promote(x1, x2)
     if rank(a) == 0 or rank(b) == 0:
         raise ShapeError("matmul needs tensors of rank 1 or more")
-    row, column = rank(a) == 1, rank(b) == 1
-    a = prim.reshape(a, shape=(1, *a.shape)) if row else a
-    b = prim.reshape(b, shape=(*b.shape, 1)) if column else b
-    if a.shape[-1] != b.shape[-2]:
-        raise ShapeError(f"matmul: the last size of x1 {tuple(a.shape)} differs from that of x2 {tuple(b.shape)}")
-    result = prim.matmul(a, b)
-    sizes = tuple(result.shape)
-    if row:
-        sizes = (*sizes[:-2], sizes[-1])
-    if column:
-        sizes = sizes[:-1]
-    return prim.reshape(result, shape=sizes) if row or column else result
+    if a.shape[-1] != b.shape[-2 if rank(b) > 1 else 0]:
+        raise ShapeError(f"matmul: the last size of x1 {tuple(a.shape)} does not fit x2 {tuple(b.shape)}")
+    return _matmul(a, b)
 
 
 @public
@@ -93,7 +86,7 @@ def _tensordot(a, b, left: Sequence[int], right: Sequence[int]):
     inner_size = dim.product(a.shape[i] for i in left)
     a = prim.reshape(_permuted(a, (*keep_a, *left)), shape=(dim.product(a.shape[i] for i in keep_a), inner_size))
     b = prim.reshape(_permuted(b, (*right, *keep_b)), shape=(inner_size, dim.product(b.shape[i] for i in keep_b)))
-    return prim.reshape(prim.matmul(a, b), shape=shape)
+    return prim.reshape(_matmul(a, b), shape=shape)
 
 
 def _permuted(x, perm: tuple[int, ...]):
@@ -133,7 +126,9 @@ def _letters(subscripts: str, xs) -> tuple[list[str], str]:
             count = rank(x) - len(letters.replace("...", ""))
             letters = letters.replace("...", dots[longest - count :])
         if len(letters) != rank(x):
-            raise ArgumentError(f"einsum {subscripts!r}: {letters!r} names {len(letters)} axes of a rank {rank(x)} tensor")
+            raise ArgumentError(
+                f"einsum {subscripts!r}: {letters!r} names {len(letters)} axes of a rank {rank(x)} tensor"
+            )
         named.append(letters)
     if arrow:
         output = output.replace("...", dots)
@@ -176,7 +171,7 @@ def _einsum_of_two(a_letters: str, a, b_letters: str, b, output: str):
     a, b = _unbroadcast(a, a_letters, b, b_letters)
     if not set(a_letters) & set(b_letters) - set(output):  # nothing to contract: a broadcast product
         return _product(a, a_letters, b, b_letters, output)
-    return prim.einsum(f"{a_letters},{b_letters}->{output}", a, b)
+    return _einsum(f"{a_letters},{b_letters}->{output}", a, b)
 
 
 def _alone_summed(x, letters: str, others: str):

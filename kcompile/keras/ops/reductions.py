@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from kcompile import ops as prim
 from kcompile.ir import dim
-from kcompile.keras.ops.function import axes_of, axis_of, cast, dtype_key, floating, promote, public, rank, sized, tensor
+from kcompile.keras.ops.function import (
+    axes_of,
+    axis_of,
+    cast,
+    dtype_key,
+    floating,
+    promote,
+    public,
+    rank,
+    sized,
+    tensor,
+)
 
 _SMALL_INTEGERS = {"bool": "int32", "int8": "int32", "int16": "int32", "uint8": "uint32", "uint16": "uint32"}
 

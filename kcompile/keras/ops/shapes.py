@@ -5,6 +5,7 @@ Sizes may be symbolic. A `-1` in a shape is resolved exactly, by dividing sizes 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -192,7 +193,7 @@ def split(x, indices_or_sections, axis=0):
         width = dim.floordiv(total, count)
         return [part(x, place, i * width, width) for i in range(count)]
     edges = [0, *(int(i) for i in indices_or_sections), total]
-    return [part(x, place, a, b - a) for a, b in zip(edges, edges[1:])]
+    return [part(x, place, a, b - a) for a, b in itertools.pairwise(edges)]
 
 
 def part(x, axis: int, start: DimLike, length: DimLike, stride: int = 1):

@@ -16,6 +16,7 @@ from kcompile.keras.optimizers.optimizer import FlatWeights, Optimizer, Slots, r
 from kcompile.keras.optimizers.rmsprop import RMSprop
 from kcompile.keras.optimizers.schedules import LearningRateSchedule
 from kcompile.keras.optimizers.sgd import SGD
+from kcompile.keras.serialization import custom_object_scope, get_registered_object, serialize_keras_object
 
 __all__ = [
     "SGD",
@@ -58,28 +59,23 @@ def get(identifier: Any):
 
 
 def _named(name: str) -> type[Optimizer]:
-    found = plugins.find("optimizers", name) or plugins.find("optimizers", name.lower())
+    found = get_registered_object(name) or plugins.find("optimizers", name) or plugins.find("optimizers", name.lower())
     return found if found is not None else plugins.get("optimizers", name)
 
 
 def serialize(optimizer: Optimizer) -> dict[str, Any]:
     """Return an optimizer's class and config."""
-    module = type(optimizer).__module__
-    return {
-        "module": "keras.optimizers" if module.startswith("kcompile.") else module,
-        "class_name": type(optimizer).__name__,
-        "config": optimizer.get_config(),
-        "registered_name": None,
-    }
+    return serialize_keras_object(optimizer)
 
 
 def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Optimizer:
     """Return an optimizer from `serialize`'s dict; class names in any case."""
     if not isinstance(config, dict) or "class_name" not in config:
         raise ArgumentError(f"Could not interpret optimizer config: {config!r}")
-    cls = (custom_objects or {}).get(config["class_name"]) or _named(config["class_name"])
-    inner = dict(config.get("config") or {})
-    return cls.from_config(inner)
+    name = config["class_name"]
+    with custom_object_scope(custom_objects or {}):
+        cls = get_registered_object(config.get("registered_name") or name) or get_registered_object(name)
+        return (cls or _named(name)).from_config(dict(config.get("config") or {}))
 
 
 def __getattr__(name: str):

@@ -65,6 +65,7 @@ class Optimizer:
     A subclass states `slots` (names) and `update`; `elementwise = False` if it looks at a weight's shape.
     """
 
+    plugin_group = "optimizers"
     slots: tuple[str, ...] = ()
     # how the slots' variables are ordered in files: weight by weight within a group, group after group
     slot_groups: tuple[tuple[str, ...], ...] | None = None

@@ -16,6 +16,8 @@ from kcompile.keras import config, ops
 class LearningRateSchedule:
     """Base class: write `__call__(step)` with keras.ops; the config follows from the constructor's arguments."""
 
+    keras_module = "keras.optimizers.schedules"
+
     def __call__(self, step):
         raise NotSupportedError(f"{type(self).__name__} must implement `__call__(step)`.")
 

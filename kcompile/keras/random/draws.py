@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from kcompile import ops as prim
 from kcompile.errors import ArgumentError, NotSupportedError
 from kcompile.ir.graph import Value
@@ -100,7 +102,8 @@ def dropout(inputs, rate, noise_shape=None, seed=None):
     x = floating(inputs)
     shape = tuple(x.shape) if noise_shape is None else noise_of(noise_shape, x.shape)
     keep = 1.0 - rate
-    kept = prim.lt(_fraction(shape, seed, "float32"), tensor(keep, "float32"))
+    limit = np.uint32(min(round(keep * 2.0**32), 2**32 - 1))  # the bits compared as they are: no conversion
+    kept = prim.lt(_bits(shape, seed), tensor(limit))
     scale, zero = promote(1.0 / keep if keep > 0 else 0.0, 0.0, dtype=dtype_key(x))
     return prim.select(kept, prim.mul(x, scale), zero)
 

@@ -32,6 +32,8 @@ class VariableArena:
     The gaps between variables hold zeros and stay zero under elementwise updates of zeros.
     """
 
+    adoptions = 0  # how often any arena has moved variables: bound programs look whether theirs may have moved
+
     def __init__(self, name: str, variables: Sequence[Variable], trainable: bool | None = None):
         self.path = self.name = name
         self.variables = tuple(variables)
@@ -45,6 +47,7 @@ class VariableArena:
         self._ranges = {id(v): (o, v.size) for v, o in zip(self.variables, self.offsets)}
         for variable, offset in zip(self.variables, self.offsets):
             variable.adopt(self.buffer[offset : offset + variable.size].reshape(variable.shape), self)
+        VariableArena.adoptions += 1
 
     @property
     def shape(self) -> tuple[int]:

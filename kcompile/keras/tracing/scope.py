@@ -77,7 +77,7 @@ class TraceScope:
         if arena is None:
             return self._source(variable)
         offset, size = arena.range_of(variable)
-        flat = op_table.get("slice")(self.read_arena(arena), starts=(offset,), sizes=(size,), strides=(1,))
+        flat = op_table.get("slice")(self._arena_base(arena), starts=(offset,), sizes=(size,), strides=(1,))
         return op_table.get("reshape")(flat, shape=variable.shape)
 
     def write(self, variable: Variable, value: TracedValue) -> None:
@@ -89,6 +89,10 @@ class TraceScope:
         """Return the whole arena as one flat value, single assignments of its variables included."""
         if any(id(v) in self._assigned for v in arena.variables):
             self.write_arena(arena, self._packed(arena))
+        return self._arena_base(arena)
+
+    def _arena_base(self, arena: VariableArena) -> TracedValue:
+        """The arena as it was last assigned as a whole; variables assigned one by one since are not in it."""
         found = self._assigned.get(id(arena))
         return found if found is not None else self._source(arena)
 

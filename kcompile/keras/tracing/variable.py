@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kcompile import plugins
 from kcompile.errors import ArgumentError, ShapeError
 from kcompile.ir import op as op_table
 from kcompile.ir.graph import Value
@@ -211,9 +212,7 @@ def _rebuild(cls: type, state: dict) -> Variable:
 
 def _initial_value(initializer: Any, shape, dtype) -> np.ndarray:
     if isinstance(initializer, str):
-        from kcompile.keras import initializers  # above this folder; only needed for names
-
-        initializer = initializers.get(initializer)
+        initializer = plugins.get("initializers", initializer)()
     with enter(None):  # a layer built while tracing still gets its numbers now
         if callable(initializer) and not isinstance(initializer, np.ndarray):
             if shape is None:

@@ -23,12 +23,14 @@ from kcompile.keras.training.structure import output_labels, per_output, targets
 
 @dataclass(frozen=True)
 class OutputLoss:
-    """A loss of one output."""
+    """A loss of one output; `classes` if its labels are indices below that number."""
 
     output: int
     label: str
     loss: Loss
     weight: float | None
+    classes: int | None = None
+    ignored: int | None = None  # an index outside the classes that is allowed
 
 
 class CompiledLosses:
@@ -56,7 +58,8 @@ class CompiledLosses:
                     continue
                 if target is None:
                     raise ArgumentError(f"output {labels[i]!r} has a loss but no target in `y`.")
-                parts.append(OutputLoss(i, labels[i], resolve_loss(identifier, target, prediction), weights[i]))
+                loss = resolve_loss(identifier, target, prediction)
+                parts.append(OutputLoss(i, labels[i], loss, weights[i], *_label_range(loss, prediction)))
         self.labels = labels
         self.parts = parts
         if len(parts) > 1 and not self.metrics:
@@ -224,6 +227,14 @@ def _by_shape(y_true, y_pred) -> str:
         return "binary"
     is_sparse = len(true) < len(pred) or (true[-1] == 1 and pred[-1] != 1)
     return "sparse_categorical" if is_sparse else "categorical"
+
+
+def _label_range(loss: Loss, y_pred: Any) -> tuple[int | None, int | None]:
+    """Return (number of classes, ignored index) of a loss on class indices."""
+    if not loss.takes_integer_labels or not len(y_pred.shape):
+        return None, None
+    size = y_pred.shape[getattr(loss, "axis", -1)]
+    return (size if isinstance(size, int) else None), getattr(loss, "ignore_class", None)
 
 
 def _free(prefix: str, name: str, weighted: bool, taken: Sequence[str]) -> str:

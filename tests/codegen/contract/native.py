@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,12 +19,18 @@ from kcompile.runtime.link import link
 PHASE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 
 
+@functools.lru_cache(maxsize=64)
+def _linked(ir_text: str, target):
+    """Compile and link; the same kernel runs at many sizes."""
+    return link([compile_module(ir_text, target)])
+
+
 class Native:
     """A compiled and linked kernel."""
 
     def __init__(self, kernel: Kernel, target=None):
         self.kernel = kernel
-        self.library = link([compile_module(kernel.ir_text, target or host_target())])
+        self.library = _linked(kernel.ir_text, target or host_target())
 
     def run(self, arrays: Sequence[np.ndarray], sizes: Mapping[str, int] | None = None, workers: int = 1) -> None:
         """Run on buffers in the form's order; tasks are dealt out to `workers` in contiguous ranges."""
@@ -76,8 +83,6 @@ def run_form(form: Contract, inputs: Mapping[str, np.ndarray], sizes=None, worke
             arrays.append(aligned(inputs[buffer.name]))
         else:
             shape = tuple(dim.evaluate(s, sizes or {}) for s in buffer.type.shape)
-            empty = aligned(np.zeros(shape, buffer.type.dtype.numpy))
-            empty.view(np.uint8)[...] = 0xA5
-            arrays.append(empty)
+            arrays.append(aligned(np.full(shape, 77, buffer.type.dtype.numpy)))  # must be overwritten
     native.run(arrays, sizes, workers)
     return {b.name: a for b, a in zip(form.buffers, arrays) if b.role == OUT}

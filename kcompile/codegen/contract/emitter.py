@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from kcompile.codegen.build import new_module
-from kcompile.codegen.contract import blocked, dense
-from kcompile.codegen.contract.affine import names_of_sizes
+from kcompile.codegen.contract import blocked, dense, dot
+from kcompile.codegen.contract.affine import ceildiv, names_of_sizes
 from kcompile.codegen.contract.classify import classify
 from kcompile.codegen.contract.frame import SHARED_SPACE, WORKER_SPACE, signature
 from kcompile.codegen.contract.paths import make_plan
-from kcompile.codegen.contract.plan import Plan, shared_elements
+from kcompile.codegen.contract.plan import Plan, partial_elements, shared_elements
 from kcompile.codegen.kernel import Kernel
 from kcompile.forms.records import Contract
 from kcompile.forms.scalar import Index, Load, walk
@@ -19,15 +19,25 @@ from kcompile.target import Target
 def emit(form: Contract, target: Target, name: str) -> Kernel:
     """Return the LLVM IR of a contraction and what its caller must provide."""
     plan = make_plan(classify(form), target)
-    scratch = blocked.scratch_bytes(plan)
-    shared = (shared_elements(plan) + dense.elements(plan)) * form.dtype.size_bytes
+    tiled = isinstance(plan, Plan)
+    scratch = blocked.scratch_bytes(plan) if tiled else 0
+    partials = _aligned(shared_elements(plan) + dense.elements(plan)) if tiled else 0
+    shared = (partials + partial_elements(plan)) * form.dtype.size_bytes if tiled else 0
     spaces = [s for s, size in ((WORKER_SPACE, scratch), (SHARED_SPACE, shared)) if size != 0]
     sizes = sorted(sizes_of(form))
     sig = signature(form, sizes, spaces)
     module = new_module(name, target)
-    phases = dense.emit_phases(module, target, sig, plan, name)
-    phases += blocked.emit_phases(module, target, sig, plan, name)
+    if tiled:
+        phases = dense.emit_phases(module, target, sig, plan, name)
+        phases += blocked.emit_phases(module, target, sig, plan, name, partials)
+    else:
+        phases = dot.emit_phases(module, target, sig, plan, name)
     return Kernel(name, str(module), tuple(sizes), phases, scratch, shared)
+
+
+def _aligned(elements):
+    """Round up to whole cache lines, whatever the dtype."""
+    return ceildiv(elements, 64) * 64
 
 
 def describe(form: Contract, target: Target) -> str:
@@ -35,7 +45,7 @@ def describe(form: Contract, target: Target) -> str:
     return plan_of(form, target).describe()
 
 
-def plan_of(form: Contract, target: Target) -> Plan:
+def plan_of(form: Contract, target: Target) -> Plan | dot.DotPlan:
     """The decisions made for a form."""
     return make_plan(classify(form), target)
 

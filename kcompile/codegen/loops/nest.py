@@ -1,0 +1,353 @@
+"""Schedule -> loops: the code of one part, from its range of tasks to its statements.
+
+Local numbers are memory on the stack (LLVM keeps single ones in registers); in a COLUMN they are
+blocks of lanes. A sum over many points is built in levels: every block of a loop adds up in memory
+of its own, which is then added to the level above. That bounds the rounding error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llvmlite import ir
+
+from kcompile.codegen.build import Index, KernelBuilder
+from kcompile.codegen.loops.expr import Memory, Scope, plain
+from kcompile.codegen.loops.flat import Group, Span, dims_of
+from kcompile.codegen.loops.plan import (
+    COLUMN,
+    COLUMN_BLOCK,
+    COLUMN_LANES,
+    MAP,
+    OUTER_BLOCK,
+    ROW_BLOCK,
+    Schedule,
+)
+from kcompile.codegen.loops.reduce import accumulations, combine, is_scan, start_value, stores_only
+from kcompile.forms.records import LOCAL, OUT, Accumulate, Buffer, Store
+from kcompile.ir import dim
+from kcompile.ir.dim import Axis, DimLike
+
+STACK_BYTES = 8192  # larger or unknown local buffers lie in the worker's workspace
+JAM = 4  # rows a column reduction takes in one pass over its lanes
+
+Body = Callable[[Scope], None]
+
+
+def emit_schedule(schedule: Schedule, scope: Scope, begin: Index, end: Index, workspace: ir.Value | None) -> None:
+    """Write the code that runs tasks [begin, end) of a schedule."""
+    _Emitter(schedule, scope.b, workspace).run(scope, begin, end)
+
+
+def lanes_per_block(schedule: Schedule) -> int:
+    """Lanes a local number has: 1 unless lanes go through together."""
+    if schedule.kind != COLUMN:
+        return 1
+    extent = schedule.lane.extent
+    return schedule.block or (extent if dim.is_static(extent) else COLUMN_LANES)
+
+
+def workspace_locals(schedule: Schedule) -> dict[str, DimLike]:
+    """Local buffers that need the worker's workspace, and their bytes."""
+    found = {}
+    for name, buffer in _locals(schedule).items():
+        nbytes = buffer.type.nbytes * lanes_per_block(schedule)
+        if not dim.is_static(nbytes) or nbytes > STACK_BYTES:
+            found[name] = nbytes
+    return found
+
+
+def workspace_bytes(schedule: Schedule) -> DimLike:
+    """Bytes of workspace one worker needs."""
+    needed = workspace_locals(schedule)
+    total: DimLike = 0
+    for nbytes in needed.values():
+        total = total + _whole_lines(nbytes)
+    return total + 64 if needed else 0  # a line between workers
+
+
+def _whole_lines(nbytes: DimLike) -> DimLike:
+    return dim.floordiv(nbytes + 63, 64) * 64
+
+
+def _locals(schedule: Schedule) -> dict[str, Buffer]:
+    part = schedule.part
+    used = {s.buffer for g in part.groups for s in g.body}
+    return {n: b for n, b in part.buffers.items() if b.role == LOCAL and n in used}
+
+
+class _Emitter:
+    """Writes one schedule; `width` is the number of lanes of a local number."""
+
+    def __init__(self, schedule: Schedule, b: KernelBuilder, workspace: ir.Value | None):
+        self.schedule, self.part, self.b, self.workspace = schedule, schedule.part, b, workspace
+        self.width = lanes_per_block(schedule)
+        self.lane = schedule.lane if schedule.kind == COLUMN else None
+        self.hows = accumulations([s for g in self.part.groups for s in g.body])
+
+    def run(self, scope: Scope, begin: Index, end: Index) -> None:
+        self.place_locals(scope)
+        schedule = self.schedule
+        if schedule.lane is not None and schedule.block is not None:
+            blocks = Axis("block", dim.floordiv(schedule.lane.extent + schedule.block - 1, schedule.block))
+            self.points(scope, (*schedule.rows, blocks), begin, end, lambda s: self.block_of(s, blocks))
+        else:
+            self.points(scope, schedule.rows, begin, end, lambda s: self.body(s, 0, None))
+
+    def place_locals(self, scope: Scope) -> None:
+        offset: Index = 0
+        elsewhere = workspace_locals(self.schedule)
+        for name, buffer in _locals(self.schedule).items():
+            if name in elsewhere:
+                base = self.b.at_byte(self.workspace, offset)
+                offset = self.b.add(offset, scope.value(_whole_lines(elsewhere[name])))
+            else:
+                base = self.b.alloca(buffer.type.dtype, max(1, buffer.type.size * self.width), align_bytes=64)
+            scope.memory[name] = self.local(base, buffer)
+
+    def local(self, base: ir.Value, buffer: Buffer) -> Memory:
+        if self.lane is None:
+            return plain(base, buffer.type.dtype)
+
+        def place(scope: Scope, offset: DimLike) -> Index:
+            return self.b.add(self.b.mul(scope.value(offset), self.width), scope.lane)
+
+        return Memory(base, buffer.type.dtype, place)
+
+    # points of `outer` ........................................................................
+
+    def points(self, scope: Scope, rows: tuple[Axis, ...], low: Index, high: Index, body: Body) -> None:
+        """Run body at the points low <= flat index < high of rows, the last axis fastest."""
+        b = self.b
+        if not rows:
+            with b.if_(b.compare("<", low, high)):
+                body(scope.inner())
+            return
+        self._points(scope, rows, low, high, lambda s, _: body(s))
+
+    def _points(self, scope: Scope, rows, low: Index, high: Index, body) -> None:
+        b, axis = self.b, rows[-1]
+        if len(rows) == 1:
+            with b.loop(_name(axis), low, high) as i:
+                inner = scope.inner()
+                inner.bind(axis, i)
+                body(inner, i)
+            return
+        size = scope.value(axis.extent)
+        divisor = b.max(size, 1)  # an empty axis: then there are no points either
+
+        def along(outer: Scope, flat: Index) -> None:
+            first = b.mul(flat, size)
+            start, stop = b.max(b.sub(low, first), 0), b.min(b.sub(high, first), size)
+            with b.loop(_name(axis), start, stop) as i:
+                inner = outer.inner()
+                inner.bind(axis, i)
+                body(inner, b.add(first, i))
+
+        self._points(scope, rows[:-1], b.div_nonneg(low, divisor), b.ceildiv(high, divisor), along)
+
+    def block_of(self, scope: Scope, blocks: Axis) -> None:
+        block = self.schedule.block
+        low = self.b.mul(scope.axes[blocks], block)
+        self.body(scope, low, self.b.min(self.b.add(low, block), scope.value(self.schedule.lane.extent)))
+
+    def body(self, scope: Scope, low: Index, high: Index | None) -> None:
+        """One task: lanes [low, high) of the lane axis, if there is one."""
+        lane = self.schedule.lane
+        if lane is not None and high is None:
+            high = scope.value(lane.extent)
+        if self.schedule.kind == MAP:
+            self.map_body(scope, low, high)
+            return
+        if self.lane is not None:
+            self.low, self.high = low, high
+        for name, how in self.hows.items():
+            if self.part.buffers[name].role == LOCAL:
+                self.fill(scope, scope.memory[name], self.part.buffers[name], how)
+        for group in self.part.groups:
+            self.group(scope, group)
+
+    def map_body(self, scope: Scope, low: Index, high: Index | None) -> None:
+        (group,) = self.part.groups
+        lane = self.schedule.lane
+        if lane is None:
+            self.statements(scope, group.body)
+            return
+        scope.prepare(dims_of(group.body))
+        with self.b.loop(_name(lane), low, high, independent=True) as i:
+            inner = scope.inner()
+            inner.bind(lane, i)
+            self.statements(inner, group.body)
+
+    # statements ...............................................................................
+
+    def statements(self, scope: Scope, body, reorder: bool = False) -> None:
+        for s in body:
+            value = scope.compute(s.value)
+            if isinstance(s, Store):
+                scope.store(s.buffer, s.index[0], value)
+            else:
+                self.accumulate(scope, s, value, reorder)
+
+    def accumulate(self, scope: Scope, s: Accumulate, value: ir.Value, reorder: bool) -> None:
+        dtype = self.part.buffers[s.buffer].type.dtype
+        so_far = scope.load(s.buffer, s.index[0])
+        total = combine(self.b, s.how, dtype, so_far, value, reorder=reorder)
+        scope.store(s.buffer, s.index[0], total)
+
+    def over_lanes(self, scope: Scope, body: Body) -> None:
+        """Run body for every lane of the block; once if there are no lanes."""
+        if self.lane is None:
+            body(scope)
+            return
+        with self.b.loop(_name(self.lane), self.low, self.high, independent=True) as i:
+            inner = scope.inner()
+            inner.bind(self.lane, i)
+            inner.lane = self.b.sub(i, self.low)
+            body(inner)
+
+    # groups ...................................................................................
+
+    def group(self, scope: Scope, group: Group) -> None:
+        if not group.spans:
+            if self.lane is not None:
+                scope.prepare(dims_of(group.body))
+            self.over_lanes(scope, lambda s: self.statements(s, group.body))
+            return
+        in_order = is_scan(group.body)
+        sums = {} if in_order else {
+            s.buffer: s.how
+            for s in group.body
+            if isinstance(s, Accumulate) and s.how == "sum" and s.index[0] == 0 and self._is_float_number(s.buffer)
+        }
+        self.spans(scope.inner(), group.spans, group.body, sums, in_order)
+
+    def _is_float_number(self, name: str) -> bool:
+        buffer = self.part.buffers[name]
+        return buffer.role == LOCAL and buffer.type.size == 1 and buffer.type.dtype.is_float
+
+    def spans(self, scope: Scope, spans: tuple[Span, ...], body, sums: dict[str, str], in_order: bool) -> None:
+        """Loops over spans; sums of long loops are made block by block."""
+        scope.prepare(dims_of(body))
+        b, span = self.b, spans[0]
+        low, high = scope.value(span.low), scope.value(span.highs[0])
+        for other in span.highs[1:]:
+            high = b.min(high, scope.value(other))
+        last = len(spans) == 1
+        block = (COLUMN_BLOCK if self.lane is not None else ROW_BLOCK) if last else OUTER_BLOCK
+
+        def run(inner: Scope, start: Index, stop: Index) -> None:
+            if last:
+                self.innermost(inner, span.axis, start, stop, body, in_order)
+            else:
+                with b.loop(_name(span.axis), start, stop) as i:
+                    deeper = inner.inner()
+                    deeper.bind(span.axis, i)
+                    self.spans(deeper, spans[1:], body, sums, in_order)
+
+        if not sums or (span.most is not None and span.most <= 2 * block):
+            run(scope, low, high)
+            return
+        with b.loop(f"{_name(span.axis)}.block", low, high, block) as start:
+            inner = scope.inner()
+            for name, how in sums.items():
+                buffer = self.part.buffers[name]
+                inner.memory[name] = self.local(b.alloca(buffer.type.dtype, self.width, align_bytes=64), buffer)
+                self.fill(inner, inner.memory[name], buffer, how)
+            run(inner, start, b.min(b.add(start, block), high))
+
+            def add_up(lanes: Scope) -> None:
+                for name, how in sums.items():
+                    dtype = self.part.buffers[name].type.dtype
+                    parts = lanes.load(name, 0)
+                    memory = scope.memory[name]
+                    place = memory.place(lanes, 0)
+                    total = combine(b, how, dtype, b.load(memory.base, dtype, place), parts, reorder=False)
+                    b.store(total, memory.base, dtype, place)
+
+            self.over_lanes(inner, add_up)
+
+    def innermost(self, scope: Scope, axis: Axis, low: Index, high: Index, body, in_order: bool) -> None:
+        b = self.b
+        if self.lane is None:
+            with b.loop(_name(axis), low, high, independent=stores_only(body)) as i:
+                inner = scope.inner()
+                inner.bind(axis, i)
+                self.statements(inner, body, reorder=not in_order)
+            return
+        jam = 1 if in_order else JAM
+        full = b.add(low, b.mul(b.div_nonneg(b.sub(high, low), jam), jam)) if jam > 1 else high
+        if jam > 1:
+            with b.loop(_name(axis), low, full, jam) as i:
+                self.jammed(scope, axis, [b.add(i, n) for n in range(jam)], body)
+        with b.loop(_name(axis), full if jam > 1 else low, high) as i:
+            self.jammed(scope, axis, [i], body)
+
+    def jammed(self, scope: Scope, axis: Axis, places: list[Index], body) -> None:
+        """Several points of a nest in one pass over the lanes: accumulators are touched once."""
+        dims = dims_of(body)
+        frames = []
+        for place in places:
+            frame = scope.inner()
+            frame.bind(axis, place)
+            frame.prepare(dims)
+            frames.append(frame)
+
+        with self.b.loop(_name(self.lane), self.low, self.high, independent=True) as i:
+            lane = self.b.sub(i, self.low)
+            terms: dict[int, list[ir.Value]] = {}
+            deepest: list[Scope] = []
+            for frame in frames:
+                inner = frame.inner()
+                inner.bind(self.lane, i)
+                inner.lane = lane
+                deepest.append(inner)
+                for n, s in enumerate(body):
+                    value = inner.compute(s.value)
+                    if isinstance(s, Store):
+                        inner.store(s.buffer, s.index[0], value)
+                    elif s.index[0] == 0:
+                        terms.setdefault(n, []).append(value)
+                    else:
+                        self.accumulate(inner, s, value, False)
+            for n, values in terms.items():
+                s = body[n]
+                dtype = self.part.buffers[s.buffer].type.dtype
+                self.accumulate(deepest[0], s, self.tree(s.how, dtype, values), False)
+
+    def tree(self, how: str, dtype, values: list[ir.Value]) -> ir.Value:
+        while len(values) > 1:
+            pairs = [combine(self.b, how, dtype, a, c, reorder=False) for a, c in zip(values[::2], values[1::2])]
+            values = pairs + ([values[-1]] if len(values) % 2 else [])
+        return values[0]
+
+    def fill(self, scope: Scope, memory: Memory, buffer: Buffer, how: str) -> None:
+        """Write an accumulation's start value to every element of a local buffer (of this block's lanes)."""
+        b = self.b
+        value = start_value(b, how, buffer.type.dtype)
+        if buffer.type.size == 1:
+            self.over_lanes(scope, lambda s: b.store(value, memory.base, memory.dtype, memory.place(s, 0)))
+            return
+        count = b.mul(scope.value(buffer.type.size), self.width)
+        with b.loop("fill", 0, count, independent=True) as i:
+            b.store(value, memory.base, memory.dtype, i)
+
+
+def fill_outputs(schedule: Schedule, scope: Scope, low: Index | None = None, high: Index | None = None) -> None:
+    """Write the start values of sums into output elements [low, high) (all) that no store initialises."""
+    b, part = scope.b, schedule.part
+    first: dict[str, Store | Accumulate] = {}
+    for g in part.groups:
+        for s in g.body:
+            first.setdefault(s.buffer, s)
+    for name, s in first.items():
+        buffer = part.buffers[name]
+        if isinstance(s, Accumulate) and buffer.role == OUT:
+            value = start_value(b, s.how, buffer.type.dtype)
+            stop = scope.value(buffer.type.size) if high is None else high
+            with b.loop("fill", 0 if low is None else low, stop, independent=True) as i:
+                b.store(value, scope.memory[name].base, buffer.type.dtype, i)
+
+
+def _name(axis: Axis) -> str:
+    return "".join(c if c.isalnum() else "_" for c in axis.name)

@@ -1,0 +1,169 @@
+"""keras.backend: global settings, and the functions tf.keras 2 scripts reach as `K.<name>`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kcompile.errors import MissingNameError
+from kcompile.keras import ops
+from kcompile.keras.config import (
+    backend,
+    epsilon,
+    floatx,
+    image_data_format,
+    set_epsilon,
+    set_floatx,
+    set_image_data_format,
+    standardize_data_format,
+)
+from kcompile.keras.tracing.dtypes import result_type, standardize_dtype
+from kcompile.keras.tracing.names import auto_name, reset_names
+from kcompile.keras.tracing.scope import name_scope
+from kcompile.keras.tracing.tensor import KerasTensor, is_symbolic, is_tensor
+from kcompile.keras.tracing.variable import Variable
+
+__all__ = [
+    "KerasTensor",
+    "Variable",
+    "backend",
+    "clear_session",
+    "epsilon",
+    "floatx",
+    "get_uid",
+    "image_data_format",
+    "is_keras_tensor",
+    "is_tensor",
+    "name_scope",
+    "result_type",
+    "set_epsilon",
+    "set_floatx",
+    "set_image_data_format",
+    "standardize_data_format",
+    "standardize_dtype",
+]
+
+# tf.keras 2's names that are spelled differently in keras.ops; equal names are found there as they are
+_OLDER = {"abs": "absolute", "flatten": "ravel", "permute_dimensions": "transpose", "pow": "power"}
+_OLDER |= {"repeat_elements": "repeat", "bias_add": "add"}
+
+
+def clear_session(free_memory: bool = True) -> None:
+    """Forget automatic names, so that the next layer is numbered from the start."""
+    reset_names()
+
+
+def get_uid(prefix: str = "") -> int:
+    """Return the next number of a prefix, from 1."""
+    name = auto_name(prefix or "default")
+    tail = name.rsplit("_", 1)[-1]
+    return int(tail) + 1 if tail.isdigit() else 1
+
+
+def is_keras_tensor(x: Any) -> bool:
+    """True for a symbolic tensor of a model."""
+    return is_symbolic(x)
+
+
+def cast_to_floatx(x: Any) -> np.ndarray:
+    """Return x as an array of floatx."""
+    return np.asarray(x, dtype=floatx())
+
+
+def constant(value: Any, dtype: Any = None, shape=None, name: str | None = None):
+    """Return a tensor of `value`."""
+    return ops.convert_to_tensor(value if shape is None else np.full(shape, value), dtype or floatx())
+
+
+def variable(value: Any, dtype: Any = None, name: str | None = None, constraint=None) -> Variable:
+    """Return a Variable."""
+    return Variable(value, dtype=dtype or floatx(), name=name, constraint=constraint)
+
+
+def placeholder(shape=None, ndim: int | None = None, dtype: Any = None, sparse=False, name: str | None = None):
+    """Return a symbolic tensor."""
+    return KerasTensor(shape if shape is not None else (None,) * (ndim or 0), dtype or floatx(), name=name)
+
+
+def int_shape(x: Any) -> tuple:
+    """Return the shape of x with None for unknown sizes."""
+    return tuple(s if isinstance(s, int) else None for s in x.shape)
+
+
+def gather(reference: Any, indices: Any):
+    """Return rows of `reference`."""
+    return ops.take(reference, indices, axis=0)
+
+
+def batch_flatten(x: Any):
+    """Return x as [batch, n]."""
+    return ops.reshape(x, (ops.shape(x)[0], -1))
+
+
+def get_value(x: Any) -> np.ndarray:
+    """Return the numbers of a variable or tensor."""
+    return x.numpy() if hasattr(x, "numpy") else np.asarray(x)
+
+
+def set_value(x: Variable, value: Any) -> None:
+    """Set the numbers of a variable."""
+    x.assign(value)
+
+
+def batch_set_value(pairs) -> None:
+    """Set several variables."""
+    for x, value in pairs:
+        x.assign(value)
+
+
+def batch_get_value(xs) -> list[np.ndarray]:
+    """Return the numbers of several variables."""
+    return [get_value(x) for x in xs]
+
+
+def count_params(x: Any) -> int:
+    """Return the number of elements of a variable."""
+    return int(np.prod(x.shape))
+
+
+def update(x: Variable, value: Any):
+    """Set a variable; recorded while tracing."""
+    return x.assign(value)
+
+
+def update_add(x: Variable, increment: Any):
+    """Add to a variable; recorded while tracing."""
+    return x.assign_add(increment)
+
+
+def update_sub(x: Variable, decrement: Any):
+    """Subtract from a variable; recorded while tracing."""
+    return x.assign_sub(decrement)
+
+
+def switch(condition: Any, then_expression: Any, else_expression: Any):
+    """Return one of two tensors, element by element."""
+    return ops.where(condition, then_expression, else_expression)
+
+
+def binary_crossentropy(target: Any, output: Any, from_logits: bool = False):
+    """Return the element-wise cross-entropy."""
+    return ops.binary_crossentropy(target, output, from_logits=from_logits)
+
+
+def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1):
+    """Return the cross-entropy along an axis."""
+    return ops.categorical_crossentropy(target, output, from_logits=from_logits, axis=axis)
+
+
+def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1):
+    """Return the cross-entropy of integer targets."""
+    return ops.sparse_categorical_crossentropy(target, output, from_logits=from_logits, axis=axis)
+
+
+def __getattr__(name: str):
+    found = getattr(ops, _OLDER.get(name, name), None) if not name.startswith("__") else None
+    if found is None:
+        raise MissingNameError(f"keras.backend has no {name!r} in kcompile")
+    return found

@@ -1,0 +1,73 @@
+"""keras.layers: the layers, plugins' included.
+
+layer.py           Layer: build, call, losses        weights.py   its variables, nodes, config
+calling.py         around `call`: tensors, training, masks          tracking.py  what a layer owns
+input_spec.py      what a layer demands of its inputs
+core.py  activations.py  convolutional.py  pooling.py  reshaping.py  normalization.py
+regularization.py  merging.py                                        the layers
+"""
+
+from kcompile import plugins
+from kcompile.errors import MissingNameError, suggestion
+from kcompile.keras.layers import (
+    activations,
+    convolutional,
+    core,
+    merging,
+    normalization,
+    pooling,
+    regularization,
+    reshaping,
+)
+from kcompile.keras.layers.core import Input
+from kcompile.keras.layers.input_spec import InputSpec
+from kcompile.keras.layers.layer import Layer
+from kcompile.keras.layers.merging import add, average, concatenate, dot, maximum, minimum, multiply, subtract
+
+_FAMILIES = (activations, convolutional, core, merging, normalization, pooling, regularization, reshaping)
+
+
+def __getattr__(name: str):
+    """Find any registered layer, so that a plugin's class appears here too."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    found = plugins.find("layers", name)
+    if found is None:
+        known = plugins.names("layers")
+        raise MissingNameError(f"keras.layers has no layer {name!r} in kcompile.{suggestion(name, known)}")
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *plugins.names("layers")})
+
+
+def serialize(layer):
+    """Return the config of a layer, with its class."""
+    from kcompile.keras.serialization import serialize_keras_object  # serialization knows no layers
+
+    return serialize_keras_object(layer)
+
+
+def deserialize(config, custom_objects=None):
+    """Return the layer that a config describes."""
+    from kcompile.keras.serialization import deserialize_keras_object  # as above
+
+    return deserialize_keras_object(config, custom_objects, group="layers")
+
+
+__all__ = [
+    "Input",
+    "InputSpec",
+    "Layer",
+    "add",
+    "average",
+    "concatenate",
+    "deserialize",
+    "dot",
+    "maximum",
+    "minimum",
+    "multiply",
+    "serialize",
+    "subtract",
+]

@@ -1,0 +1,195 @@
+"""Normalisation: statistics over the batch, or over the features of each example."""
+
+from __future__ import annotations
+
+from kcompile.errors import ArgumentError
+from kcompile.keras import constraints, initializers, ops, regularizers
+from kcompile.keras.layers.input_spec import InputSpec
+from kcompile.keras.layers.layer import Layer
+from kcompile.keras.registry import register
+
+
+@register
+class BatchNormalization(Layer):
+    """Scale each feature to mean beta and deviation gamma: by the batch in training, else by moving averages.
+
+    Shapes:  any -> same; features along `axis`.
+    Weights: gamma, beta (trainable), moving_mean, moving_variance.
+    Source:  Ioffe, Szegedy 2015.
+    """
+
+    def __init__(
+        self,
+        axis=-1,
+        momentum=0.99,
+        epsilon=1e-3,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        moving_mean_initializer="zeros",
+        moving_variance_initializer="ones",
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        synchronized=False,
+        **kwargs,
+    ):
+        if kwargs.pop("renorm", False):
+            raise ArgumentError("BatchNormalization(renorm=True) is not supported")
+        for unused in ("renorm_clipping", "renorm_momentum", "fused", "virtual_batch_size", "adjustment"):
+            kwargs.pop(unused, None)
+        super().__init__(**kwargs)
+        self.axis = axis[0] if isinstance(axis, (list, tuple)) and len(axis) == 1 else axis
+        if not isinstance(self.axis, int):
+            raise ArgumentError(f"BatchNormalization expects an integer `axis`. Received: axis={axis}")
+        self.momentum, self.epsilon = float(momentum), float(epsilon)
+        self.center, self.scale, self.synchronized = center, scale, synchronized
+        self.beta_initializer = initializers.get(beta_initializer)
+        self.gamma_initializer = initializers.get(gamma_initializer)
+        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
+        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
+        self.beta_regularizer = regularizers.get(beta_regularizer)
+        self.gamma_regularizer = regularizers.get(gamma_regularizer)
+        self.beta_constraint = constraints.get(beta_constraint)
+        self.gamma_constraint = constraints.get(gamma_constraint)
+        self.supports_masking = True
+        self.gamma = self.beta = None
+
+    def build(self, input_shape):
+        shape = (input_shape[self.axis],)
+        if shape[0] is None:
+            raise ArgumentError(
+                f"BatchNormalization needs a known size along axis {self.axis}, received shape {tuple(input_shape)}"
+            )
+        self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: shape[0]})
+        if self.scale:
+            self.gamma = self.add_weight(
+                shape=shape,
+                name="gamma",
+                initializer=self.gamma_initializer,
+                regularizer=self.gamma_regularizer,
+                constraint=self.gamma_constraint,
+            )
+        if self.center:
+            self.beta = self.add_weight(
+                shape=shape,
+                name="beta",
+                initializer=self.beta_initializer,
+                regularizer=self.beta_regularizer,
+                constraint=self.beta_constraint,
+            )
+        self.moving_mean = self.add_weight(
+            shape=shape, name="moving_mean", initializer=self.moving_mean_initializer, trainable=False
+        )
+        self.moving_variance = self.add_weight(
+            shape=shape, name="moving_variance", initializer=self.moving_variance_initializer, trainable=False
+        )
+
+    def call(self, inputs, training=None, mask=None):
+        place = self.axis % len(inputs.shape)
+        if training and self.trainable:
+            mean, variance = self._statistics(inputs, [a for a in range(len(inputs.shape)) if a != place], mask)
+            self._move(self.moving_mean, mean)
+            self._move(self.moving_variance, variance)
+        else:
+            mean, variance = self.moving_mean, self.moving_variance
+        return ops.batch_normalization(
+            inputs, mean, variance, axis=place, offset=self.beta, scale=self.gamma, epsilon=self.epsilon
+        )
+
+    def _move(self, average, value) -> None:
+        """Move a running average a little towards `value`."""
+        value = ops.reshape(value, average.shape)
+        average.assign(average * self.momentum + value * (1.0 - self.momentum))
+
+    def _statistics(self, inputs, axes, mask):
+        """Return mean and variance over `axes`, which are kept as size 1."""
+        if mask is None:
+            return ops.moments(inputs, axes, keepdims=True)
+        weights = ops.cast(mask, ops.dtype(inputs))
+        weights = ops.reshape(weights, (*ops.shape(weights), *(1,) * (len(inputs.shape) - len(mask.shape))))
+        weights = ops.broadcast_to(weights, (*ops.shape(inputs)[:-1], 1))
+        count = ops.sum(weights, axis=axes, keepdims=True) + 1e-7
+        mean = ops.sum(weights * inputs, axis=axes, keepdims=True) / count
+        variance = ops.sum(weights * ops.square(inputs - mean), axis=axes, keepdims=True) / count
+        return mean, variance
+
+
+@register
+class LayerNormalization(Layer):
+    """Scale the features of each example to mean beta and deviation gamma.
+
+    Shapes:  any -> same; features along `axis` (one or several).
+    Weights: gamma, beta, of the sizes along `axis`.
+    Source:  Ba, Kiros, Hinton 2016.
+    """
+
+    def __init__(
+        self,
+        axis=-1,
+        epsilon=1e-3,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.axis = list(axis) if isinstance(axis, (list, tuple)) else axis
+        self.epsilon, self.center, self.scale = epsilon, center, scale
+        self.beta_initializer = initializers.get(beta_initializer)
+        self.gamma_initializer = initializers.get(gamma_initializer)
+        self.beta_regularizer = regularizers.get(beta_regularizer)
+        self.gamma_regularizer = regularizers.get(gamma_regularizer)
+        self.beta_constraint = constraints.get(beta_constraint)
+        self.gamma_constraint = constraints.get(gamma_constraint)
+        self.supports_masking = True
+        self.gamma = self.beta = None
+
+    def build(self, input_shape):
+        axes = self.axis if isinstance(self.axis, list) else [self.axis]
+        places = sorted(a % len(input_shape) for a in axes)
+        shape = tuple(input_shape[a] for a in places)
+        if None in shape:
+            raise ArgumentError(
+                f"LayerNormalization needs known sizes along axis {self.axis}, received shape {tuple(input_shape)}"
+            )
+        self.input_spec = InputSpec(ndim=len(input_shape), axes=dict(zip(places, shape)))
+        if self.scale:
+            self.gamma = self.add_weight(
+                name="gamma",
+                shape=shape,
+                initializer=self.gamma_initializer,
+                regularizer=self.gamma_regularizer,
+                constraint=self.gamma_constraint,
+            )
+        if self.center:
+            self.beta = self.add_weight(
+                name="beta",
+                shape=shape,
+                initializer=self.beta_initializer,
+                regularizer=self.beta_regularizer,
+                constraint=self.beta_constraint,
+            )
+
+    def call(self, inputs):
+        return ops.layer_normalization(inputs, self.gamma, self.beta, axis=self.axis, epsilon=self.epsilon)
+
+
+@register
+class UnitNormalization(Layer):
+    """Scale vectors along `axis` to length 1."""
+
+    def __init__(self, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        self.axis = list(axis) if isinstance(axis, (list, tuple)) else axis
+        self.supports_masking = True
+
+    def call(self, inputs):
+        return ops.normalize(inputs, axis=self.axis, order=2, epsilon=1e-12)

@@ -1,0 +1,269 @@
+"""Programs of a model, found by signature: traced and compiled once, bound to the arrays of its variables.
+
+The signature of a program is the mode, the nesting, ranks, dtypes and fixed sizes of the batch, and how it
+runs. Sizes that the model leaves open (the batch, a `None` of an Input) are symbols and not part of it: one
+program serves every batch size.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kcompile.ir import dim
+from kcompile.ir.graph import INPUT
+from kcompile.keras.optimizers import FlatWeights
+from kcompile.keras.tracing import tree
+from kcompile.keras.tracing.arena import VariableArena
+from kcompile.keras.tracing.tensor import KerasTensor, symbolic_shape
+from kcompile.keras.tracing.trace import Traced, infer, trace
+from kcompile.keras.tracing.variable import Variable
+from kcompile.keras.training import step
+from kcompile.runtime.interpreted import InterpretedProgram
+
+TRAIN, TEST, PREDICT = "train", "test", "predict"
+
+
+@dataclass
+class Batch:
+    """A batch or whole data: arrays nested as the user gave them."""
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+
+    def parts(self) -> tuple[tuple[str, Any], ...]:
+        return (("x", self.x), ("y", self.y), ("w", self.sample_weight))
+
+    def inputs(self) -> dict[str, np.ndarray]:
+        """Arrays by input name: x0, x1, ..., y0, ..., w0, ..."""
+        return {
+            f"{prefix}{i}": leaf
+            for prefix, part in self.parts()
+            for i, leaf in enumerate(tree.flatten(part))
+            if leaf is not None
+        }
+
+    def pack(self, values: Mapping[str, Any]) -> Batch:
+        """Return the same nesting over `values` by input name."""
+        return Batch(*(_packed(prefix, part, values) for prefix, part in self.parts()))
+
+
+def _packed(prefix: str, part: Any, values: Mapping[str, Any]) -> Any:
+    labels = [None if leaf is None else f"{prefix}{i}" for i, leaf in enumerate(tree.flatten(part))]
+    return tree.pack_sequence_as(part, [None if label is None else values[label] for label in labels])
+
+
+@dataclass
+class StepProgram:
+    """A compiled (or interpreted) step, bound to its variables' storage."""
+
+    mode: str
+    traced: Traced
+    program: Any
+    bound: Any = None
+    adoptions: int = -1
+    outputs: list[str] = field(default_factory=list)
+
+    def ready(self) -> Any:
+        """Return the bound program; binds again when an arena has adopted variables since."""
+        if self.adoptions != VariableArena.adoptions:
+            self.bound = self.program.bind(self.traced.arrays())
+            self.adoptions = VariableArena.adoptions
+        return self.bound
+
+    @property
+    def is_current(self) -> bool:
+        """False once an arena of the program has lost a variable to another one."""
+        owners = self.traced.variables.values()
+        return all(o.holds(o.variables) for o in owners if isinstance(o, VariableArena))
+
+    def output_arrays(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+        """Return empty arrays for the outputs of all rows; None if one has no batch axis."""
+        graph = self.traced.graph
+        sizes: dict[str, int] = {}
+        for name, value in graph.sources.items():
+            if value.node.role == INPUT and name in inputs:
+                shape = inputs[name].shape
+                sizes.update((str(d), n) for d, n in zip(value.shape, shape) if d == dim.symbol(str(d)))
+        arrays = {}
+        for name, value in graph.outputs.items():
+            if not value.shape or value.shape[0] != dim.symbol("batch"):
+                return None
+            shape = tuple(dim.evaluate(d, sizes) for d in value.shape)
+            arrays[name] = np.empty(shape, value.dtype.numpy)
+        return arrays
+
+
+class Programs:
+    """The programs of one model since it was compiled last."""
+
+    def __init__(self, model: Any):
+        self._model = weakref.ref(model)
+        self._found: dict[Any, StepProgram] = {}
+        self._arenas: list[VariableArena] = []
+        self._weights: list[Variable] | None = None
+        self._flat: list[FlatWeights] = []
+
+    def get(self, mode: str, batch: Batch, compile_graph: Callable[[Any], Any] | None) -> StepProgram:
+        """Return the program for a batch like this one.
+
+        compile_graph: makes native code of a graph; None interprets it.
+        """
+        model = self._model()
+        key = (mode, compile_graph is not None, signature(model, batch))
+        found = self._found.get(key)
+        if found is not None and (found.adoptions == VariableArena.adoptions or found.is_current):
+            return found
+        build(model, batch, training=mode == TRAIN)
+        if mode == TRAIN:
+            self._prepare_training(model)
+        arenas = [a for a in self._arenas if a.holds(a.variables)]
+        arenas += [a for part in self._flat for a in part.slots.values()] if mode == TRAIN else []
+        traced = trace(
+            self._step(mode, model, batch), specs(model, batch), arenas=arenas, name=f"{model.name}_{mode}"
+        )
+        model._clear_losses()
+        program = InterpretedProgram(traced.graph) if compile_graph is None else compile_graph(traced.graph)
+        found = self._found[key] = StepProgram(mode, traced, program, outputs=list(traced.graph.outputs))
+        return found
+
+    def _step(self, mode: str, model, batch: Batch) -> Callable[[dict], Any]:
+        def run(values: dict) -> Any:
+            given = batch.pack(values)
+            if mode == PREDICT:
+                return step.predict(model, given.x)
+            if mode == TEST:
+                return step.test(model, given.x, given.y, given.sample_weight)
+            return step.train(model, given.x, given.y, given.sample_weight, self._weights, self._flat)
+
+        return run
+
+    def _prepare_training(self, model) -> None:
+        """Fix what is trained, move it into arenas, and give the optimizer its slots."""
+        weights = model.trainable_variables
+        if self._weights is None or any(a is not b for a, b in zip(self._weights, weights)):
+            self._weights = list(weights)
+        optimizer = model.optimizer
+        if not optimizer.built and self._weights:
+            optimizer.build(self._weights)
+            optimizer.built = True
+        if not getattr(optimizer, "is_flat", False):
+            return
+        self._arenas = weight_arenas(model, self._weights)
+        found = [optimizer.flat_weights(arena) for arena in self._arenas]
+        self._flat = [f for f in found if f is not None]
+
+
+def weight_arenas(model: Any, weights: Sequence[Variable]) -> list[VariableArena]:
+    """Return arenas of these weights, one per dtype; existing ones are kept if they still hold just these.
+
+    A weight that lives in the arena of another living model stays there and is updated on its own, so that
+    models that share layers do not move each other's weights.
+    """
+    owner = weakref.ref(model)
+    groups: dict[str, list[Variable]] = {}
+    for variable in weights:
+        home = variable._arena
+        keeper = getattr(home, "owner", None)
+        if home is None or keeper is None or keeper() in (None, model):
+            groups.setdefault(variable.dtype, []).append(variable)
+    arenas = []
+    for dtype, group in groups.items():
+        arena = group[0]._arena
+        if arena is None or not arena.holds(group):
+            arena = VariableArena("params" if len(groups) == 1 else f"params_{dtype}", group, trainable=True)
+            arena.owner = owner
+        arenas.append(arena)
+    return arenas
+
+
+# signatures and specs -----------------------------------------------------------------------------------
+
+
+def signature(model: Any, batch: Batch) -> tuple:
+    """Return what distinguishes programs for batches."""
+    free = open_axes(model, batch.x)
+    keys = []
+    for prefix, part in batch.parts():
+        if isinstance(part, np.ndarray):
+            keys.append(_leaf_key(part, free.get(f"{prefix}0")))
+        elif part is not None:
+            named = ((f"{prefix}{i}", path, a) for i, (path, a) in enumerate(tree.flatten_with_path(part)))
+            keys.append(tuple((path, None if a is None else _leaf_key(a, free.get(n))) for n, path, a in named))
+        else:
+            keys.append(None)
+    if not free:
+        return tuple(keys)
+    return (*keys, tuple(free))
+
+
+def _leaf_key(array: np.ndarray, free: Sequence[int] | None) -> tuple:
+    if free is None:
+        return (array.dtype.char, array.shape[1:])
+    return (array.dtype.char, tuple(None if i + 1 in free else n for i, n in enumerate(array.shape[1:])))
+
+
+def open_axes(model: Any, x: Any) -> dict[str, tuple[int, ...]]:
+    """Return, by input name, the axes besides the batch that the model leaves open (None in an Input)."""
+    inputs = getattr(model, "inputs", None)
+    if not inputs or not any(None in t.shape[1:] for t in inputs):
+        return {}
+    if isinstance(x, Mapping):
+        by_name = {t.name: t for t in inputs}
+        order = [by_name.get(str(path[-1])) for path, _ in tree.flatten_with_path(x)]
+    else:
+        order = list(inputs)
+    found = {}
+    for i, tensor in enumerate(order):
+        if tensor is not None:
+            axes = tuple(a for a, size in enumerate(tensor.shape) if a and size is None)
+            if axes:
+                found[f"x{i}"] = axes
+    return found
+
+
+def specs(model: Any, batch: Batch) -> dict[str, tuple[tuple, str]]:
+    """Return (sizes, dtype) per input: symbols for the batch and for what the model leaves open."""
+    free = open_axes(model, batch.x)
+    found = {name: (_sizes(name, a, free.get(name, ())), a.dtype.name) for name, a in batch.inputs().items()}
+    if not free:
+        return found
+    outputs = tree.flatten(infer(model, (_symbolic(batch.x, found),)))
+    for prefix, part in batch.parts()[1:]:  # targets and weights share the open sizes of the outputs
+        for i, leaf in enumerate(tree.flatten(part)):
+            if leaf is None or i >= len(outputs):
+                continue
+            sizes, dtype = found[f"{prefix}{i}"]
+            like = outputs[i].dims
+            shared = [
+                like[a] if 0 < a < len(like) and not dim.is_static(like[a]) else size for a, size in enumerate(sizes)
+            ]
+            found[f"{prefix}{i}"] = (tuple(shared), dtype)
+    return found
+
+
+def _sizes(name: str, array: np.ndarray, free: Sequence[int]) -> tuple:
+    shape = tuple(None if a == 0 or a in free else n for a, n in enumerate(array.shape))
+    return symbolic_shape(shape, prefix=f"{name}_")
+
+
+def _symbolic(x: Any, found: Mapping[str, tuple[tuple, str]]) -> Any:
+    def one(label: str) -> KerasTensor:
+        sizes, dtype = found[label]
+        return KerasTensor([None if not dim.is_static(s) else s for s in sizes], dtype, dims=sizes)
+
+    labels = [f"x{i}" for i in range(len(tree.flatten(x)))]
+    return tree.pack_sequence_as(x, [one(label) for label in labels])
+
+
+def build(model: Any, batch: Batch, training: bool) -> None:
+    """Make all weights, by an abstract run over the shapes of a batch."""
+    if model.built and all(layer.built for layer in model._flatten_layers()):
+        return
+    labelled = {name: (_sizes(name, a, ()), a.dtype.name) for name, a in batch.inputs().items()}
+    infer(lambda x: model(x, training=training), (_symbolic(batch.x, labelled),))

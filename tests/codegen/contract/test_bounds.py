@@ -1,0 +1,70 @@
+"""No access outside a buffer: operands end where a page without access rights begins."""
+
+import ctypes
+import mmap
+
+import numpy as np
+import pytest
+
+from kcompile.codegen.contract import emit
+from kcompile.codegen.host import host_target
+from kcompile.ir import dim
+from kcompile.ir.dim import symbol
+from tests.codegen.contract.check import TOLERANCE, operands, reference
+from tests.codegen.contract.forms import contract_form
+from tests.codegen.contract.native import Native
+
+PAGE = mmap.PAGESIZE
+BATCH = symbol("batch")
+mprotect = getattr(ctypes.CDLL(None), "mprotect", None)
+
+CASES = [
+    ("i,k;k,j->i,j", {"i": 13, "j": 21, "k": 19}),
+    ("i,k;k,j->i,j", {"i": BATCH, "j": 37, "k": 5}),
+    ("i,k;j,k->i,j", {"i": BATCH, "j": 21, "k": 19}),
+    ("k,i;k,j->i,j", {"i": 21, "j": 5, "k": BATCH}),
+    ("i,k;k->i", {"i": 7, "k": 77}),
+    ("b,i+r,j+s,c;r,s,c,n->b,i,j,n", {"b": BATCH, "i": 4, "j": 5, "r": 3, "s": 3, "c": 3, "n": 20}),
+    ("b,i+r,j+s,c;b,i,j,n->r,s,c,n", {"b": BATCH, "i": 4, "j": 5, "r": 3, "s": 3, "c": 3, "n": 20}),
+    ("b,i+r,j+s,c;r,s,c->b,i,j,c", {"b": BATCH, "i": 4, "j": 5, "r": 3, "s": 3, "c": 20}),
+]
+
+
+class Guarded:
+    """An array whose last byte is the last one of its page, or whose first is the first one."""
+
+    def __init__(self, array: np.ndarray, at_end: bool):
+        pages = -(-max(1, array.nbytes) // PAGE)
+        self.map = mmap.mmap(-1, (pages + 2) * PAGE)
+        whole = np.frombuffer(self.map, np.uint8)
+        start = PAGE + (pages * PAGE - array.nbytes if at_end else 0)
+        self.array = whole[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        self.array[...] = array
+        self.fences = [whole.ctypes.data, whole.ctypes.data + (pages + 1) * PAGE]
+        for fence in self.fences:
+            assert mprotect(ctypes.c_void_p(fence), PAGE, 0) == 0
+
+    def open(self) -> None:
+        for fence in self.fences:
+            mprotect(ctypes.c_void_p(fence), PAGE, 3)
+
+
+@pytest.mark.skipif(mprotect is None, reason="needs mprotect")
+@pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_stays_inside_its_buffers(case, at_end):
+    spec, sizes = CASES[case]
+    actual = {"batch": 3}
+    form = contract_form(spec, sizes)
+    x0, x1 = operands(form, actual, "f32")
+    y = np.zeros(tuple(dim.evaluate(s, actual) for s in form.buffers[2].type.shape), np.float32)
+    guarded = [Guarded(a, at_end) for a in (x0, x1, y)]
+    try:
+        Native(emit(form, host_target(), "guarded")).run([g.array for g in guarded], actual)
+        known = {c: dim.evaluate(s, actual) for c, s in sizes.items()}
+        expected = reference(spec, x0.astype(np.float64), x1.astype(np.float64), known)
+        scale = reference(spec, abs(x0), abs(x1), known)
+        assert np.all(abs(guarded[2].array - expected) <= TOLERANCE["f32"] * scale)
+    finally:
+        for g in guarded:
+            g.open()
