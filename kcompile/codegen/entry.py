@@ -159,12 +159,12 @@ def _run_kernel(body: _Body, step: Run, bases: dict[int, str], number: int) -> N
         body.store("i64", body.symbols[name], "%slots", len(step.pointers) + n)
     for place, phase in enumerate(step.kernel.phases):
         tasks = body.size(phase.tasks)
-        work = body.size(phase.tasks * phase.cost_per_task)
+        cost = phase.tasks * phase.cost_per_task
         serial = f"call void @{phase.function}(ptr %slots, i64 0, i64 {tasks}, i64 0)"
-        if dim.is_static(phase.tasks) and (phase.tasks <= 1 or int(work) < GRAIN):
+        if phase.tasks == 1 or (dim.is_static(cost) and cost < GRAIN):
             body.line(serial)
             continue
-        shares = body.value(f"sdiv i64 {work}, {GRAIN}")
+        shares = body.value(f"sdiv i64 {body.size(cost)}, {GRAIN}")
         shares = body.value(f"add i64 {shares}, 1")
         wanted = body.value(f"call i64 @llvm.umin.i64(i64 {shares}, i64 {body.symbols[WORKERS]})")
         alone = body.value(f"icmp sle i64 {wanted}, 1")

@@ -40,11 +40,10 @@ def erfinv(y: np.ndarray) -> np.ndarray:
 
 
 def power(base: np.ndarray, exponent: np.ndarray) -> np.ndarray:
-    """`base ** exponent`; an integer to a negative power is the exact value rounded towards zero."""
+    """`base ** exponent`; an integer to a negative power, which NumPy refuses, is 0."""
     if base.dtype.kind != "i":
         return np.power(base, exponent)
-    inverse = np.where(base == 1, 1, np.where(base == -1, np.where(exponent % 2 == 0, 1, -1), 0))
-    return np.where(exponent < 0, inverse, np.power(base, np.maximum(exponent, 0)))
+    return np.where(exponent < 0, 0, np.power(base, np.maximum(exponent, 0)))
 
 
 def mulhi(a: np.ndarray, b: np.ndarray) -> np.ndarray:

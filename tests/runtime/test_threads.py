@@ -251,17 +251,27 @@ def test_start_again_grows_and_never_shrinks(pool):
         assert pool.run(20, 20)[1].max() == there - 1
 
 
-def test_stop_is_refused_during_a_call(pool):
+def test_during_a_call_stop_is_refused_and_others_run_alone(pool):
     pool.start(2)
-    pool.run(2, 2)
-    caller = threading.Thread(target=pool.run, args=(2, 2), kwargs={"task": "slow", "turns": 200_000_000})
+    inside, go_on, parts = threading.Event(), threading.Event(), []
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)
+    def hold(_, begin, end, worker):
+        parts.append((begin, end, worker))
+        inside.set()
+        go_on.wait(30)
+
+    address = ctypes.cast(hold, ctypes.c_void_p).value
+    caller = threading.Thread(target=pool._repeat, args=(address, None, 7, 2, 1))
     caller.start()
-    refused = False
-    while caller.is_alive() and not refused:
-        refused = pool.stop() == 1
-        pool.start(2)
+    assert inside.wait(30)
+    assert pool.stop() == 1
+    hits, owner = pool.run(20, 2)
+    assert (hits == 1).all() and (owner == 0).all()
+    go_on.set()
     caller.join()
-    assert refused
+    assert sorted(parts) == [(0, 3, 0), (3, 7, 1)]
+    assert pool.run(20, 2)[1].max() == 1
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in Linux's /proc")

@@ -104,12 +104,9 @@ def split_columns(size: DimLike, vectors: int, lanes: int) -> Columns:
     """Cut a vector axis into blocks of `vectors`."""
     if not dim.is_static(size):
         return Columns(vectors, vectors, None)
-    whole = vectors * lanes
-    rest = size % whole
-    if size < whole:
-        vectors = -(-size // lanes)
-        whole = vectors * lanes
-        rest = size % whole
+    size = max(1, size)  # no tasks will run, but there must be a tile to emit
+    vectors = min(vectors, -(-size // lanes))
+    rest = size % (vectors * lanes)
     return Columns(vectors, -(-rest // lanes), rest % lanes)
 
 

@@ -11,7 +11,10 @@ from kcompile.keras.tracing.dtypes import result_type, standardize_dtype
 NARROW = ["bool", "uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "bfloat16", "float32"]
 
 
-@pytest.mark.parametrize("pair", itertools.combinations_with_replacement([*NARROW, int, float], 2), ids=str)
+PAIRS = list(itertools.combinations_with_replacement([*NARROW, int, float], 2))
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
 def test_pairs_as_keras(pair, real_keras):
     expected = real_keras.backend.result_type(*pair)
     if pair in (("uint32", "int8"), ("uint32", "int16"), ("uint32", "int32")):
