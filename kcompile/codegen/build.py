@@ -29,7 +29,7 @@ I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 POINTER = ir.PointerType()
 VOID = ir.VoidType()
-ARENA_ALIGN_BYTES = 64  # every buffer a kernel gets starts on a cache line; see architecture 4
+ARENA_ALIGN_BYTES = 64  # workspaces start on a cache line; arguments may be aligned to one element only
 
 Index = int | ir.Value
 

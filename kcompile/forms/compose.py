@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from kcompile.errors import CompilerBug
 from kcompile.forms.records import ACC, IN, LOCAL, Accumulate, Buffer, Contract, Form, Loops, Nest, Statement, Store
-from kcompile.forms.scalar import Expr, Load, load, loads, rewrite
+from kcompile.forms.scalar import Expr, Load, index, load, loads, rewrite, rewrite_index
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 
@@ -54,7 +54,7 @@ def splice(
     def moved(statement: Statement) -> Statement:
         if isinstance(statement, Nest):
             return Nest(tuple(nest_axes[a] for a in statement.axes), tuple(moved(s) for s in statement.body))
-        index = tuple(dim.substitute(i, _placing(places)) for i in statement.index)
+        index = tuple(rewrite_index(i, on_load, places.get, memo) for i in statement.index)
         if statement.buffer == "y":
             index = result_index(index)
         value = _rewritten(statement.value, places, on_load, memo)
@@ -84,10 +84,6 @@ def _operand_reader(operand_at: OperandAt) -> Callable[[Load], Expr]:
     return read
 
 
-def _placing(places: Mapping[Axis, DimLike]):
-    return lambda atom: places.get(atom) if isinstance(atom, Axis) else None
-
-
 def _rewritten(expr: Expr, places: Mapping[Axis, DimLike], on_load, memo: dict | None = None) -> Expr:
     return rewrite(expr, on_load=on_load, on_axis=places.get, memo=memo)
 
@@ -103,6 +99,7 @@ def touched(form: Form) -> set[str]:
     names: set[str] = set()
     for statement in statements(form):
         names.add(statement.buffer)
+        names |= {node.buffer for part in statement.index for node in loads(index(part))}
     for expr in expressions(form):
         names |= {node.buffer for node in loads(expr)}
     return names

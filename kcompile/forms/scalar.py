@@ -272,6 +272,16 @@ def rewrite(
     return visit(root)
 
 
+def rewrite_index(
+    value: DimLike,
+    on_load: Callable[[Load], Expr | None] = lambda load: None,
+    on_axis: Callable[[Axis], DimLike | None] = lambda axis: None,
+    memo: dict | None = None,
+) -> DimLike:
+    """The same for an index: its axes, and the loads of the loaded values in it."""
+    return rewrite(index(value), on_load, on_axis, memo).value
+
+
 def _settled_where(condition: Expr, node: Where, visit) -> Expr:
     if isinstance(condition, Const):  # do not rebuild a branch that cannot run: its indices may be out of range
         return visit(node.inside if condition.value else node.outside)

@@ -142,6 +142,7 @@ def _scatter_samples(rng):
         ("f32", (5, 3), (4,)),
         ("f64", (3, 2), (2, 3)),
         ("i32", (4,), (6,)),
+        ("f32", (5, 3), (5,)),  # as many updates as rows: their loops look alike
         ("f32", (1, 2), (3,)),
         ("f32", (3, 2), (0,)),
         ("f32", (3, 2), ()),

@@ -199,7 +199,8 @@ class _Lowering:
         outer = tuple(Axis(f"i{n}", a.extent) for n, a in enumerate(first.outer))
         at = indices(outer)
         shape = self.cluster.domain
-        place = at if len(at) == len(shape) else _spread(at, shape)
+        # where the results stand; a scatter or a scan stands alone and places its own
+        place = at if len(at) == len(shape) or not units else _spread(at, shape)
         body: list = []
         for anchor in anchors:
             body += self.anchor_statements(anchor, at, outer, place, keep_local=bool(units))
@@ -312,8 +313,10 @@ def _merged_nests(body: list) -> list:
 
 
 def _forwarded(earlier: Nest, later: Nest) -> tuple | None:
-    """The later nest's statements with loads of what `earlier` stores replaced; None if it reads anything else."""
+    """The later nest's statements with loads of what `earlier` stores replaced; None if it needs anything else."""
     made = {s.buffer for s in earlier.body}
+    if any(s.buffer in made for s in later.body):
+        return None  # a scatter adds to what the nest before it has to have stored everywhere
     stored = {(s.buffer, s.index): s.value for s in earlier.body if isinstance(s, Store)}
     read = [node for s in later.body for node in loads(s.value)]
     if any(n.buffer in made and (n.buffer, n.index) not in stored for n in read):

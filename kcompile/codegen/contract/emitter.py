@@ -23,6 +23,8 @@ def emit(form: Contract, target: Target, name: str) -> Kernel:
     scratch = blocked.scratch_bytes(plan) if tiled else 0
     partials = _aligned(shared_elements(plan) + dense.elements(plan)) if tiled else 0
     shared = (partials + partial_elements(plan)) * form.dtype.size_bytes if tiled else 0
+    if tiled and shared == 0 and (plan.packed or plan.problem.lhs.memory is None):
+        shared = 64  # an empty sum: nothing is written there, but the pointer is there
     spaces = [s for s, size in ((WORKER_SPACE, scratch), (SHARED_SPACE, shared)) if size != 0]
     sizes = sorted(sizes_of(form))
     sig = signature(form, sizes, spaces)

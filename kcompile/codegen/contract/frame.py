@@ -36,7 +36,7 @@ class Signature:
 
     def params(self) -> list[Param]:
         """Leading parameters of every internal function."""
-        aligned = [pointer(f"p.{name}", align_bytes=64 if name not in self.spaces else 16) for name in self.pointers]
+        aligned = [pointer(f"p.{name}", align_bytes=1 if name not in self.spaces else 64) for name in self.pointers]
         return [*aligned, *(Param(f"s.{name}", I64) for name in self.sizes)]
 
 

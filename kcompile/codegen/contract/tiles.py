@@ -19,6 +19,8 @@ from kcompile.target import Target
 FMA_PER_CYCLE = 2
 LOADS_PER_CYCLE = 2
 FMA_LATENCY = 4
+# Cycles a load costs even where multiplications hide it: rows of rhs come from the second-level cache.
+VECTOR_PRESSURE, SCALAR_PRESSURE = 0.5, 0.02
 TILE_OVERHEAD = 16  # cycles to enter and leave a tile: addresses, loop exit, call
 UNROLL_FMAS = 48  # multiply-adds in an unrolled loop body: enough to hide the loop, small for the decoder
 MAX_ROWS = 24
@@ -65,7 +67,8 @@ def step_cost(rows: int, vectors: int, lhs_is_vector: bool) -> float:
     """Cycles per step of k of one tile."""
     products = rows * vectors
     loads = vectors + (products if lhs_is_vector else rows)
-    return max(products / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, FMA_LATENCY)
+    busy = max(products / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, FMA_LATENCY)
+    return busy + VECTOR_PRESSURE * vectors + SCALAR_PRESSURE * rows
 
 
 def fits_registers(rows: int, vectors: int, target: Target) -> bool:

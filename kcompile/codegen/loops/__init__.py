@@ -37,7 +37,7 @@ def emit(form: Loops, target: Target, name: str) -> Kernel:
     made = plan.make_plan(form, target)
     symbols = _symbols(form, made)
     per_worker: DimLike = 0
-    for n, phase in enumerate(made.phases):  # parts of a phase share the workspace one after another
+    for phase in made.phases:  # parts share the workspace, one after another
         for schedule in phase:
             per_worker = _larger(per_worker, nest.workspace_bytes(schedule))
     shared = sum((_shared_bytes(b) for b in made.shared), start=0)

@@ -269,9 +269,10 @@ def _join(first: Group, second: Group) -> Group | None:
         return Group((), first.body + second.body)
     if len(first.spans) != len(second.spans) or not first.spans:
         return None
-    if any(a.axis.extent != b.axis.extent or not (a.is_whole and b.is_whole) for a, b in zip(first.spans, second.spans)):
+    pairs = list(zip(first.spans, second.spans))
+    if any(a.axis.extent != b.axis.extent or not (a.is_whole and b.is_whole) for a, b in pairs):
         return None
-    names = {b.axis: dim.of(a.axis) for a, b in zip(first.spans, second.spans)}
+    names = {b.axis: dim.of(a.axis) for a, b in pairs}
     body = moved_statements(second.body, names.get)
     axes = [s.axis for s in first.spans]
     if not _is_pointwise(first.body, body, axes):

@@ -125,6 +125,7 @@ def argmin(x, axis=None, keepdims=False):
 
 def _arg(primitive, x, axis, keepdims):
     x = tensor(x)
+    x = cast(x, "int32") if dtype_key(x) == "bool" else x
     sizes = tuple(x.shape)
     if axis is None:
         found = primitive(prim.reshape(x, shape=(dim.product(sizes),)), axis=0)

@@ -47,8 +47,8 @@ CASES = [
     ("arccosh", (1 + u(3),), {}),
     *((name, (X, Y), {}) for name in BINARY),
     *((name, (N, M), {}) for name in INTEGER),
-    *((name, (N,), {}) for name in ("sqrt", "mean", "sum", "negative", "sigmoid", "argmax", "var", "max", "square")),
-    *((name, (b(4, 3),), {}) for name in ("sum", "mean", "negative", "logical_not", "any", "argmax")),
+    *((name, (N,), {}) for name in ("sqrt", "mean", "sum", "negative", "argmax", "var", "max", "square")),
+    *((name, (b(4, 3),), {}) for name in ("sum", "mean", "logical_not", "any", "argmax")),
     *((name, (N, X), {}) for name in ("add", "multiply", "maximum", "divide", "power")),
     ("add", (X, 1), {}),
     ("add", (N, 1.5), {}),
@@ -86,7 +86,7 @@ CASES = [
     ("flip", (X,), {"axis": 1}),
     ("repeat", (X, 3), {"axis": 1}),
     ("repeat", (X, 2), {}),
-    ("repeat", (X, [1, 0, 2]), {"axis": 0}),
+    ("repeat", (X, np.array([1, 0, 2])), {"axis": 0}),
     ("tile", (X, (2, 1, 3)), {}),
     ("tile", (X, 2), {}),
     ("roll", (X, 2), {}),
@@ -174,13 +174,13 @@ CASES = [
     ("conv_transpose", (IMAGE, f(2, 4, 5, 4)), {"strides": (3, 1), "padding": "same"}),
     ("conv_transpose", (IMAGE, f(3, 3, 5, 4)), {"strides": 2, "padding": "same", "output_padding": 1}),
     ("conv_transpose", (IMAGE, f(3, 3, 5, 4)), {"dilation_rate": 2}),
-    ("max_pool", (IMAGE, 2), {}),
+    ("max_pool", (IMAGE, (2, 2)), {"strides": (2, 2)}),
     ("max_pool", (IMAGE, (3, 2)), {"strides": (2, 1), "padding": "same"}),
     ("max_pool", (SERIES, 3), {"strides": 2, "padding": "same"}),
-    ("max_pool", (i(2, 5, 5, 1), 2), {}),
-    ("average_pool", (IMAGE, 2), {}),
+    ("max_pool", (i(2, 5, 5, 1), (2, 2)), {"strides": (2, 2)}),
+    ("average_pool", (IMAGE, (2, 2)), {"strides": (2, 2)}),
     ("average_pool", (IMAGE, (3, 2)), {"strides": (2, 1), "padding": "same"}),
-    ("average_pool", (f(2, 4, 7, 6), 2), {"data_format": "channels_first"}),
+    ("average_pool", (f(2, 4, 7, 6), (2, 2)), {"strides": (2, 2), "data_format": "channels_first"}),
     ("dot_product_attention", (f(2, 3, 2, 4), f(2, 5, 2, 4), f(2, 5, 2, 4)), {}),
     ("arange", (5,), {}),
     ("arange", (1, 2, 0.25), {}),
@@ -219,7 +219,7 @@ def test_function(name, args, kwargs, real_keras):
     function = getattr(ops, name)
     compare(name, function(*args, **kwargs), expected)
     arrays = {f"x{n}": a for n, a in enumerate(args) if isinstance(a, np.ndarray) and a.ndim}
-    if not arrays or name in ("scatter", "meshgrid"):
+    if not arrays or name in ("scatter", "meshgrid") or (name == "repeat" and len(arrays) > 1):
         return
 
     def program(values):
@@ -238,7 +238,7 @@ def test_function(name, args, kwargs, real_keras):
 
 STATIC_FIRST = {  # what needs to know the size of the first axis, and says so
     "trace", "diagonal", "diag", "unstack", "split", "pad", "slice", "repeat", "append", "outer", "einsum",
-    "reshape", "average", "diff", "tril", "triu",
+    "reshape", "average", "broadcast_to", "diff", "tril", "triu",
 }  # fmt: skip
 
 
