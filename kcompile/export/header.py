@@ -16,7 +16,6 @@ ERRORS = (
     ("SIZE", "a size is negative or too large"),
     ("MEMORY", "out of memory"),
     ("CPU", "this CPU lacks instructions the library was compiled for"),
-    ("THREADS", "the threads could not be started; the model runs on one"),
 )
 
 

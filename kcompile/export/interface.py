@@ -20,7 +20,8 @@ X86_FEATURES = {16: (), 32: ("avx2", "fma"), 64: ("avx512f", "avx512dq", "avx512
 def description(program: Program) -> dict:
     """Inputs, outputs and sizes as plain data."""
     def one(argument):
-        return {"name": argument.name, "dtype": argument.type.dtype.keras, "shape": [str(s) for s in argument.type.shape]}
+        shape = [str(size) for size in argument.type.shape]
+        return {"name": argument.name, "dtype": argument.type.dtype.keras, "shape": shape}
 
     return {
         "inputs": [one(a) for a in program.arguments if a.role == INPUT],
@@ -29,7 +30,7 @@ def description(program: Program) -> dict:
     }
 
 
-def interface_source(program: Program, prefix: str, weight_offsets: dict[str, int], target: Target, threads: bool) -> str:
+def interface_source(program: Program, prefix: str, weight_offsets: dict[str, int], target: Target) -> str:
     """Return the C source. `weight_offsets`: where each variable and constant starts in the weights."""
     names = {a.name: name for _, name, a in parameters(program)}
     fill = []
@@ -47,7 +48,6 @@ def interface_source(program: Program, prefix: str, weight_offsets: dict[str, in
     features = X86_FEATURES.get(target.vector_bytes, ()) if target.arch == "x86_64" else ()
     cpu_check = " && ".join(f'__builtin_cpu_supports("{f}")' for f in features) or "1"
     texts = ", ".join(json.dumps(text) for _, text in ERRORS)
-    start = "if (num_threads > 1 && kc_pool_start(num_threads)) { workers = 1; }" if threads else "workers = 1;"
     stem = program.name
     code = {name: n for n, (name, _) in enumerate(ERRORS)}
     return f"""\
@@ -87,7 +87,7 @@ PUBLIC int32_t {prefix}_create({prefix}_model **model, int32_t num_threads) {{
     {prefix}_model *made = malloc(sizeof *made);
     if (!made) return {code["MEMORY"]};
     int64_t workers = num_threads > 1 ? num_threads : 1;
-    {start}
+    if (workers > 1) kc_pool_start(workers);
     made->workers = workers;
     made->idle = NULL;
     *model = made;

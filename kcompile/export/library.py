@@ -25,6 +25,7 @@ from kcompile.pipeline import Build
 from kcompile.target import Target
 
 ALIGN_BYTES = 64
+PUBLIC = ("create", "destroy", "predict", "error", "describe")
 SUFFIXES = (".so", ".dylib", ".dll")
 
 
@@ -46,14 +47,16 @@ def export_library(built: Build, variables: Mapping[str, np.ndarray], path: str 
         work = Path(folder)
         offsets = _write_weights(built.program, {**variables, **built.constants}, work / "weights.bin")
         (work / "weights.S").write_text(_weights_assembly(prefix, work / "weights.bin", built.target))
-        (work / "interface.c").write_text(interface_source(built.program, prefix, offsets, built.target, threads=True))
+        source = interface_source(built.program, prefix, offsets, built.target)
+        (work / "interface.c").write_text(source)
         objects = []
         for n, data in enumerate((*built.objects, compile_module(pool_ir(built.target, exported=True), built.target))):
             (work / f"{n}.o").write_bytes(data)
             objects.append(str(work / f"{n}.o"))
         made = work / path.name
         sources = [str(work / "interface.c"), str(work / "weights.S")]
-        run_driver([*driver, *_flags(built.target), "-o", str(made), *sources, *objects, *_libraries(built.target)])
+        flags = [*_flags(built.target), *_only_public(prefix, work, built.target)]
+        run_driver([*driver, *flags, "-o", str(made), *sources, *objects, *_libraries(built.target)])
         (work / "header.h").write_text(header_text(built.program, prefix))
         os.replace(made, path)
         os.replace(work / "header.h", header)
@@ -88,8 +91,20 @@ def _weights_assembly(prefix: str, weights: Path, target: Target) -> str:
 def _flags(target: Target) -> list[str]:
     flags = ["-shared", "-O2", "-fPIC", "-fvisibility=hidden", "-g0", "-s"]
     if "linux" in target.triple:
-        flags += ["-Wl,--gc-sections", "-Wl,--exclude-libs,ALL", "-Wl,-z,noexecstack"]
+        flags += ["-Wl,--gc-sections", "-Wl,-z,noexecstack"]
     return flags
+
+
+def _only_public(prefix: str, work: Path, target: Target) -> list[str]:
+    """Keep kernels out of the symbol table, so that two libraries in one process do not meet."""
+    names = [f"{prefix}_{name}" for name in PUBLIC]
+    if "linux" in target.triple:
+        (work / "symbols.map").write_text(f"{{ global: {'; '.join(names)}; local: *; }};\n")
+        return [f"-Wl,--version-script={work / 'symbols.map'}"]
+    if "apple" in target.triple:
+        (work / "symbols.txt").write_text("".join(f"_{name}\n" for name in names))
+        return [f"-Wl,-exported_symbols_list,{work / 'symbols.txt'}"]
+    return []  # Windows exports what says dllexport
 
 
 def _libraries(target: Target) -> list[str]:

@@ -10,7 +10,6 @@ from kcompile.errors import ArgumentError
 from kcompile.keras.initializers.initializer import Initializer
 from kcompile.keras.random.seeds import initializer_generator
 from kcompile.keras.registry import register
-from kcompile.keras.serialization import serialize_keras_object
 
 TRUNCATED_STDDEV = 0.87962566103423978  # standard deviation of a unit normal cut at ±2
 
@@ -72,8 +71,10 @@ class RandomUniform(RandomInitializer):
         return self.generator().uniform(self.minval, self.maxval, shape)
 
 
-def fans(shape: tuple[int, ...]) -> tuple[float, float]:
-    """Return (fan in, fan out) of a kernel [*window, in, out]."""
+def fans(shape: tuple[int, ...], input_axes=None, output_axes=None) -> tuple[float, float]:
+    """Return (fan in, fan out) of a kernel [*window, in, out], or the products of the given axes."""
+    if input_axes is not None and output_axes is not None:
+        return math.prod(shape[a] for a in input_axes), math.prod(shape[a] for a in output_axes)
     if len(shape) < 1:
         return 1, 1
     if len(shape) == 1:
@@ -89,8 +90,17 @@ class VarianceScaling(RandomInitializer):
     Source: Glorot, Bengio 2010; He et al. 2015.
     """
 
-    def __init__(self, scale=1.0, mode="fan_in", distribution="truncated_normal", seed=None):
+    def __init__(
+        self,
+        scale=1.0,
+        mode="fan_in",
+        distribution="truncated_normal",
+        seed=None,
+        input_axes=None,
+        output_axes=None,
+    ):
         super().__init__(seed)
+        self.input_axes, self.output_axes = input_axes, output_axes
         if scale <= 0.0:
             raise ArgumentError(f"Argument `scale` must be positive float. Received: scale={scale}")
         modes = ("fan_in", "fan_out", "fan_avg")
@@ -103,7 +113,7 @@ class VarianceScaling(RandomInitializer):
         self.scale, self.mode, self.distribution = scale, mode, distribution
 
     def values(self, shape):
-        fan_in, fan_out = fans(shape)
+        fan_in, fan_out = fans(shape, self.input_axes, self.output_axes)
         count = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         variance = self.scale / max(1.0, count)
         rng = self.generator()
@@ -114,17 +124,19 @@ class VarianceScaling(RandomInitializer):
             return math.sqrt(variance) / TRUNCATED_STDDEV * _truncated(rng, shape)
         return math.sqrt(variance) * rng.standard_normal(shape)
 
+    def get_config(self):
+        config = super().get_config()
+        unused = ("input_axes", "output_axes")  # written only if given: older Keras does not know them
+        return {k: v for k, v in config.items() if k not in unused or v is not None}
+
 
 class _Scaled(VarianceScaling):
-    """A VarianceScaling with fixed settings: its only argument is the seed."""
+    """A VarianceScaling with fixed settings."""
 
     settings: tuple[float, str, str]
 
-    def __init__(self, seed=None):
-        super().__init__(*self.settings, seed=seed)
-
-    def get_config(self):
-        return {"seed": serialize_keras_object(self.seed)}
+    def __init__(self, seed=None, input_axes=None, output_axes=None):
+        super().__init__(*self.settings, seed=seed, input_axes=input_axes, output_axes=output_axes)
 
 
 @register

@@ -63,8 +63,8 @@ class _SpatialDropout(Dropout):
 
     def get_config(self):
         found = super().get_config()
-        found.pop("noise_shape", None)
-        return found
+        unknown = ("noise_shape", "trainable", *(("data_format",) if self.rank == 1 else ()))  # to Keras's constructor
+        return {k: v for k, v in found.items() if k not in unknown}
 
 
 @register
