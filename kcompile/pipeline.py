@@ -61,7 +61,10 @@ from kcompile.runtime import cache, threads
 from kcompile.runtime.executable import Executable
 from kcompile.runtime.interpreted import InterpretedProgram
 from kcompile.runtime.link import link
-from kcompile.target import Target
+from kcompile.target import Target, named
+
+
+POISON = 0xFF  # repeated, a NaN in every float dtype
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def interpreted(graph: Graph) -> InterpretedProgram:
 
 def build(graph: Graph, *, target: Target | None = None, name: str | None = None) -> Build:
     """Run every stage but linking."""
-    target = target or host_target()
+    target = target or default_target()
     observer = Observer(name or graph.name)
     observer.graph("trace", graph)
     traced = graph
@@ -156,6 +159,12 @@ def build(graph: Graph, *, target: Target | None = None, name: str | None = None
     )
     _report(observer, built)
     return built
+
+
+def default_target() -> Target:
+    """This machine, or what KCOMPILE_TARGET names."""
+    name = flags.get("target")
+    return named(name) if name else host_target()
 
 
 def passes() -> list[Pass]:
@@ -237,6 +246,9 @@ def _program(
             pointers = [pointer(p) for p in step.places.values()]
             pointers += [Pointer(None, plan.offsets[label]) for label in workspaces.get(step.number, ())]
             steps.append(Run(kernels[step.number], tuple(pointers)))
+        if flags.get("poison"):
+            dead = [b for b in plan.buffers if b.last == step.number]
+            steps += [Fill(Pointer(None, plan.offsets[b.name]), b.nbytes, POISON) for b in dead]
     symbols = set().union(*(dim.symbols(s) for a in arguments for s in a.type.shape)) if arguments else set()
     return Program(name, tuple(arguments), (*sorted(symbols), WORKERS), tuple(steps), plan.arena_bytes)
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from kcompile import plugins
+from kcompile.errors import UnknownNameError, suggestion
+
 
 @dataclass(frozen=True)
 class Target:
@@ -89,3 +92,15 @@ PRESETS: dict[str, Target] = {
     "aarch64-neon": AARCH64_NEON,
     "wasm32-simd": WASM32_SIMD,
 }
+
+
+def named(name: str) -> Target:
+    """Return a preset, or a target that a plugin registered in group "targets".
+
+    Raises: UnknownNameError with the closest known name.
+    """
+    found = PRESETS.get(name) or plugins.find("targets", name)
+    if found is None:
+        known = [*PRESETS, *plugins.names("targets")]
+        raise UnknownNameError(f"no target is called {name!r}.{suggestion(name, known)} Known: {', '.join(known)}")
+    return found

@@ -62,7 +62,7 @@ def layer_class(name, module):
 
 def test_get_suggests_the_closest_name(table):
     table.register("layers", "Dense", layer_class("Dense", "kcompile.keras.layers.core"))
-    with pytest.raises(UnknownNameError, match="Unknown layer: 'Dens'. Did you mean 'Dense'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown layer: 'Dens'. Did you mean 'Dense'"):
         table.get("layers", "Dens")
 
 

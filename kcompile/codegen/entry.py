@@ -136,7 +136,7 @@ def _run(program: Program) -> str:
         else:
             assert isinstance(step, Fill)
             target = _pointer(body, step.target, bases)
-            body.line(f"call void @llvm.memset.p0.i64(ptr {target}, i8 0, i64 {body.size(step.nbytes)}, i1 false)")
+            body.line(f"call void @llvm.memset.p0.i64(ptr {target}, i8 {step.byte}, i64 {body.size(step.nbytes)}, i1 false)")
     body.line("ret i32 0")
     return body.text(
         f"define i32 @{program.name}_run(ptr noalias %args, ptr noalias %sizes, ptr %arena)"

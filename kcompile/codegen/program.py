@@ -59,10 +59,11 @@ class Copy:
 
 @dataclass(frozen=True)
 class Fill:
-    """Write zeros."""
+    """Write one byte over and over, zero by default."""
 
     target: Pointer
     nbytes: DimLike
+    byte: int = 0
 
 
 @dataclass(frozen=True)

@@ -103,23 +103,27 @@ def _fsign(b: KernelBuilder, x: ir.Value) -> ir.Value:
     return b.ll.select(b.ll.fcmp_ordered(">", x, zero), one, negative)
 
 
-def _ffloordiv(b: KernelBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    return b.intrinsic("llvm.floor", x.type, [b.ll.fdiv(x, y)], [x.type])
-
-
-def _fmod(b: KernelBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    """x - y * floor(x / y), the remainder brought into [0, y) or (y, 0] after rounding of the quotient."""
+def _quotient(b: KernelBuilder, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """floor(x / y) and the remainder, the quotient corrected where rounding carried it past an integer."""
     zero = constant(x.type, 0.0)
-    quotient = _ffloordiv(b, x, y)
+    quotient = b.intrinsic("llvm.floor", x.type, [b.ll.fdiv(x, y)], [x.type])
     rest = b.fma(b.ll.fneg(quotient), y, x)
     wrong = b.ll.xor(b.ll.fcmp_ordered("<", rest, zero), b.ll.fcmp_ordered("<", y, zero))
     wrong = b.ll.and_(wrong, b.ll.fcmp_ordered("!=", rest, zero))
-    rest = b.ll.select(wrong, b.ll.fadd(rest, y), rest)
+    quotient = b.ll.select(wrong, b.ll.fsub(quotient, constant(x.type, 1.0)), quotient)
+    return quotient, b.ll.select(wrong, b.ll.fadd(rest, y), rest)
+
+
+def _ffloordiv(b: KernelBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return _quotient(b, x, y)[0]
+
+
+def _fmod(b: KernelBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    rest = _quotient(b, x, y)[1]
     # an infinite divisor: x itself if the signs agree, else the divisor
     infinite = b.ll.fcmp_ordered("==", _fabs(b, y), _infinite(b, y))
-    agree = b.ll.fcmp_ordered(
-        ">=", b.ll.fmul(x, b.intrinsic("llvm.copysign", x.type, [constant(x.type, 1.0), y], [x.type])), zero
-    )
+    toward = b.intrinsic("llvm.copysign", x.type, [constant(x.type, 1.0), y], [x.type])
+    agree = b.ll.fcmp_ordered(">=", b.ll.fmul(x, toward), constant(x.type, 0.0))
     finite = b.ll.fcmp_ordered("<", _fabs(b, x), _infinite(b, x))
     return b.ll.select(b.ll.and_(infinite, finite), b.ll.select(agree, x, y), rest)
 

@@ -123,6 +123,8 @@ class Bound:
         table, sizes = self._table.copy(), executable.no_sizes.copy()
         self._read_inputs(data, table, sizes)
         rows = int(sizes[self._batch_symbol]) if self._batch_symbol is not None else 0
+        if self._batch_symbol is not None:
+            batch_size = max(1, min(batch_size, rows))  # the gather buffers are sized and laid out for this many rows
         if order is not None and (order.dtype != np.int64 or not order.flags.c_contiguous):
             raise ArgumentError("order must be a contiguous int64 array")
         if order is not None and len(order) < min(rows, (first + count) * batch_size):

@@ -9,10 +9,11 @@ import threading
 import numpy as np
 import pytest
 
-from kcompile import pipeline
+from kcompile import flags, pipeline
 from kcompile.errors import ArgumentError, ShapeError
 from kcompile.ir.graph import INPUT
 from kcompile.ir.interpret import run
+from kcompile.pipeline import default_target
 from tests.passes.test_program import GRAPHS, arrays_for, convolution_training, dense_training, softmax_graph
 
 
@@ -160,7 +161,7 @@ def test_a_dropped_program_frees_its_scratch():
 
 SECOND_PROCESS = """
 import numpy as np
-from kcompile import pipeline
+from kcompile import flags, pipeline
 from tests.passes.test_program import dense_training
 pipeline.compile(dense_training())
 print(pipeline.counters.programs, pipeline.counters.kernels)
@@ -176,3 +177,34 @@ def test_a_second_process_compiles_nothing(tmp_path):
     programs, kernels = map(int, runs[0].stdout.split())
     assert programs == 1 and kernels > 5
     assert runs[1].stdout.split() == ["1", "0"]
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+def test_poison_changes_nothing(make):
+    """A dead buffer that somebody still reads would give NaN."""
+    results = []
+    for poison in (False, True):
+        with flags.scoped(poison=poison):
+            program = pipeline.compile(make())
+        inputs, variables = split(make(), arrays_for(make(), 9))
+        bound = program.bind(variables)
+        for _ in range(3):
+            outputs = bound.run(inputs)
+        results.append({**outputs, **variables})
+    for name, plain in results[0].items():
+        np.testing.assert_array_equal(plain, results[1][name])
+
+
+def test_another_target_gives_the_same_numbers():
+    """Code for AVX2 on this machine: other vectors, other tiles."""
+    if not {"x86_64"} & {default_target().arch}:
+        pytest.skip("runs on x86-64 only: the preset is one of its levels")
+    with flags.scoped(target="x86-64-v3"):
+        program = pipeline.compile(dense_training())
+    graph = dense_training()
+    arrays = arrays_for(graph, 40)
+    _, assigned = run(graph, arrays)
+    inputs, variables = split(graph, arrays)
+    program.run(inputs, variables)
+    for name, value in assigned.items():
+        np.testing.assert_allclose(variables[name], value, rtol=1e-4, atol=1e-5)

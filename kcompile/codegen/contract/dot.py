@@ -19,10 +19,12 @@ from kcompile.codegen.contract.classify import Problem
 from kcompile.codegen.contract.epilogue import scalar_value, store_scalar
 from kcompile.codegen.contract.frame import ROLLED, Frame, Signature
 from kcompile.codegen.contract.micro import multiply_add
+from kcompile.codegen.contract.plan import PRODUCTS_PER_OPERATION
 from kcompile.codegen.contract.tiles import FMA_LATENCY, FMA_PER_CYCLE, LOADS_PER_CYCLE
 from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened
 from kcompile.codegen.kernel import Phase
+from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.target import Target
 
@@ -65,7 +67,8 @@ class DotPlan:
 
     @property
     def cost_per_task(self) -> DimLike:
-        return self.tiles_per_task * self.rows * self.columns * (extent(self.k) + 16)
+        steps = dim.floordiv(extent(self.k), PRODUCTS_PER_OPERATION) + 16
+        return self.tiles_per_task * self.rows * self.columns * steps
 
     def describe(self) -> str:
         return f"dot {self.rows}x{self.columns}, k {'x'.join(str(a.extent) for a in self.k)}"

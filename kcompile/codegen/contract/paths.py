@@ -29,6 +29,7 @@ TASK_CYCLES = 20_000  # a task should last this long: some microseconds
 TASKS_WANTED = 32  # enough for 16 workers to share evenly
 FEW_TASKS = 8  # fewer than this, and k is shared among tasks
 SHARE_CYCLES = 30_000  # a share of k should last this long: the partial tiles must be added again
+MASKED_VECTOR_BYTES = 32  # targets with vectors of this size have masked loads
 PAGE_BYTES, PAGED_ROWS = 4096, 512
 SCRATCH_SHARE = 4  # a task's scratch may take this part of the second-level cache
 
@@ -85,7 +86,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     blocks = column_blocks(vector.extent, columns, lanes)
     cycles *= max(1, nominal(extent(outer)))
 
-    packed = must_pack(problem.rhs, vector, columns, target)
+    packed = must_pack(problem.rhs, vector, columns, target) and not candidate.lhs_is_vector
     b, block_stride = problem.rhs.memory, block_lanes
     pack_cycles = pack_cost(problem.rhs, outer, k, vector, block_lanes, blocks)
     if packed:
@@ -159,11 +160,10 @@ def with_shares(plan: Plan, target: Target) -> Plan:
 
 def must_pack(operand: Operand, vector: Axis, columns, target: Target) -> bool:
     """True if rhs cannot be read in vectors where it lies."""
-    if operand.memory is None:
+    if operand.memory is None or operand.memory.stride(vector) != 1:
         return True
-    if vector.extent == 1:
-        return True
-    return operand.memory.stride(vector) != 1
+    # panels are padded, so only reads in place need masks; without AVX2 a masked load is a scalar loop
+    return columns.tail_lanes != 0 and target.vector_bytes < MASKED_VECTOR_BYTES
 
 
 def pack_cost(operand: Operand, outer, k, vector: Axis, block_lanes: int, blocks: DimLike) -> float:

@@ -10,6 +10,7 @@ from kcompile.codegen.contract.tiles import Columns, RowTile, column_blocks
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 
+PRODUCTS_PER_OPERATION = 8  # this many multiply-adds take as long as one operation of a simple kernel
 DIRECT, SCRATCH, TRANSPOSED = "direct", "scratch", "transposed"
 
 
@@ -118,7 +119,8 @@ class Plan:
 
     @property
     def cost_per_task(self) -> DimLike:
-        return (dim.floordiv(extent(self.k), self.shares) + 1) * self.units_per_task * self.unit_elements
+        steps = dim.floordiv(extent(self.k), self.shares * PRODUCTS_PER_OPERATION) + 1
+        return steps * self.units_per_task * self.unit_elements
 
     def describe(self) -> str:
         """One line for people: path, tile, blocks."""

@@ -156,14 +156,14 @@ def test_store_through_a_reshape():
 def test_ways_to_finish():
     """The cases above reach every way to finish a tile."""
 
-    def finish(spec, epilogue=None, j=COLUMNS):
-        plan = plan_of(contract_form(SPECS[spec], {"i": 64, "j": j, "k": 64}, epilogue=epilogue), host_target())
+    def finish(spec, epilogue=None):
+        plan = plan_of(contract_form(SPECS[spec], {"i": BATCH, "j": COLUMNS, "k": DEPTH}, epilogue=epilogue), host_target())
         assert isinstance(plan, Plan)
         return plan.finish
 
     assert finish("nn") == DIRECT
     assert finish("nn", lambda acc, at: call("erf", acc)) == SCRATCH
-    assert finish("nt", j=784) == TRANSPOSED
+    assert finish("nt") == TRANSPOSED
 
 
 # prologues -----------------------------------------------------------------------------------------

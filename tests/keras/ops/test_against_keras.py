@@ -289,6 +289,6 @@ def test_lists_and_numbers_are_legal():
 
 
 def test_missing_names_say_so():
-    with pytest.raises(AttributeError, match="keras.ops.softmx is not available in kcompile. Did you mean 'softmax'"):
+    with pytest.raises(AttributeError, match=r"keras.ops.softmx is not available in kcompile. Did you mean 'softmax'"):
         _ = ops.softmx
     assert not hasattr(ops, "fft2_of_something")
