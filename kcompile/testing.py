@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kcompile.autodiff import grad
-from kcompile.keras import ops
+from kcompile.keras import dtype_policies, ops
 from kcompile.keras.layers import Input, Layer
 from kcompile.keras.models import Model
 from kcompile.keras.serialization import deserialize_keras_object, serialize_keras_object
@@ -176,7 +176,15 @@ def _check_traced(layer: Layer, x: Any, call_kwargs: Mapping[str, Any], run, how
 
 def check_gradient(cls: type[Layer], init_kwargs: Mapping[str, Any], x: Any, call_kwargs: Mapping[str, Any]) -> None:
     """Compare derivatives of a random weighting of the outputs with central differences, in float64."""
-    layer = cls(**{**init_kwargs, "dtype": "float64"})
+    before = dtype_policies.dtype_policy()
+    dtype_policies.set_dtype_policy("float64")  # layers inside the layer too
+    try:
+        _check_gradient(cls(**init_kwargs), x, call_kwargs)
+    finally:
+        dtype_policies.set_dtype_policy(before)
+
+
+def _check_gradient(layer: Layer, x: Any, call_kwargs: Mapping[str, Any]) -> None:
     flat = [np.asarray(a) for a in tree.flatten(x)]
     flat = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in flat]
     layer(tree.pack_sequence_as(x, flat), **call_kwargs)

@@ -359,11 +359,18 @@ class KernelBuilder:
         if name not in ("f16", "bf16") or self._rounded.get(id(value)) == name:
             return value
         if name == "f16":
-            result = self.ll.fpext(self.ll.fptrunc(value, with_element(value.type, HALF)), value.type)
+            result = self.ll.fpext(self._narrowed_to_half(value), value.type)
         else:
             result = self.ll.bitcast(self._bf16_bits(value), value.type)
         self._rounded[id(result)] = name
         return result
+
+    def _narrowed_to_half(self, value: ir.Value) -> ir.Value:
+        """A float as half. Where the float came from a double, LLVM would fuse both conversions into one that no
+        CPU has and that calls a library; a cap that every half exceeds anyway stands between them."""
+        cap = constant(value.type, 1e30)
+        capped = self.ll.select(self.ll.fcmp_ordered(">", value, cap), cap, value)
+        return self.ll.fptrunc(capped, with_element(value.type, HALF))
 
     def _bf16_bits(self, value: ir.Value) -> ir.Value:
         """Bits of a float rounded to nearest even at the 16th bit; NaN stays NaN."""

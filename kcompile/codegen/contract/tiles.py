@@ -72,8 +72,12 @@ def step_cost(rows: int, vectors: int, lhs_is_vector: bool) -> float:
 
 
 def fits_registers(rows: int, vectors: int, target: Target) -> bool:
-    """Accumulators, one row of rhs vectors, one broadcast, and one to spare for the register allocator."""
-    return rows * vectors + vectors + 2 <= target.vector_registers
+    """Accumulators, one row of rhs vectors, one broadcast, and one to spare for the register allocator.
+
+    Broadcasts that are used once are memory operands with AVX-512; elsewhere several are in flight.
+    """
+    in_flight = 4 if vectors == 1 and target.vector_bytes != 64 else 1
+    return rows * vectors + vectors + in_flight + 1 <= target.vector_registers
 
 
 def row_sizes(size: DimLike, largest: int, inner_rows: int = 1) -> tuple[int, ...]:

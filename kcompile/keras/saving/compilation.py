@@ -8,7 +8,8 @@ from typing import Any
 
 from kcompile.errors import KcompileError
 from kcompile.keras.models import Model
-from kcompile.keras.serialization import get_registered_object
+from kcompile.keras.serialization import deserialize_keras_object, get_registered_object
+from kcompile.keras.training.trainer import Trainer
 
 
 def compile_config(model: Model) -> dict[str, Any] | None:
@@ -31,19 +32,30 @@ def compile_from(model: Model, config: Mapping[str, Any], native: bool = True) -
 
     Args: native: False interprets the model's programs, as `compile(jit=False)` does.
     """
-    config = {key: _with_custom(value) for key, value in config.items()}
-    model.compile_from_config(config)
-    if not native and model.compiled:
+    if type(model).compile_from_config is not Trainer.compile_from_config:
+        model.compile_from_config(config)
+    else:
+        given = {key: value if key == "optimizer" else _objects(value) for key, value in config.items()}
+        if not isinstance(given.get("jit_compile"), bool):
+            given.pop("jit_compile", None)
+        model.compile(**given)
+    if not native:
         model._training.jit = False
+    optimizer = model.optimizer
+    if optimizer is not None and model.built and not optimizer.built and model.trainable_variables:
+        optimizer.build(model.trainable_variables)
+        optimizer.built = True
 
 
-def _with_custom(value: Any) -> Any:
-    """Replace names of custom objects by the objects; `deserialize` takes functions as they are."""
+def _objects(value: Any) -> Any:
+    """Turn configs into objects, and names of custom objects too; other names are for `compile` to look up."""
     if isinstance(value, str):
         found = get_registered_object(value)
         return value if found is None else found
     if isinstance(value, (list, tuple)):
-        return [_with_custom(v) for v in value]
-    if isinstance(value, dict) and "class_name" not in value:
-        return {k: _with_custom(v) for k, v in value.items()}
+        return [_objects(v) for v in value]
+    if isinstance(value, dict):
+        if "class_name" in value and "config" in value:
+            return deserialize_keras_object(value)
+        return {k: _objects(v) for k, v in value.items()}
     return value

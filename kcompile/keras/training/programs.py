@@ -187,7 +187,7 @@ def weight_arenas(model: Any, weights: Sequence[Variable]) -> list[VariableArena
 
 def signature(model: Any, batch: Batch) -> tuple:
     """Return what distinguishes programs for batches."""
-    free = open_axes(model, batch.x)
+    free = open_axes(model, batch)
     keys = []
     for prefix, part in batch.parts():
         if isinstance(part, np.ndarray):
@@ -197,9 +197,7 @@ def signature(model: Any, batch: Batch) -> tuple:
             keys.append(tuple((path, None if a is None else _leaf_key(a, free.get(n))) for n, path, a in named))
         else:
             keys.append(None)
-    if not free:
-        return tuple(keys)
-    return (*keys, tuple(free))
+    return tuple(keys)
 
 
 def _leaf_key(array: np.ndarray, free: Sequence[int] | None) -> tuple:
@@ -208,42 +206,52 @@ def _leaf_key(array: np.ndarray, free: Sequence[int] | None) -> tuple:
     return (array.dtype.char, tuple(None if i + 1 in free else n for i, n in enumerate(array.shape[1:])))
 
 
-def open_axes(model: Any, x: Any) -> dict[str, tuple[int, ...]]:
-    """Return, by input name, the axes besides the batch that the model leaves open (None in an Input)."""
+def open_axes(model: Any, batch: Batch) -> dict[str, tuple[int, ...]]:
+    """Return, by input name, the axes besides the batch that the model leaves open.
+
+    Those are the Nones of its Inputs, and for targets and weights those of its outputs.
+    """
     inputs = getattr(model, "inputs", None)
     if not inputs or not any(None in t.shape[1:] for t in inputs):
         return {}
-    if isinstance(x, Mapping):
-        by_name = {t.name: t for t in inputs}
-        order = [by_name.get(str(path[-1])) for path, _ in tree.flatten_with_path(x)]
-    else:
-        order = list(inputs)
     found = {}
-    for i, tensor in enumerate(order):
-        if tensor is not None:
-            axes = tuple(a for a, size in enumerate(tensor.shape) if a and size is None)
+    for prefix, part in batch.parts():
+        for label, (leaf, tensor) in _partners(model, prefix, part).items():
+            axes = tuple(a for a, size in enumerate(tensor.shape[: leaf.ndim]) if a and size is None)
             if axes:
-                found[f"x{i}"] = axes
+                found[label] = axes
     return found
+
+
+def _partners(model: Any, prefix: str, part: Any) -> dict[str, tuple[np.ndarray, KerasTensor]]:
+    """Pair every array of x with its Input, of y and sample weights with its output, by name or position."""
+    tensors = list(model.inputs if prefix == "x" else model.outputs)
+    if isinstance(part, Mapping):
+        names = [t.name for t in tensors] if prefix == "x" else model.output_names
+        by_name = dict(zip(names, tensors))
+        order = [by_name.get(str(path[-1])) for path, _ in tree.flatten_with_path(part)]
+    else:
+        order = tensors
+    pairs = zip(tree.flatten(part), order)
+    return {f"{prefix}{i}": (a, t) for i, (a, t) in enumerate(pairs) if a is not None and t is not None}
 
 
 def specs(model: Any, batch: Batch) -> dict[str, tuple[tuple, str]]:
     """Return (sizes, dtype) per input: symbols for the batch and for what the model leaves open."""
-    free = open_axes(model, batch.x)
-    found = {name: (_sizes(name, a, free.get(name, ())), a.dtype.name) for name, a in batch.inputs().items()}
-    if not free:
+    free = open_axes(model, batch)
+    given = batch.inputs()
+    found = {name: (_sizes(name, a, free.get(name, ())), a.dtype.name) for name, a in given.items()}
+    if not any(name[0] != "x" for name in free):
         return found
-    outputs = tree.flatten(infer(model, (_symbolic(batch.x, found),)))
-    for prefix, part in batch.parts()[1:]:  # targets and weights share the open sizes of the outputs
-        for i, leaf in enumerate(tree.flatten(part)):
-            if leaf is None or i >= len(outputs):
-                continue
-            sizes, dtype = found[f"{prefix}{i}"]
-            like = outputs[i].dims
-            shared = [
-                like[a] if 0 < a < len(like) and not dim.is_static(like[a]) else size for a, size in enumerate(sizes)
-            ]
-            found[f"{prefix}{i}"] = (tuple(shared), dtype)
+    # the open sizes of targets are those the outputs have for these inputs
+    traced = tree.flatten(infer(model, (_symbolic(batch.x, found),)))
+    for prefix, part in batch.parts()[1:]:
+        for label, (leaf, tensor) in _partners(model, prefix, part).items():
+            like = traced[next(i for i, t in enumerate(model.outputs) if t is tensor)].dims
+            sizes = list(found[label][0])
+            for axis in free.get(label, ()):
+                sizes[axis] = like[axis]
+            found[label] = (tuple(sizes), leaf.dtype.name)
     return found
 
 

@@ -1,0 +1,74 @@
+"""Distributions, seeds, and equal numbers eager and traced."""
+
+import numpy as np
+import pytest
+
+from kcompile.keras import random
+from kcompile.keras.tracing import trace
+from kcompile.runtime.interpreted import InterpretedProgram
+
+N = 40_000
+
+
+def seeded():
+    return random.SeedGenerator(12345)
+
+
+@pytest.mark.parametrize(
+    "draw, mean, std",
+    [
+        (lambda s: random.uniform((N,), -1.0, 3.0, seed=s), 1.0, 4 / 12**0.5),
+        (lambda s: random.normal((N,), 2.0, 0.5, seed=s), 2.0, 0.5),
+        (lambda s: random.truncated_normal((N,), seed=s), 0.0, 0.8796),
+        (lambda s: random.bernoulli((N,), 0.3, seed=s), 0.3, 0.21**0.5),
+        (lambda s: random.randint((N,), -3, 5, seed=s), 0.5, (63 / 12) ** 0.5),
+        (lambda s: random.gumbel((N,), seed=s), 0.5772, np.pi / 6**0.5),
+        (lambda s: random.dropout(np.ones(N, "f"), 0.25, seed=s), 1.0, (0.25 / 0.75) ** 0.5),
+    ],
+    ids=["uniform", "normal", "truncated_normal", "bernoulli", "randint", "gumbel", "dropout"],
+)
+def test_moments_and_traced_numbers(draw, mean, std):
+    eager = np.asarray(draw(seeded()), np.float64)
+    np.testing.assert_allclose(eager.mean(), mean, atol=4 * std / N**0.5)
+    np.testing.assert_allclose(eager.std(), std, rtol=0.03)
+    generator = seeded()
+    traced = trace(lambda v: [draw(generator), draw(generator)], {})
+    found = InterpretedProgram(traced.graph).run({}, traced.arrays())
+    np.testing.assert_array_equal(found["y0"], np.asarray(draw(seeded())))
+    assert not np.array_equal(found["y0"], found["y1"])
+    assert generator.state.numpy()[1] == 2  # the program advanced the state by its two draws
+
+
+def test_ranges():
+    u = random.uniform((N,), seed=1)
+    assert u.min() >= 0 and u.max() < 1
+    assert set(np.unique(np.asarray(random.randint((N,), -3, 5, seed=1))).tolist()) == set(range(-3, 5))
+    assert np.abs(random.truncated_normal((N,), seed=1)).max() <= 2
+
+
+def test_seeds():
+    np.testing.assert_array_equal(random.normal((5,), seed=3), random.normal((5,), seed=3))
+    assert not np.array_equal(random.normal((5,)), random.normal((5,)))
+    generator = random.SeedGenerator(3)
+    assert not np.array_equal(random.normal((5,), seed=generator), random.normal((5,), seed=generator))
+    assert random.SeedGenerator.from_config(generator.get_config()).seed == 3
+    with pytest.raises(ValueError, match="non-negative"):
+        random.SeedGenerator(-1)
+    draws = []
+    for _ in range(2):
+        random.set_random_seed(5)
+        draws.append(np.asarray(random.uniform((3,))))
+    np.testing.assert_array_equal(*draws)
+
+
+def test_categorical_follows_the_logits():
+    logits = np.log(np.array([[0.1, 0.2, 0.7]], "f"))
+    found = np.asarray(random.categorical(logits, N, seed=1))[0]
+    np.testing.assert_allclose(np.bincount(found) / N, [0.1, 0.2, 0.7], atol=0.01)
+
+
+def test_shuffle_keeps_the_rows():
+    x = np.arange(20).reshape(10, 2)
+    y = np.asarray(random.shuffle(x, seed=1))
+    assert not np.array_equal(x, y)
+    np.testing.assert_array_equal(y[np.argsort(y[:, 0])], x)

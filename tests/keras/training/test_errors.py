@@ -1,0 +1,109 @@
+"""Mistakes in training calls: each is an error that names what, where, expected and received."""
+
+import math
+
+import numpy as np
+import pytest
+
+from kcompile import keras
+from kcompile.errors import ArgumentError, DTypeError, KcompileError, NotSupportedError, ShapeError, UnknownNameError
+from kcompile.keras import layers
+
+
+def classifier(loss="sparse_categorical_crossentropy", **options):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="softmax", name="kind")])
+    model.compile("sgd", loss, jit=False, **options)
+    return model
+
+
+X = np.zeros((4, 4), "float32")
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [0, -1, 2, 1]])
+def test_labels_out_of_range(labels):
+    for call in (lambda m, y: m.fit(X, y, verbose=0), lambda m, y: m.train_on_batch(X, y)):
+        with pytest.raises(ArgumentError, match=r"'kind'.*from 0 to 2, received"):
+            call(classifier(), np.array(labels))
+
+
+def test_labels_out_of_range_in_a_later_batch():
+    model = classifier()
+    model.train_on_batch(X, np.zeros(4, "int32"))
+    with pytest.raises(ArgumentError, match="from 0 to 2"):
+        model.train_on_batch(X, np.full(4, 3, "int32"))
+
+
+def test_nan_labels():
+    with pytest.raises(ArgumentError, match=r"'kind'.*NaN"):
+        classifier().fit(X, np.array([0, 1, math.nan, 2]), verbose=0)
+
+
+def test_wrong_rank_or_width_of_targets():
+    with pytest.raises(ShapeError, match=r"one-hot(.|\n)*'kind'"):
+        classifier().fit(X, np.eye(4)[:, :3], verbose=0)
+    with pytest.raises(ShapeError, match=r"same shape(.|\n)*'kind'"):
+        classifier("categorical_crossentropy").fit(X, np.zeros((4, 2)), verbose=0)
+
+
+def test_wrong_inputs():
+    with pytest.raises(KcompileError, match="4"):
+        classifier().fit(np.zeros((4, 5)), np.zeros(4), verbose=0)
+    with pytest.raises(KcompileError):
+        classifier().predict(np.zeros((4, 2, 5)))
+    with pytest.raises(DTypeError, match="expected numbers"):
+        classifier().predict(np.array([["a", "b", "c", "d"]]))
+    with pytest.raises(DTypeError, match="object"):
+        classifier().predict(np.array([[1, 2], [3]], dtype=object))
+
+
+def test_mismatched_and_empty_data():
+    with pytest.raises(ArgumentError, match=r"'x' sizes: 4\n'y' sizes: 3"):
+        classifier().fit(X, np.zeros(3), verbose=0)
+    with pytest.raises(ArgumentError, match="empty"):
+        classifier().fit(np.zeros((0, 4)), np.zeros(0), verbose=0)
+    with pytest.raises(ArgumentError, match="empty"):
+        classifier().predict(np.zeros((0, 4)))
+    with pytest.raises(ArgumentError, match="no targets"):
+        classifier().fit(X, verbose=0)
+    with pytest.raises(ArgumentError, match="batch_size"):
+        classifier().fit(X, np.zeros(4), batch_size=0)
+    with pytest.raises(ArgumentError, match="not sufficient"):
+        classifier().fit(X[:1], np.zeros(1), validation_split=0.5)
+
+
+def test_generators_take_no_targets_beside():
+    with pytest.raises(ArgumentError, match="`x` gives it too"):
+        classifier().fit(iter([(X, np.zeros(4))]), np.zeros(4))
+    with pytest.raises(ArgumentError, match="validation_split"):
+        classifier().fit(iter([(X, np.zeros(4))]), validation_split=0.5)
+
+
+def test_not_compiled():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+    for call in (lambda: model.fit(X, X), lambda: model.evaluate(X, X), lambda: model.train_on_batch(X, X)):
+        with pytest.raises(KcompileError, match="compile"):
+            call()
+    assert model.optimizer is None
+
+
+def test_unknown_names_are_reported_by_compile():
+    with pytest.raises(UnknownNameError, match="Did you mean 'adam'"):
+        classifier().compile("adm", "mse")
+    with pytest.raises(UnknownNameError, match="Did you mean 'mean_squared_error'"):
+        classifier().compile("adam", "mean_square_error")
+    with pytest.raises(UnknownNameError, match="accurac"):
+        classifier(metrics=["acuracy"]).fit(X, np.zeros(4), verbose=0)
+
+
+def test_wrong_compile_arguments():
+    with pytest.raises(NotSupportedError, match="target_tensors"):
+        classifier(target_tensors=[1])
+    with pytest.raises(ArgumentError, match="metrics"):
+        classifier(metrics="accuracy")
+    with pytest.raises(ArgumentError, match="unexpected"):
+        classifier(quickly=True)
+    two = keras.Input((4,))
+    model = keras.Model(two, [layers.Dense(1, name="a")(two), layers.Dense(1, name="b")(two)])
+    model.compile("sgd", {"a": "mse", "c": "mse"}, jit=False)
+    with pytest.raises(ArgumentError, match=r"\['c'\].*\['a', 'b'\]"):
+        model.fit(X, [np.zeros((4, 1))] * 2, verbose=0)
