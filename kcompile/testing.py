@@ -202,15 +202,16 @@ def _check_gradient(layer: Layer, x: Any, call_kwargs: Mapping[str, Any]) -> Non
         return total
 
     names = [i for i, a in enumerate(flat) if a.dtype.kind == "f"]
+    weights = [w for w in layer.trainable_weights if w.dtype == "float64"]
 
     def program(values):
-        wrt = [values[f"x{i}"] for i in names] + [w.value for w in layer.trainable_weights]
+        wrt = [values[f"x{i}"] for i in names] + [w.value for w in weights]
         return dict(zip((f"g{n}" for n in range(len(wrt))), grad(weighted(list(values.values())), wrt)))
 
     traced = trace(program, {f"x{i}": (a.shape, a.dtype) for i, a in enumerate(flat)}, name="gradient")
     found = InterpretedProgram(traced.graph).run({f"x{i}": a for i, a in enumerate(flat)}, traced.arrays())
     _restore(layer, states)
-    places = [(f"input {i}", flat[i]) for i in names] + [(w.path, w._array) for w in layer.trainable_weights]
+    places = [(f"input {i}", flat[i]) for i in names] + [(w.path, w._array) for w in weights]
     for number, (what, array) in enumerate(places):
         for place in _sampled_places(rng, array.shape):
             before = array[place]

@@ -57,6 +57,11 @@ def lanes_of(value: ir.Value | ir.Type) -> int | None:
     return kind.count if isinstance(kind, ir.VectorType) else None
 
 
+def element_of(kind: ir.Type) -> ir.Type:
+    """Return the type of one lane; a scalar type is its own."""
+    return kind.element if isinstance(kind, ir.VectorType) else kind
+
+
 def with_element(like: ir.Type, element: ir.Type) -> ir.Type:
     """Return `element`, or a vector of it with as many lanes as `like`."""
     return ir.VectorType(element, like.count) if isinstance(like, ir.VectorType) else element
@@ -680,7 +685,7 @@ class KernelBuilder:
         self, name: str, result: ir.Type, arguments: Sequence[ir.Value], overloads: Sequence[ir.Type]
     ) -> ir.Value:
         """Call an LLVM intrinsic; its name is completed from the overloaded types."""
-        full = ".".join([name, *(_mangled(t) for t in overloads)])
+        full = ".".join([name, *(mangled(t) for t in overloads)])
         return self.ll.call(self.declare(full, result, [a.type for a in arguments]), arguments)
 
     def declare(self, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
@@ -736,10 +741,10 @@ def _describe_pointer(argument: ir.Argument, param: Param) -> None:
     argument.attributes.align = param.align_bytes
 
 
-def _mangled(kind: ir.Type) -> str:
+def mangled(kind: ir.Type) -> str:
     """An LLVM type as intrinsic names spell it: v16f32, i64, p0."""
     if isinstance(kind, ir.VectorType):
-        return f"v{kind.count}{_mangled(kind.element)}"
+        return f"v{kind.count}{mangled(kind.element)}"
     if isinstance(kind, ir.IntType):
         return f"i{kind.width}"
     return {HALF: "f16", FLOAT: "f32", DOUBLE: "f64"}.get(kind) or "p0"

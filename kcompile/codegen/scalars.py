@@ -1,17 +1,24 @@
 """Every operation of forms/scalar.py as instructions, on scalars and on vectors.
 
-One row per operation; `emit` picks the row, `cast` converts between dtypes. Semantics are NumPy's (see
-forms/scalar.py). f16 and bf16 are computed as float and rounded after each operation.
+One row per operation and family of dtypes; `emit` picks the row, `cast` converts between dtypes.
+
+Semantics are NumPy's (see forms/scalar.py), with an answer where NumPy has none: integer division by
+zero gives 0, the smallest integer divided by -1 gives itself, float to integer saturates and NaN gives
+0, shifts beyond the width give 0 (or the sign), an integer to a negative power gives 0.
+Nothing traps, nothing is poison, and no operation is a call that would keep a loop from vectorising.
+f16 and bf16 are computed as float and rounded after each operation.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from llvmlite import ir
 
 from kcompile.codegen import vmath
-from kcompile.codegen.build import KernelBuilder, constant, value_type, with_element
+from kcompile.codegen.build import KernelBuilder, constant, element_of, mangled, value_type, with_element
+from kcompile.codegen.num import Num, at_least, at_most, where
 from kcompile.errors import CompilerBug
 from kcompile.ir.types import DType, boolean
 
@@ -47,8 +54,7 @@ def cast(b: KernelBuilder, value: ir.Value, source: DType, target: DType) -> ir.
             value = b.ll.fpext(value, kind) if target.name == "f64" else b.ll.fptrunc(value, kind)
         return b.round_to(target, value)
     if source.is_float:
-        name = "llvm.fptoui.sat" if target.category == "uint" else "llvm.fptosi.sat"
-        return b.intrinsic(name, kind, [value], [kind, value.type])
+        return _float_to_integer(b, value, target, kind)
     unsigned = source.category in ("uint", "bool")
     if target.is_float:
         return b.round_to(target, b.ll.uitofp(value, kind) if unsigned else b.ll.sitofp(value, kind))
@@ -58,6 +64,22 @@ def cast(b: KernelBuilder, value: ir.Value, source: DType, target: DType) -> ir.
     if wide < narrow:
         return b.ll.trunc(value, kind)
     return b.ll.zext(value, kind) if unsigned else b.ll.sext(value, kind)
+
+
+def _float_to_integer(b: KernelBuilder, value: ir.Value, target: DType, kind: ir.Type) -> ir.Value:
+    """Truncate, saturate; NaN gives 0. LLVM's own saturating conversion does not vectorise on x86."""
+    x = Num(b, value)
+    bits = 8 * target.size_bytes
+    signed = target.category == "int"
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    precision = 24 if x.bits == 32 else 53
+    unused_bits = max(0, high.bit_length() - precision)  # `high` itself may not be a number of the format
+    inside = at_least(at_most(x, float(high >> unused_bits << unused_bits)), float(low))
+    inside = where(x.is_nan(), 0.0, inside).value
+    whole = b.ll.fptosi(inside, kind) if signed else b.ll.fptoui(inside, kind)
+    if not unused_bits:
+        return whole
+    return b.ll.select((x >= float(high + 1)).value, constant(kind, high), whole)
 
 
 # floats ----------------------------------------------------------------------------------------
@@ -88,13 +110,35 @@ def _infinite(b: KernelBuilder, x: ir.Value) -> ir.Constant:
     return constant(x.type, float("inf"))
 
 
-def _pick(op: str) -> Emitter:
-    """max or min that gives NaN if either operand is NaN: one compare picks b for a NaN in b."""
+def _pick(op: str, name: str) -> Emitter:
+    """max or min that gives NaN if either operand is NaN."""
 
     def emitter(b: KernelBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-        return b.ll.select(_isnan(b, x), x, b.ll.select(b.ll.fcmp_ordered(op, x, y), x, y))
+        if b.target.arch == "x86_64":  # its max gives the second operand for NaN: one instruction will do
+            for number, other in ((x, y), (y, x)):
+                if _is_plain_number(number):
+                    return b.ll.select(b.ll.fcmp_ordered(op, number, other), number, other)
+        full = b.declare(f"{name}.{mangled(x.type)}", x.type, [x.type, x.type])
+        # nsz: which of -0 and 0 comes out is open, as in NumPy
+        return b.ll.call(full, [x, y], fastmath=("nsz",))
 
     return emitter
+
+
+def _known(value: ir.Value) -> float | int | None:
+    """The number a constant holds, in every lane; None if it is not constant or lanes differ."""
+    if not isinstance(value, ir.Constant):
+        return None
+    held = value.constant
+    if isinstance(held, list | tuple):
+        lanes = {getattr(lane, "constant", None) for lane in held}
+        held = lanes.pop() if len(lanes) == 1 else None
+    return held if isinstance(held, int | float) else None
+
+
+def _is_plain_number(value: ir.Value) -> bool:
+    held = _known(value)
+    return held is not None and not math.isnan(held)
 
 
 def _fsign(b: KernelBuilder, x: ir.Value) -> ir.Value:
@@ -114,18 +158,34 @@ def _quotient(b: KernelBuilder, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.
     return quotient, b.ll.select(wrong, b.ll.fadd(rest, y), rest)
 
 
-def _ffloordiv(b: KernelBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    return _quotient(b, x, y)[0]
+def _fpow(b: KernelBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Small known exponents are products, correct to an ulp; the rest is exp(y log(x))."""
+    small = {1: lambda: x, 2: lambda: b.fmul(x, x), 3: lambda: b.fmul(b.fmul(x, x), x), -1: lambda: _reciprocal(b, x)}
+    return small.get(_known(y), lambda: vmath.emit(b, "pow", x, y))()
 
 
-def _fmod(b: KernelBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    rest = _quotient(b, x, y)[1]
-    # an infinite divisor: x itself if the signs agree, else the divisor
-    infinite = b.ll.fcmp_ordered("==", _fabs(b, y), _infinite(b, y))
-    toward = b.intrinsic("llvm.copysign", x.type, [constant(x.type, 1.0), y], [x.type])
-    agree = b.ll.fcmp_ordered(">=", b.ll.fmul(x, toward), constant(x.type, 0.0))
-    finite = b.ll.fcmp_ordered("<", _fabs(b, x), _infinite(b, x))
-    return b.ll.select(b.ll.and_(infinite, finite), b.ll.select(agree, x, y), rest)
+def _reciprocal(b: KernelBuilder, x: ir.Value) -> ir.Value:
+    return b.fdiv(constant(x.type, 1.0), x)
+
+
+def _truth(b: KernelBuilder, x: ir.Value, is_float: bool) -> ir.Value:
+    """Whether a number is not zero; NaN counts as true."""
+    zero = constant(x.type, 0)
+    return b.ll.fcmp_unordered("!=", x, zero) if is_float else b.ll.icmp_unsigned("!=", x, zero)
+
+
+def _logical(is_float: bool) -> dict[str, Emitter]:
+    """and, or, xor, not of numbers: by their truth."""
+
+    def binary(name: str) -> Emitter:
+        return lambda b, x, y: getattr(b.ll, name)(_truth(b, x, is_float), _truth(b, y, is_float))
+
+    return {
+        "and": binary("and_"),
+        "or": binary("or_"),
+        "xor": binary("xor"),
+        "not": lambda b, x: b.ll.not_(_truth(b, x, is_float)),
+    }
 
 
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -139,19 +199,18 @@ _FLOAT: dict[str, Emitter] = {
     "div": lambda b, x, y: b.fdiv(x, y),
     "fma": lambda b, x, y, z: b.fma(x, y, z),
     "square": lambda b, x: b.fmul(x, x),
-    "reciprocal": lambda b, x: b.fdiv(constant(x.type, 1.0), x),
+    "reciprocal": _reciprocal,
     "sign": _fsign,
-    "max": _pick(">"),
-    "min": _pick("<"),
-    "floordiv": _ffloordiv,
-    "mod": _fmod,
+    "max": _pick(">", "llvm.maximum"),
+    "min": _pick("<", "llvm.minimum"),
     "isnan": _isnan,
     "isinf": lambda b, x: b.ll.fcmp_ordered("==", _fabs(b, x), _infinite(b, x)),
     "isfinite": lambda b, x: b.ll.fcmp_ordered("<", _fabs(b, x), _infinite(b, x)),
-    "not": lambda b, x: b.ll.fcmp_ordered("==", x, constant(x.type, 0.0)),
+    **_logical(is_float=True),
     **{fn: _unary_intrinsic(f"llvm.{name}") for fn, name in _INTRINSICS.items()},
     **{fn: _fcmp(op) for fn, op in _COMPARE.items()},
     **{fn: _function(fn) for fn in vmath.FUNCTIONS},
+    "pow": _fpow,
 }
 
 
@@ -168,7 +227,7 @@ def _safe_divisor(b: KernelBuilder, x: ir.Value, y: ir.Value, signed: bool) -> t
     is_zero = b.ll.icmp_unsigned("==", y, zero)
     trap = is_zero
     if signed:
-        width = (y.type.element if isinstance(y.type, ir.VectorType) else y.type).width
+        width = element_of(y.type).width
         smallest = b.ll.icmp_signed("==", x, constant(x.type, -(1 << (width - 1))))
         trap = b.ll.or_(trap, b.ll.and_(smallest, b.ll.icmp_signed("==", y, constant(y.type, -1))))
     return b.ll.select(trap, one, y), is_zero
@@ -215,7 +274,7 @@ def _shift(name: str) -> Emitter:
     """Shifts by the width or more give 0, or the sign, instead of an undefined value."""
 
     def emitter(b: KernelBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-        width = (y.type.element if isinstance(y.type, ir.VectorType) else y.type).width
+        width = element_of(y.type).width
         far = b.ll.icmp_unsigned(">=", y, constant(y.type, width))
         kept = b.ll.select(far, constant(y.type, width - 1 if name == "ashr" else 0), y)
         result = getattr(b.ll, name)(x, kept)
@@ -244,12 +303,11 @@ def _integer_table(signed: bool) -> dict[str, Emitter]:
         "sub": lambda b, x, y: b.ll.sub(x, y),
         "mul": lambda b, x, y: b.ll.mul(x, y),
         "fma": lambda b, x, y, z: b.ll.add(b.ll.mul(x, y), z),
-        "div": _idivision(signed, remainder=False),
         "floordiv": _idivision(signed, remainder=False),
         "mod": _idivision(signed, remainder=True),
         "max": _ipick(">", signed),
         "min": _ipick("<", signed),
-        "pow": _ipow,
+        "pow": _ipow(signed),
         **{fn: _icmp(op, signed) for fn, op in _COMPARE.items()},
         "bitand": lambda b, x, y: b.ll.and_(x, y),
         "bitor": lambda b, x, y: b.ll.or_(x, y),
@@ -259,21 +317,30 @@ def _integer_table(signed: bool) -> dict[str, Emitter]:
         "shr": _shift("ashr" if signed else "lshr"),
         "mulhi": _mulhi,
         **dict.fromkeys(("floor", "ceil", "round", "trunc"), lambda b, x: x),
-        "not": lambda b, x: b.ll.icmp_unsigned("==", x, constant(x.type, 0)),
+        **_logical(is_float=False),
         **dict.fromkeys(("isnan", "isinf"), lambda b, x: constant(with_element(x.type, I1), False)),
         "isfinite": _true,
     }
 
 
-def _ipow(b: KernelBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    """Square and multiply over the bits of y, branch-free; a negative power of anything gives 0."""
-    width = (y.type.element if isinstance(y.type, ir.VectorType) else y.type).width
-    result, base = constant(x.type, 1), x
-    for bit in range(min(width - 1, 31)):
-        taken = b.ll.icmp_unsigned("!=", b.ll.and_(y, constant(y.type, 1 << bit)), constant(y.type, 0))
-        result = b.ll.select(taken, b.ll.mul(result, base), result)
-        base = b.ll.mul(base, base)
-    return b.ll.select(b.ll.icmp_signed("<", y, constant(y.type, 0)), constant(x.type, 0), result)
+def _ipow(signed: bool) -> Emitter:
+    """Square and multiply over the bits of the exponent, branch-free; overflow wraps."""
+
+    def emitter(b: KernelBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+        def write(inner: KernelBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+            base, ll = x, inner.ll
+            result, zero = constant(x.type, 1), constant(x.type, 0)
+            for bit in range(width - 1 if signed else width):
+                odd = ll.icmp_unsigned("!=", ll.and_(y, constant(y.type, 1 << bit)), zero)
+                result = ll.select(odd, ll.mul(result, base), result)
+                base = ll.mul(base, base)
+            return ll.select(ll.icmp_signed("<", y, zero), zero, result) if signed else result
+
+        width = element_of(x.type).width
+        name = f"kc.pow.{'signed' if signed else 'unsigned'}.{mangled(x.type)}"
+        return b.helper(name, x.type, [x, y], write)
+
+    return emitter
 
 
 _BOOL: dict[str, Emitter] = {

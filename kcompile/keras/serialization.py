@@ -131,7 +131,7 @@ def _object_config(obj: Any) -> dict[str, Any]:
     registered = getattr(cls, "_registered_name", None)
     builtin = cls.__module__.startswith("kcompile.")
     found = {
-        "module": MODULES.get(group, getattr(cls, "keras_module", cls.__module__)) if builtin else cls.__module__,
+        "module": _module_of(cls, group) if builtin else cls.__module__,
         "class_name": cls.__name__,
         "config": obj.get_config(),
         "registered_name": None if builtin else (registered or cls.__name__),
@@ -140,6 +140,11 @@ def _object_config(obj: Any) -> dict[str, Any]:
     if build is not None and (shape := build()) is not None:
         found["build_config"] = shape
     return found
+
+
+def _module_of(cls: type, group: str | None) -> str:
+    """The module Keras writes for a built-in class: its own `keras_module`, else that of its group."""
+    return getattr(cls, "keras_module", None) or MODULES.get(group, cls.__module__)
 
 
 def _function_config(function: Callable) -> Any:

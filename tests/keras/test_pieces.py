@@ -26,7 +26,7 @@ def test_regularizers():
 
 def test_orthogonal_regularizer(real_keras):
     for mode in ("rows", "columns"):
-        expected = real_keras.regularizers.OrthogonalRegularizer(0.1, mode)(W)
+        expected = real_keras.regularizers.OrthogonalRegularizer(0.1, mode)(real_keras.ops.convert_to_tensor(W))
         np.testing.assert_allclose(regularizers.OrthogonalRegularizer(0.1, mode)(W), expected, rtol=1e-5)
 
 
@@ -50,7 +50,7 @@ def test_distributions_are_keras(name, real_keras):
     assert ours.dtype == np.float32 and ours.shape == shape
     np.testing.assert_allclose(ours.std(), theirs.std(), rtol=0.06)
     np.testing.assert_allclose(ours.mean(), theirs.mean(), atol=0.02)
-    np.testing.assert_allclose(np.abs(ours).max(), np.abs(theirs).max(), rtol=0.15)
+    np.testing.assert_allclose(np.abs(ours).max(), np.abs(theirs).max(), rtol=0.3)
 
 
 @pytest.mark.parametrize("mode", ["fan_in", "fan_out", "fan_avg"])

@@ -86,7 +86,8 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     blocks = column_blocks(vector.extent, columns, lanes)
     cycles *= max(1, nominal(extent(outer)))
 
-    packed = must_pack(problem.rhs, vector, columns, target) and not candidate.lhs_is_vector
+    packed = must_pack(problem.rhs, vector, columns, target) or pays_to_pack(problem, k_size)
+    packed = packed and not candidate.lhs_is_vector
     b, block_stride = problem.rhs.memory, block_lanes
     pack_cycles = pack_cost(problem.rhs, outer, k, vector, block_lanes, blocks)
     if packed:
@@ -164,6 +165,15 @@ def must_pack(operand: Operand, vector: Axis, columns, target: Target) -> bool:
         return True
     # panels are padded, so only reads in place need masks; without AVX2 a masked load is a scalar loop
     return columns.tail_lanes != 0 and target.vector_bytes < MASKED_VECTOR_BYTES
+
+
+def pays_to_pack(problem: Problem, k_size: int) -> bool:
+    """True if rows of rhs lie pages apart, and enough rows of lhs meet them to pay for a copy."""
+    b = problem.rhs.memory
+    if b is None or not problem.k or k_size < PAGED_ROWS // 2:
+        return False
+    stride_bytes = abs(nominal(b.stride(problem.k[-1]))) * b.dtype.size_bytes
+    return stride_bytes >= PAGE_BYTES and nominal(extent(problem.m)) >= PAGED_ROWS
 
 
 def pack_cost(operand: Operand, outer, k, vector: Axis, block_lanes: int, blocks: DimLike) -> float:

@@ -34,7 +34,7 @@ class _Merge(Layer):
             raise ArgumentError(f"A merge layer should be called on a list of inputs. Received: {inputs!r}")
         try:
             return self.merge([*inputs])
-        except ShapeError:
+        except ValueError:  # ShapeError while tracing, NumPy's own when eager
             shapes = [shown_shape(x) for x in inputs]
             raise ShapeError(f"Inputs have incompatible shapes. Received shapes {shapes}") from None
 

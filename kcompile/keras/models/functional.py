@@ -19,6 +19,8 @@ from kcompile.keras.tracing.tensor import KerasTensor
 class Functional(Model):
     """A model given by its input and output tensors, in any nesting."""
 
+    keras_module = "keras.src.models.functional"  # Keras has no public module that exports the class
+
     def __init__(self, inputs=None, outputs=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         inputs = _as_inputs(inputs)

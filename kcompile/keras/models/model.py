@@ -230,13 +230,55 @@ class Model(Trainer, Layer):
                 return functional.from_config(config, cls)
             return super().from_config(config)
 
-    def to_json(self, **kwargs) -> str:
-        """Return the structure as JSON (Keras 3's layout)."""
-        import json  # only when asked for
+    # files (keras/saving loads h5py, so each method imports it when called) ----------------------------
 
-        from kcompile.keras.serialization import serialize_keras_object  # as above
+    def save(
+        self,
+        filepath,
+        overwrite=True,
+        include_optimizer=True,
+        save_format=None,
+        signatures=None,
+        options=None,
+        save_traces=True,
+        **kwargs,
+    ) -> None:
+        """Save the model to `.keras`, `.h5` or a folder; see `keras.saving.save_model`."""
+        from kcompile.keras.saving import save_model
 
-        return json.dumps(serialize_keras_object(self), **kwargs)
+        save_model(
+            self, filepath, overwrite, include_optimizer, save_format, signatures, options, save_traces, **kwargs
+        )
+
+    def save_weights(self, filepath, overwrite=True, save_format=None) -> None:
+        """Save the weights; see `keras.saving.save_weights`."""
+        from kcompile.keras.saving import save_weights
+
+        save_weights(self, filepath, overwrite, save_format)
+
+    def load_weights(self, filepath, by_name=False, skip_mismatch=False, options=None) -> None:
+        """Set the weights from a file; see `keras.saving.load_weights`."""
+        from kcompile.keras.saving import load_weights
+
+        load_weights(self, filepath, by_name, skip_mismatch, options)
+
+    def to_json(self, layout="keras3", **kwargs) -> str:
+        """Return the structure as JSON, in the layout of Keras 3 or ("classic") of tf.keras 2."""
+        from kcompile.keras.saving import model_to_json
+
+        return model_to_json(self, layout, **kwargs)
+
+    def to_yaml(self, **kwargs) -> str:
+        """Return the structure as YAML (the text is also JSON)."""
+        from kcompile.keras.saving import model_to_yaml
+
+        return model_to_yaml(self, **kwargs)
+
+    def export(self, filepath, **kwargs):
+        """Write the model as a shared library with a C header; see `keras/models/exporting.py`."""
+        from kcompile.keras.models.exporting import export_model  # loads the compiler
+
+        return export_model(self, filepath, **kwargs)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"

@@ -27,6 +27,7 @@ class Sequential(Model):
     """
 
     untracked = Model.untracked | {"_tensors"}
+    keras_module = "keras"
 
     def __init__(self, layers=None, trainable=True, name=None, **kwargs):
         super().__init__(trainable=trainable, name=name, **kwargs)

@@ -57,6 +57,11 @@ def from_file(config: Any, keras2: bool = False, module: str | None = None) -> A
     return _read(config, keras2, module, 0)
 
 
+def from_compile(config: dict[str, Any], keras2: bool = False) -> dict[str, Any]:
+    """Return the arguments of `compile` in Keras 3's layout."""
+    return {k: _read(v, keras2, _module_of(k), 0) for k, v in config.items()}
+
+
 def _read(value: Any, keras2: bool, module: str | None, depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise SavedFileError(f"the config is nested more than {MAX_DEPTH} levels deep")
@@ -111,7 +116,8 @@ def _refuse_code(name: str, inner: dict) -> None:
         return
     function = inner.get("function")
     label = inner.get("name", "lambda")
-    if isinstance(function, dict) and function.get("class_name") == "__lambda__" or isinstance(function, list):
+    is_code = isinstance(function, list) or (isinstance(function, dict) and function.get("class_name") == "__lambda__")
+    if is_code:
         replacement = get_registered_object(label)
         if replacement is None:
             raise SavedFileError(
@@ -308,7 +314,8 @@ def _classic_model(name: str, inner: dict, layers: list) -> dict:
 
 
 def _as_list(references: Any) -> Any:
-    return [references] if isinstance(references, list) and references and isinstance(references[0], str) else references
+    single = isinstance(references, list) and references and isinstance(references[0], str)
+    return [references] if single else references
 
 
 def _classic_node(node: dict) -> list:

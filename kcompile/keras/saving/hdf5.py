@@ -58,6 +58,13 @@ def writing(path: str | os.PathLike) -> Iterator[Any]:
         yield file
 
 
+def writing_to(buffer: Any) -> Any:
+    """Open a new HDF5 file in a file object."""
+    import h5py  # heavy; only when a file is opened
+
+    return h5py.File(buffer, "w")
+
+
 def find(group: Any, path: str) -> Any | None:
     """Return the group or dataset at `path` below `group`, or None.
 

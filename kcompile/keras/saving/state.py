@@ -181,9 +181,25 @@ def read_state(file: Any, model: Model, name: str, skip_mismatch: bool = False) 
         try:
             action(*arguments)
         except KeyError as error:
-            raise SavedFileError(f"{name}: {getattr(action, '__self__', action)!r} misses {error} in the file") from None
+            owner = getattr(action, "__self__", action)
+            raise SavedFileError(f"{name}: {owner!r} misses {error} in the file") from None
         except KcompileError as error:
             raise type(error)(f"{name}: {error}") from None
+    return problems
+
+
+def read_by_name(file: Any, model: Model, name: str, skip_mismatch: bool = False) -> list[str]:
+    """Set the weights of those layers of `model` whose names occur in an open HDF5 file of this layout."""
+    held: dict[str, Any] = {}
+    layers = hdf5.find(file, "layers")
+    for entry in () if layers is None else layers:
+        group = hdf5.find(layers, f"{entry}/vars")
+        if group is not None and "name" in group.attrs:
+            held[hdf5.text(group.attrs["name"])] = hdf5.find(layers, entry)
+    problems: list[str] = []
+    for layer in model.layers:
+        if layer.name in held:
+            problems += read_state(held[layer.name], layer, f"{name}, layer '{layer.name}'", skip_mismatch)
     return problems
 
 

@@ -1,12 +1,14 @@
-"""Checks of labels before they reach a program: class indices in range, no NaN."""
+"""Checks of numbers that are indices, before they reach a program: class labels, inputs of an Embedding."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from kcompile.errors import ArgumentError
+from kcompile.keras.layers import Embedding
 from kcompile.keras.training.compiled import CompiledLosses, OutputLoss
 from kcompile.keras.training.structure import targets_per_output
 
@@ -44,3 +46,32 @@ def _check(part: OutputLoss, labels: np.ndarray) -> None:
 
 def _where(part: OutputLoss) -> str:
     return f"Invalid labels for output {part.label!r} with loss {part.loss.name!r}"
+
+
+def index_limits(model: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, tuple[int, str]]:
+    """Return, by input name, (number of rows, layer) of the Embedding that looks an input up directly."""
+    wired = getattr(model, "inputs", None) or []
+    if not all(f"x{i}" in inputs for i in range(len(wired))):
+        return {}
+    found = {}
+    for layer in model._flatten_layers():
+        if isinstance(layer, Embedding):
+            read = [t for node in layer._inbound_nodes for t in node.input_tensors]
+            for i, tensor in enumerate(wired):
+                if any(t is tensor for t in read):
+                    found[f"x{i}"] = (layer.input_dim, layer.name)
+    return found
+
+
+def check_indices(limits: Mapping[str, tuple[int, str]], inputs: Mapping[str, np.ndarray]) -> None:
+    """Check that inputs of Embeddings are row numbers.
+
+    Raises: ArgumentError naming the layer, the expected range and what was received.
+    """
+    for name, (limit, layer) in limits.items():
+        array = inputs[name]
+        if array.size and (array.min() < 0 or array.max() >= limit):
+            raise ArgumentError(
+                f"Embedding layer {layer!r} expects indices from 0 to {limit - 1}; received values from "
+                f"{array.min()} to {array.max()}."
+            )

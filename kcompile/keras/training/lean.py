@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kcompile.keras.metrics.metric import Metric
-from kcompile.keras.training.checks import check_labels
+from kcompile.keras.training.checks import check_indices, check_labels
 from kcompile.keras.training.compiled import CompiledLosses
 from kcompile.keras.training.programs import Batch, StepProgram
 
@@ -77,6 +77,8 @@ class Lean:
             else:
                 for total in self._totals:
                     total.fill(0)
+        if self._program.limits:
+            check_indices(self._program.limits, Batch(x).inputs())
         bound = self._program.ready()
         if self._single and sample_weight is None:
             bound.run({"x0": x, "y0": y} if y is not None else {"x0": x})
@@ -90,6 +92,8 @@ class Lean:
     def predict(self, x: Any) -> Any:
         """Run a predict step; returns the outputs in the model's nesting."""
         inputs = {"x0": x} if self._single else Batch(x).inputs()
+        if self._program.limits:
+            check_indices(self._program.limits, inputs)
         outputs = self._program.ready().run(inputs)
         return outputs[self._output] if self._output is not None else self._program.traced.pack(outputs)
 

@@ -23,6 +23,7 @@ from kcompile.keras.tracing.tensor import KerasTensor, symbolic_shape
 from kcompile.keras.tracing.trace import Traced, infer, trace
 from kcompile.keras.tracing.variable import Variable
 from kcompile.keras.training import step
+from kcompile.keras.training.checks import index_limits
 from kcompile.runtime.interpreted import InterpretedProgram
 
 TRAIN, TEST, PREDICT = "train", "test", "predict"
@@ -67,7 +68,7 @@ class StepProgram:
     program: Any
     bound: Any = None
     adoptions: int = -1
-    outputs: list[str] = field(default_factory=list)
+    limits: dict[str, tuple[int, str]] = field(default_factory=dict)  # of inputs that are indices, see checks.py
 
     def ready(self) -> Any:
         """Return the bound program; binds again when an arena has adopted variables since."""
@@ -129,7 +130,7 @@ class Programs:
         )
         model._clear_losses()
         program = InterpretedProgram(traced.graph) if compile_graph is None else compile_graph(traced.graph)
-        found = self._found[key] = StepProgram(mode, traced, program, outputs=list(traced.graph.outputs))
+        found = self._found[key] = StepProgram(mode, traced, program, limits=_limits(model, batch))
         return found
 
     def _step(self, mode: str, model, batch: Batch) -> Callable[[dict], Any]:
@@ -157,6 +158,11 @@ class Programs:
         self._arenas = weight_arenas(model, self._weights)
         found = [optimizer.flat_weights(arena) for arena in self._arenas]
         self._flat = [f for f in found if f is not None]
+
+
+def _limits(model: Any, batch: Batch) -> dict[str, tuple[int, str]]:
+    """Inputs given by name are left out: their order is not that of the model's inputs."""
+    return {} if isinstance(batch.x, Mapping) else index_limits(model, batch.inputs())
 
 
 def weight_arenas(model: Any, weights: Sequence[Variable]) -> list[VariableArena]:

@@ -22,7 +22,7 @@ from kcompile.keras.metrics.reduction import Mean
 from kcompile.keras.random.seeds import draw_seed_number
 from kcompile.keras.serialization import deserialize_keras_object, serialize_keras_object
 from kcompile.keras.tracing import tree
-from kcompile.keras.training.checks import check_labels
+from kcompile.keras.training.checks import check_indices, check_labels
 from kcompile.keras.training.compiled import CompiledLosses, CompiledMetrics
 from kcompile.keras.training.data import ArrayData, BatchData, convert_all, is_batch_source, leaves, make_data, split
 from kcompile.keras.training.data.arrays import class_weights
@@ -466,7 +466,10 @@ class Trainer:
         compiled = self._training
         if mode != PREDICT and batch.y is None and compiled.losses is not None:
             raise ArgumentError(f"model {self.name!r} was compiled with a loss, but no targets `y` were given.")
-        return compiled.programs.get(mode, batch, self._compile_graph if compiled.jit else None)
+        program = compiled.programs.get(mode, batch, self._compile_graph if compiled.jit else None)
+        if program.limits:
+            check_indices(program.limits, batch.inputs())
+        return program
 
     def _compile_graph(self, graph):
         from kcompile import pipeline  # loads LLVM, which an interpreted model never needs

@@ -14,6 +14,7 @@ from kcompile.forms.scalar import call, cast, const, in_range, index, load, load
 from kcompile.ir import dim
 from kcompile.ir.dim import symbol
 from kcompile.ir.types import Type, boolean, f16, f32, i32
+from kcompile.target import X86_64_V4
 from tests.codegen.contract.forms import contract_form
 from tests.codegen.contract.native import run_form
 
@@ -157,7 +158,8 @@ def test_ways_to_finish():
     """The cases above reach every way to finish a tile."""
 
     def finish(spec, epilogue=None):
-        plan = plan_of(contract_form(SPECS[spec], {"i": BATCH, "j": COLUMNS, "k": DEPTH}, epilogue=epilogue), host_target())
+        form = contract_form(SPECS[spec], {"i": BATCH, "j": COLUMNS, "k": DEPTH}, epilogue=epilogue)
+        plan = plan_of(form, X86_64_V4)
         assert isinstance(plan, Plan)
         return plan.finish
 

@@ -2,8 +2,10 @@
 
 import pytest
 
+from kcompile.codegen.contract.classify import classify
 from kcompile.ir.dim import symbol
 from tests.codegen.contract.check import check
+from tests.codegen.contract.forms import contract_form
 
 BATCH, TIME = symbol("batch"), symbol("time")
 SIZES = [(1, 1, 1), (7, 5, 3), (8, 48, 16), (9, 49, 17), (13, 31, 33), (33, 95, 65), (40, 16, 1), (0, 5, 3), (5, 3, 0)]
@@ -59,6 +61,14 @@ def test_attention_scores_and_values():
     sizes = {"b": BATCH, "t": TIME, "s": TIME, "h": 2, "d": 8}
     check("b,t,h,d;b,s,h,d->b,h,t,s", sizes, {"batch": 2, "time": 19})
     check("b,h,t,s;b,s,h,d->b,t,h,d", sizes, {"batch": 2, "time": 19})
+
+
+def test_symbolic_batch_and_time_merge_into_rows():
+    sizes = {"b": BATCH, "t": TIME, "j": 20, "k": 7}
+    assert len(classify(contract_form("b,t,k;k,j->b,t,j", sizes)).m) == 1
+    for batch, time in ((1, 1), (2, 19), (3, 0)):
+        check("b,t,k;k,j->b,t,j", sizes, {"batch": batch, "time": time})
+        check("b,t,k;b,t,j->k,j", sizes, {"batch": batch, "time": time})
 
 
 def test_axis_summed_in_one_operand_only():

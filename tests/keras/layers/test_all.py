@@ -108,7 +108,7 @@ def test_every_layer_has_a_case():
 
 @pytest.mark.parametrize("name, init, shape, more", CASES, ids=IDS)
 def test_promises(name, init, shape, more):
-    check_layer(getattr(layers, name), init, input_shape=shape, compiled=False, **more)
+    check_layer(getattr(layers, name), init, input_shape=shape, **more)
 
 
 @pytest.mark.parametrize("name, init, shape, more", CASES, ids=IDS)

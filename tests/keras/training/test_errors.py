@@ -107,3 +107,20 @@ def test_wrong_compile_arguments():
     model.compile("sgd", {"a": "mse", "c": "mse"}, jit=False)
     with pytest.raises(ArgumentError, match=r"\['c'\].*\['a', 'b'\]"):
         model.fit(X, [np.zeros((4, 1))] * 2, verbose=0)
+
+
+def test_embedding_indices_out_of_range():
+    model = keras.Sequential([keras.Input((2,), dtype="int32"), layers.Embedding(5, 3, name="words"), layers.Flatten()])
+    model.compile("sgd", "mse", jit=False)
+    good, bad = np.array([[0, 4]]), np.array([[0, 5]])
+    y = np.zeros((1, 6))
+    model.fit(good, y, verbose=0)
+    model.predict_on_batch(good.astype("int32"))
+    for call in (
+        lambda: model.fit(bad, y, verbose=0),
+        lambda: model.predict(bad),
+        lambda: model.predict_on_batch(bad.astype("int32")),
+        lambda: model.train_on_batch(bad, y),
+    ):
+        with pytest.raises(ArgumentError, match="'words' expects indices from 0 to 4; received values from 0 to 5"):
+            call()

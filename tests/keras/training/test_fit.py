@@ -169,7 +169,8 @@ def test_w14_dense_activation_chain(jit):
 def two_outputs(**options):
     a, b = keras.Input((2,), name="a"), keras.Input((3,), name="b")
     both = layers.Concatenate()([a, b])
-    model = keras.Model([a, b], [layers.Dense(1, name="p")(both), layers.Dense(2, activation="softmax", name="q")(both)])
+    p, q = layers.Dense(1, name="p")(both), layers.Dense(2, activation="softmax", name="q")(both)
+    model = keras.Model([a, b], [p, q])
     model.compile("sgd", **options, jit=False)
     return model
 
@@ -263,7 +264,8 @@ def test_generators_sequences_and_iterables():
         while True:
             yield x[:2], y[:2], np.ones(2, "float32")
 
-    history = model.fit(endless(), steps_per_epoch=4, epochs=2, validation_data=endless(), validation_steps=2, verbose=0)
+    options = {"validation_data": endless(), "validation_steps": 2, "verbose": 0}
+    history = model.fit(endless(), steps_per_epoch=4, epochs=2, **options)
     assert set(history.history) == {"loss", "mae", "val_loss", "val_mae"}
     with pytest.warns(UserWarning, match="ran out of data"):
         model.fit(((x, y) for _ in range(3)), steps_per_epoch=2, epochs=2, verbose=0)
