@@ -46,7 +46,10 @@ def binary_logits(keras):
 
 
 def cnn(keras):
-    """Strided, dilated, "same" and "valid" convolutions; no bias before a normalisation, see `Case`."""
+    """Strided, "same" and "valid" convolutions, pooling, statistics of batches.
+
+    No bias before a normalisation: its gradient is 0 up to rounding, which Adam divides by its own size.
+    """
     layers = keras.layers
     return keras.Sequential(
         [
@@ -55,7 +58,7 @@ def cnn(keras):
             layers.BatchNormalization(momentum=0.9),
             layers.Activation("relu"),
             layers.MaxPooling2D(2),
-            layers.Conv2D(5, 3, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(5, 3, strides=2, padding="same", activation="relu", use_bias=False),
             layers.Conv2D(3, (1, 2), strides=(2, 1), use_bias=False),
             layers.BatchNormalization(),
             layers.Flatten(),
