@@ -58,6 +58,7 @@ from kcompile.passes.lower import KernelCall, lower
 from kcompile.passes.memory import Buffer, Plan, check_plan, plan_memory
 from kcompile.passes.place import ARENA, Place, Placed, constant_name, output_name, own_results, place
 from kcompile.runtime import cache, threads
+from kcompile.runtime.compare import ComparedExecutable
 from kcompile.runtime.executable import Executable
 from kcompile.runtime.interpreted import InterpretedProgram
 from kcompile.runtime.link import link
@@ -127,7 +128,10 @@ def compile(
     symbols = {"kc_parallel_for": threads.parallel_for_address()}
     library = link(built.objects, symbols)
     counters.programs += 1
-    return Executable(built.program, library, built.constants, num_threads or threads.num_threads())
+    workers = num_threads or threads.num_threads()
+    if flags.get("compare"):
+        return ComparedExecutable(built.program, library, built.constants, workers, built.forms)
+    return Executable(built.program, library, built.constants, workers)
 
 
 def interpreted(graph: Graph) -> InterpretedProgram:

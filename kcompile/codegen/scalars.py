@@ -143,19 +143,9 @@ def _is_plain_number(value: ir.Value) -> bool:
 
 def _fsign(b: KernelBuilder, x: ir.Value) -> ir.Value:
     zero, one = constant(x.type, 0.0), constant(x.type, 1.0)
-    negative = b.ll.select(b.ll.fcmp_ordered("<", x, zero), constant(x.type, -1.0), x)  # NaN and zeros stay
+    other = b.ll.fadd(x, zero)  # NaN stays, -0 becomes 0 as in NumPy
+    negative = b.ll.select(b.ll.fcmp_ordered("<", x, zero), constant(x.type, -1.0), other)
     return b.ll.select(b.ll.fcmp_ordered(">", x, zero), one, negative)
-
-
-def _quotient(b: KernelBuilder, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """floor(x / y) and the remainder, the quotient corrected where rounding carried it past an integer."""
-    zero = constant(x.type, 0.0)
-    quotient = b.intrinsic("llvm.floor", x.type, [b.ll.fdiv(x, y)], [x.type])
-    rest = b.fma(b.ll.fneg(quotient), y, x)
-    wrong = b.ll.xor(b.ll.fcmp_ordered("<", rest, zero), b.ll.fcmp_ordered("<", y, zero))
-    wrong = b.ll.and_(wrong, b.ll.fcmp_ordered("!=", rest, zero))
-    quotient = b.ll.select(wrong, b.ll.fsub(quotient, constant(x.type, 1.0)), quotient)
-    return quotient, b.ll.select(wrong, b.ll.fadd(rest, y), rest)
 
 
 def _fpow(b: KernelBuilder, x: ir.Value, y: ir.Value) -> ir.Value:

@@ -112,6 +112,11 @@ def serialize_keras_object(obj: Any) -> Any:
         }
     if isinstance(obj, (np.dtype, DType)):
         return standardize_dtype(obj)
+    if isinstance(obj, slice):
+        parts = {"start": obj.start, "stop": obj.stop, "step": obj.step}
+        return {"class_name": "__slice__", "config": {k: serialize_keras_object(v) for k, v in parts.items()}}
+    if obj is Ellipsis:
+        return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(obj, KerasTensor):
         history = [obj.history.operation.name, obj.history.node_index, obj.history.tensor_index]
         return {
@@ -200,6 +205,10 @@ def _deserialize(config: Any, group: str | None) -> Any:
         return np.asarray(inner["value"], dtype=inner["dtype"])
     if name == "__tensor__":
         return np.asarray(inner["value"], dtype=inner["dtype"])
+    if name == "__slice__":
+        return slice(*(_deserialize(inner.get(k), None) for k in ("start", "stop", "step")))
+    if name == "__ellipsis__":
+        return Ellipsis
     if name == "__lambda__":
         raise SavedFileError(
             "the config holds a Python lambda, which is code; it is never run. Pass the function in custom_objects."

@@ -17,7 +17,7 @@ from kcompile.codegen.build import KernelBuilder, lanes_of, value_type
 from kcompile.codegen.contract.affine import affine, linear_address
 from kcompile.codegen.contract.frame import Frame
 from kcompile.forms.records import ACC, Store
-from kcompile.forms.scalar import Call, Const, Expr, Index, Load, Where, axes_in
+from kcompile.forms.scalar import Call, Const, Expr, Index, Load, Where, axes_in, cost, walk
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 
@@ -202,8 +202,6 @@ def store_vector(at: Along, store: Store) -> None:
 
 def is_light(stores: tuple[Store, ...], axis: Axis, frame_shapes) -> bool:
     """True if an epilogue is a few operations on plain loads: worth unrolling over a whole tile."""
-    from kcompile.forms.scalar import cost, walk
-
     roots = [s.value for s in stores]
     if cost(*roots) > 8 * len(roots):
         return False

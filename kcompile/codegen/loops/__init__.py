@@ -25,7 +25,7 @@ from kcompile.ir import dim
 from kcompile.ir.dim import DimLike
 from kcompile.target import Target
 
-_ARGS = (pointer("args", "readonly"), Param("begin", "i64"), Param("end", "i64"), Param("worker", "i64"))
+_ARGS = (pointer("args", "readonly", align_bytes=8), Param("begin", "i64"), Param("end", "i64"), Param("worker", "i64"))
 
 
 def emit(form: Loops, target: Target, name: str) -> Kernel:

@@ -14,6 +14,7 @@ from llvmlite import ir
 from kcompile.codegen import scalars
 from kcompile.codegen.build import Index as IndexValue
 from kcompile.codegen.loops.address import Env
+from kcompile.codegen.loops.segments import truth
 from kcompile.errors import CompilerBug
 from kcompile.forms.scalar import Call, Const, Expr, Index, Load, Where, loads
 from kcompile.ir.dim import DimLike, Loaded
@@ -41,6 +42,7 @@ class Scope(Env):
         super().__init__(b, sizes, outer)
         self.memory: dict[str, Memory] = dict(outer.memory) if outer else {}
         self.lane: IndexValue = outer.lane if outer else 0  # position in a block of lanes
+        self.decided: dict[Expr, bool] = outer.decided if outer else {}  # conditions known here
 
     def inner(self) -> Scope:
         return Scope(self.b, self.sizes, self)
@@ -68,6 +70,8 @@ class Scope(Env):
     def _compute(self, e: Expr) -> ir.Value:
         if isinstance(e, Const):
             return self.b.const(e.dtype, e.value)
+        if e in self.decided:
+            return self.b.const("bool", self.decided[e])
         if isinstance(e, Load):
             return self.load(e.buffer, e.index[0])
         if isinstance(e, Index):
@@ -84,6 +88,9 @@ class Scope(Env):
         raise CompilerBug(f"codegen: no code for the expression {e!r}")
 
     def _where(self, e: Where) -> ir.Value:
+        known = truth(e.condition, self.decided)
+        if known is not None:
+            return self.compute(e.inside if known else e.outside)
         condition = self.compute(e.condition)
         if not loads(e.inside, e.outside):  # nothing that could fail: a plain choice
             return self.b.ll.select(condition, self.compute(e.inside), self.compute(e.outside))

@@ -24,6 +24,7 @@ from kcompile.codegen.loops.plan import (
     Schedule,
 )
 from kcompile.codegen.loops.reduce import accumulations, combine, is_scan, start_value, stores_only
+from kcompile.codegen.loops.segments import cuts
 from kcompile.forms.records import LOCAL, OUT, Accumulate, Buffer, Store
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
@@ -174,10 +175,25 @@ class _Emitter:
             self.statements(scope, group.body)
             return
         scope.prepare(dims_of(group.body))
-        with self.b.loop(_name(lane), low, high, independent=True) as i:
-            inner = scope.inner()
-            inner.bind(lane, i)
-            self.statements(inner, group.body)
+        for start, stop, decided in self.segments(scope, cuts(group.body, lane), low, high):
+            if isinstance(start, int) and isinstance(stop, int) and start >= stop:
+                continue
+            with self.b.loop(_name(lane), start, stop, independent=True, **self.unrolling(start, stop)) as i:
+                inner = scope.inner()
+                inner.decided = decided
+                inner.bind(lane, i)
+                self.statements(inner, group.body)
+
+    def segments(self, scope: Scope, at, low: Index, high: Index):
+        """Yield (start, stop, conditions known in between) for a range cut at ascending thresholds."""
+        below = {c: value for _, conditions in at for c, value in conditions.items()}
+        start = low
+        for threshold, conditions in at:
+            stop = self.b.max(start, self.b.min(high, scope.value(threshold)))
+            yield start, stop, dict(below)
+            below.update({c: not value for c, value in conditions.items()})
+            start = stop
+        yield start, high, below
 
     # statements ...............................................................................
 
@@ -200,11 +216,22 @@ class _Emitter:
         if self.lane is None:
             body(scope)
             return
-        with self.b.loop(_name(self.lane), self.low, self.high, independent=True) as i:
+        hints = self.unrolling(self.low, self.high)
+        with self.b.loop(_name(self.lane), self.low, self.high, independent=True, **hints) as i:
             inner = scope.inner()
             inner.bind(self.lane, i)
             inner.lane = self.b.sub(i, self.low)
             body(inner)
+
+    def unrolling(self, low: Index, high: Index) -> dict:
+        """Hints for a loop to vectorise: one of known length must not be written out before that.
+
+        Otherwise LLVM unrolls it first and then vectorises the loop around it, across memory.
+        """
+        if not isinstance(low, int) or not isinstance(high, int):
+            return {}
+        vectors = (high - low) // self.b.target.lanes(4)
+        return {"unroll": False, "interleave": min(4, vectors)} if vectors else {}
 
     # groups ...................................................................................
 
@@ -270,7 +297,7 @@ class _Emitter:
     def innermost(self, scope: Scope, axis: Axis, low: Index, high: Index, body, in_order: bool) -> None:
         b = self.b
         if self.lane is None:
-            with b.loop(_name(axis), low, high, independent=stores_only(body)) as i:
+            with b.loop(_name(axis), low, high, independent=stores_only(body), **self.unrolling(low, high)) as i:
                 inner = scope.inner()
                 inner.bind(axis, i)
                 self.statements(inner, body, reorder=not in_order)
@@ -293,7 +320,8 @@ class _Emitter:
             frame.prepare(dims)
             frames.append(frame)
 
-        with self.b.loop(_name(self.lane), self.low, self.high, independent=True) as i:
+        hints = self.unrolling(self.low, self.high)
+        with self.b.loop(_name(self.lane), self.low, self.high, independent=True, **hints) as i:
             lane = self.b.sub(i, self.low)
             terms: dict[int, list[ir.Value]] = {}
             deepest: list[Scope] = []

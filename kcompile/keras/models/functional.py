@@ -169,7 +169,7 @@ def _pending(value: Any) -> Any:
             return deserialize_keras_object(value)
         return {k: _pending(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_pending(v) for v in value]
+        return type(value)(_pending(v) for v in value)
     return value
 
 
@@ -189,7 +189,7 @@ def _filled(value: Any, outputs: dict) -> Any:
     if isinstance(value, dict):
         return {k: _filled(v, outputs) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_filled(v, outputs) for v in value]
+        return type(value)(_filled(v, outputs) for v in value)
     return value
 
 

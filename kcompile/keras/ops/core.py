@@ -6,6 +6,7 @@ import numpy as np
 
 from kcompile.errors import NotSupportedError
 from kcompile.ir.graph import Value
+from kcompile.keras.ops.elementwise import clip
 from kcompile.keras.ops.function import cast as _cast
 from kcompile.keras.ops.function import public, tensor
 from kcompile.keras.tracing.dtypes import result_type, standardize_dtype
@@ -59,8 +60,6 @@ def cast(x, dtype):
 @public
 def saturate_cast(x, dtype):
     """Convert to another dtype, limiting values to its range."""
-    from kcompile.keras.ops.elementwise import clip  # elementwise stands beside this file
-
     name = standardize_dtype(dtype)
     x = tensor(x)
     if name.startswith(("int", "uint")):

@@ -8,6 +8,7 @@ from kcompile import ops as prim
 from kcompile.errors import ArgumentError
 from kcompile.ir.dim import Dim
 from kcompile.keras.ops.function import dtype_key, promote, public, rank, tensor
+from kcompile.keras.ops.shapes import moveaxis, part
 from kcompile.keras.tracing.dtypes import ir_name, numpy_dtype, result_type, standardize_dtype
 from kcompile.keras.tracing.scope import current_graph
 
@@ -161,8 +162,6 @@ def triu(x, k=0):
 @public
 def diag(x, k=0):
     """Return the k-th diagonal of a matrix, or a matrix with the vector x on it."""
-    from kcompile.keras.ops.shapes import part  # shapes does not need this file, this file needs one function
-
     x = tensor(x)
     if rank(x) == 1:
         size = x.shape[0] + abs(k)
@@ -179,8 +178,6 @@ def diag(x, k=0):
 @public
 def diagonal(x, offset=0, axis1=0, axis2=1):
     """Return the diagonal over two axes, as the last axis of the result."""
-    from kcompile.keras.ops.shapes import moveaxis, part  # as above
-
     x = tensor(moveaxis(x, (axis1, axis2), (-2, -1)))
     rows, columns = x.shape[-2], x.shape[-1]
     length = min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from kcompile import ops as prim
 from kcompile.ir import op as op_table
 from kcompile.keras.ops.function import cast, dtype_key, floating, promote, public, tensor
+from kcompile.keras.ops.indexing import nonzero
 from kcompile.keras.tracing.dtypes import is_float, is_int
 
 # name: (primitive, rule, meaning)
@@ -166,8 +169,6 @@ def clip(x, x_min, x_max):
 @public
 def where(condition, x1=None, x2=None):
     """Return x1 where the condition holds and x2 elsewhere."""
-    from kcompile.keras.ops.indexing import nonzero  # indexing is built on this file
-
     if x1 is None and x2 is None:
         return nonzero(condition)
     a, b = promote(x1, x2)
@@ -212,8 +213,6 @@ def heaviside(x1, x2):
 @public
 def nan_to_num(x, nan=0.0, posinf=None, neginf=None):
     """Replace NaN by `nan` and infinities by the largest numbers, or by those given."""
-    import numpy as np  # only for the dtype's limits
-
     x = tensor(x)
     kind = dtype_key(x)
     if not is_float(kind):

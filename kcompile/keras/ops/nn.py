@@ -12,6 +12,9 @@ from kcompile.errors import ArgumentError, ShapeError
 from kcompile.keras import config
 from kcompile.keras.ops.creation import iota
 from kcompile.keras.ops.function import axes_of, axis_of, dtype_key, floating, promote, public, rank, tensor
+from kcompile.keras.ops.products import einsum
+from kcompile.keras.ops.reductions import mean_over, moments_over, norm
+from kcompile.keras.ops.shapes import split
 
 SELU_ALPHA = 1.6732632423543772  # Klambauer et al. 2017, section "fixed point"
 SELU_SCALE = 1.0507009873554805
@@ -200,8 +203,6 @@ def sparse_sigmoid(x):
 @public
 def glu(x, axis=-1):
     """Return a · sigmoid(b) for the two halves of x along an axis."""
-    from kcompile.keras.ops.shapes import split  # shapes stands beside this file
-
     a, b = split(floating(x), 2, axis)
     return prim.mul(tensor(a), prim.sigmoid(tensor(b)))
 
@@ -265,8 +266,6 @@ def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilo
 @public
 def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon=None, **kwargs):
     """Return x scaled to mean 0 and variance 1 over `axis`, then · gamma + beta. Source: Ba et al. 2016."""
-    from kcompile.keras.ops.reductions import moments_over  # reductions stands beside this file
-
     x = floating(x)
     kind, axes = dtype_key(x), axes_of(axis, rank(x))
     mean, variance = moments_over(x, axes, True)
@@ -283,8 +282,6 @@ def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon=None, **kwarg
 @public
 def rms_normalization(x, scale=None, axis=-1, epsilon=None):
     """Return x / √(mean(x²) + epsilon) · scale. Source: Zhang, Sennrich 2019."""
-    from kcompile.keras.ops.reductions import mean_over  # reductions stands beside this file
-
     x = floating(x)
     kind, axes = dtype_key(x), axes_of(axis, rank(x))
     epsilon = tensor(float(config.epsilon() if epsilon is None else epsilon), kind)
@@ -295,8 +292,6 @@ def rms_normalization(x, scale=None, axis=-1, epsilon=None):
 @public
 def normalize(x, axis=-1, order=2, epsilon=None):
     """Return x divided by its norm along an axis; a norm below epsilon is replaced by it."""
-    from kcompile.keras.ops.reductions import norm  # reductions stands beside this file
-
     x = floating(x)
     kind = dtype_key(x)
     epsilon = tensor(float(config.epsilon() if epsilon is None else epsilon), kind)
@@ -393,8 +388,6 @@ def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
 @public
 def dot_product_attention(query, key, value, bias=None, mask=None, scale=None, is_causal=False, **kwargs):
     """Return softmax(q · kᵀ · scale) · v for [batch, time, heads, size] tensors. Source: Vaswani et al. 2017."""
-    from kcompile.keras.ops.products import einsum  # products stands beside this file
-
     query, key, value = promote(query, key, value, floating=True)
     if rank(query) != 4:
         raise ArgumentError(f"dot_product_attention expects rank 4 tensors, received shape {tuple(query.shape)}")
@@ -417,8 +410,6 @@ def psnr(x1, x2, max_val):
     """Return the peak signal-to-noise ratio in decibels."""
     a, b = promote(x1, x2, floating=True)
     error = prim.square(prim.sub(a, b))
-    from kcompile.keras.ops.reductions import mean_over  # reductions stands beside this file
-
     mse = mean_over(error, tuple(range(rank(error))), False)
     _, top, ten = _with(a, 20 * math.log10(max_val), 10)
     return prim.sub(top, prim.mul(ten, prim.log10(mse)))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from kcompile import ops as prim
 from kcompile.errors import ArgumentError, ShapeError
 from kcompile.ir import dim
+from kcompile.keras.ops.creation import diagonal
 from kcompile.keras.ops.function import axis_of, promote, public, rank
 from kcompile.ops.contract import einsum as _einsum
 from kcompile.ops.contract import matmul as _matmul
@@ -143,8 +144,6 @@ def _letters(subscripts: str, xs) -> tuple[list[str], str]:
 
 def _without_repeats(x, letters: str):
     """Replace a letter that occurs twice (a diagonal) by one axis."""
-    from kcompile.keras.ops.creation import diagonal  # only for this rare form
-
     while len(set(letters)) < len(letters):
         twice = next(c for c in letters if letters.count(c) > 1)
         first = letters.index(twice)

@@ -80,7 +80,7 @@ def _module_of(key: str) -> str | None:
 
 def _read_object(entry: dict, keras2: bool, module: str | None, depth: int) -> Any:
     name, inner = entry["class_name"], entry["config"]
-    if name in ("__keras_tensor__", "__numpy__", "__tensor__", "__lambda__"):
+    if name.startswith("__"):  # __keras_tensor__, __numpy__, __slice__, ...
         return entry
     found = {k: v if k in ("config", "compile_config") else _read(v, keras2, None, depth + 1) for k, v in entry.items()}
     if name in ("Sequential", "Model", "Functional") and isinstance(inner, list):  # Keras before 2.2.3

@@ -57,7 +57,6 @@ def from_keras(entry: dict[str, Any]) -> dict[str, Any]:
     """Return Keras's operation as a call of the function of the same name."""
     options = dict(entry["config"])
     name = options.pop("name", None) or entry.get("name")
-    options.pop("dtype", None) if "trainable" in options else None
     function = _function_of(entry["class_name"])
     known = inspect.signature(PUBLIC[function]).parameters
     options = {k: v for k, v in options.items() if k in known or v not in (None, False)}
@@ -66,7 +65,10 @@ def from_keras(entry: dict[str, Any]) -> dict[str, Any]:
         given = dict(options)
         first = [given.pop("subscripts")] if "subscripts" in given else []
         kwargs = {k: v for k, v in {**given, **node.get("kwargs", {})}.items() if k in known or v is not None}
-        nodes.append({"args": [*first, *node["args"]], "kwargs": kwargs})
+        args = [*first, *node["args"]]
+        if function == "get_item":  # JSON has no tuples: a list of keys is one
+            args = [tuple(a) if isinstance(a, list) else a for a in args]
+        nodes.append({"args": args, "kwargs": kwargs})
     return {
         "module": "keras.ops",
         "class_name": "FunctionCall",
