@@ -225,5 +225,3 @@ def _singular(group: str) -> str:
 def origin_of(obj: Any) -> str:
     """Return the distribution that brought `obj`."""
     return _distribution_of(obj)
-
-

@@ -30,9 +30,7 @@ def offer(monkeypatch, *points):
             self.dist, self.name, self.module = types.SimpleNamespace(name=distribution), name, module
 
     found = [Point(*p) for p in points]
-    monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda group: found if group == "kcompile.layers" else []
-    )
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found if group == "kcompile.layers" else [])
 
 
 def module_of(monkeypatch, name, body):

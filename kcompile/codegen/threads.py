@@ -23,8 +23,10 @@ next call that wants threads makes new ones. An exported library registers it wi
 JIT-linked pool gets it called by Python, since glibc has no dynamic `pthread_atfork`.
 
 How it works. Each pool thread owns one word, `mail`: EMPTY (it spins), ASLEEP (it waits on its condition
-variable) or JOB. The caller writes the job, then exchanges JOB into the mail of W - 1 threads; only
-where ASLEEP comes back does it pay for a wake. A thread sets its mail to EMPTY before it counts itself
+variable), JOB or RUNNING. The caller writes the job, then exchanges JOB into the mail of W - 1 threads; only
+where ASLEEP comes back does it pay for a wake. A thread claims its part by turning JOB into RUNNING; the
+caller, done with its own part, takes back every part still unclaimed and runs it: a thread that is asleep,
+or that the system runs something else on, delays nobody. A thread sets its mail to EMPTY before it counts itself
 off `pending`, so whoever sees `pending` reach 0 may post again at once. The caller waits for `pending` the
 same way: it spins, then sets ASLEEP_BIT in it and sleeps, and whoever counts off the last part sees the bit.
 Both sleepers re-check their word under the mutex that the waker takes before signalling: no wake is lost.
@@ -209,7 +211,7 @@ no:
 
 ; ---- a pool thread -------------------------------------------------------------------------------
 
-; mail: 0 EMPTY, 1 JOB, 2 ASLEEP.  A job without a task ends the thread.
+; mail: 0 EMPTY, 1 JOB, 2 ASLEEP, 3 RUNNING.  A job without a task ends the thread.
 define internal ptr @kc_thread_main(ptr %arg) {
 entry:
   %worker = ptrtoint ptr %arg to i64
@@ -239,6 +241,10 @@ awake:
   %unlocked = call i32 @pthread_mutex_unlock(ptr %mutex)
   br label %work
 work:
+  %claim = cmpxchg ptr %self, i32 1, i32 3 acq_rel acquire, align 4
+  %claimed = extractvalue { i32, i1 } %claim, 1
+  br i1 %claimed, label %mine, label %wait            ; otherwise the caller has taken the part back
+mine:
   %task = load ptr, ptr @kc_job_now, align 8
   %end.it = icmp eq ptr %task, null
   br i1 %end.it, label %end, label %run
@@ -298,6 +304,28 @@ done:
   ret void
 }
 
+; take back and run the parts of pool threads 1 .. count that nobody has begun
+define internal void @kc_recall(i64 %count) {
+entry:
+  br label %next
+next:
+  %index = phi i64 [ 0, %entry ], [ %worker, %taken ], [ %worker, %recall ]
+  %more = icmp slt i64 %index, %count
+  br i1 %more, label %recall, label %done
+recall:
+  %worker = add i64 %index, 1
+  %thread = getelementptr [{max_pool} x %kc_thread], ptr @kc_threads, i64 0, i64 %index
+  %swap = cmpxchg ptr %thread, i32 1, i32 0 acq_rel acquire, align 4
+  %back = extractvalue { i32, i1 } %swap, 1
+  br i1 %back, label %taken, label %next
+taken:
+  call void @kc_run_part(i64 %worker)
+  %before = atomicrmw sub ptr @kc_pending, i32 1 acq_rel, align 4
+  br label %next
+done:
+  ret void
+}
+
 ; ---- a call --------------------------------------------------------------------------------------
 
 {define} void @kc_parallel_for(ptr %task, ptr %ctx, i64 %n, i64 %max_workers) {
@@ -344,6 +372,7 @@ share:
   store atomic i32 %others.32, ptr @kc_pending monotonic, align 4
   call void @kc_post(i64 %others)                      ; its exchanges publish the job
   call void @kc_run_part(i64 0)
+  call void @kc_recall(i64 %others)
   %quick = call i1 @kc_spin_until(ptr @kc_pending, i32 0)
   br i1 %quick, label %leave, label %sleep
 sleep:

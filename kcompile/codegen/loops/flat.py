@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from kcompile.codegen.loops.conditions import without_division
 from kcompile.errors import CompilerBug
 from kcompile.forms.records import LOCAL, OUT, Accumulate, Buffer, Loops, Nest, Store, indices
 from kcompile.forms.scalar import Expr, Index, Load, load, loads, rewrite, walk
@@ -318,8 +319,9 @@ def _merged_outer(part: Part) -> Part:
         if merge is None or any(mentions(d, a) for d in limits for a in outer[position : position + 2]):
             position += 1
             continue
-        new, on_axis = merge
-        groups = [replace(g, body=moved_statements(g.body, on_axis)) for g in groups]
+        new, moved = merge
+        rest = iter(moved)
+        groups = [replace(g, body=tuple(next(rest) for _ in g.body)) for g in groups]
         outer[position : position + 2] = [new]
         position = max(position - 1, 0)
     return replace(part, outer=tuple(outer), groups=tuple(groups))
@@ -338,40 +340,38 @@ def _merged_group(group: Group) -> Group:
         if merge is None:
             position += 1
             continue
-        new, on_axis = merge
-        body = moved_statements(body, on_axis)
+        new, body = merge
         spans[position : position + 2] = [whole(new)]
         position = max(position - 1, 0)
     return Group(tuple(spans), body)
 
 
 def _merge(statements, first: Axis, second: Axis):
-    """Return (axis, substitution) for two neighbouring axes that every address walks as one, or None."""
+    """Return (axis, moved statements) with two neighbouring axes, which every address walks as one, merged; or None."""
     if second.extent == 0:
         return None
-    dims = dims_of(statements)
-    complicated = False
-    for value in dims:
-        nested = any(
-            (isinstance(a, FloorDiv) and (mentions(dim.of(a), first) or mentions(dim.of(a), second)))
-            or (isinstance(a, Loaded) and (mentions(dim.of(a), first) or mentions(dim.of(a), second)))
-            for a in dim.atoms(value)
-        )
-        if nested:
-            complicated = True
-            continue
-        if _degree(value, first) > 1 or _degree(value, second) > 1:
-            return None
-        if dim.coefficient_of(value, first) != dim.coefficient_of(value, second) * second.extent:
-            return None
+    for s in statements:  # the cheap test: most pairs that do not merge show it here
+        place = s.index[0]
+        if _is_linear(place, first) and _is_linear(place, second):
+            if dim.coefficient_of(place, first) != dim.coefficient_of(place, second) * second.extent:
+                return None
     new = Axis(f"{first.name}.{second.name}", first.extent * second.extent)
     high = dim.floordiv(dim.of(new), second.extent)
     places = {first: high, second: dim.of(new) - high * second.extent}
-    if complicated:
-        moved = dims_of(moved_statements(statements, places.get))
-        if any(isinstance(a, FloorDiv) and mentions(dim.of(a), new) for d in moved for a in dim.atoms(d)):
-            return None
-    return new, places.get
+    moved = moved_statements(statements, places.get)
+    memo: dict = {}
+    moved = tuple(replace(s, value=without_division(s.value, new, memo)) for s in moved)
+    if all(_is_linear(d, new) for d in dims_of(moved)):
+        return new, moved
+    return None
+
+
+def _is_linear(value: DimLike, axis: Axis) -> bool:
+    """True if the axis occurs to the first power only, outside of floor divisions (loaded values have their own)."""
+    if not isinstance(value, dim.Dim):
+        return True
+    inside = any(isinstance(a, FloorDiv) and mentions(dim.of(a), axis) for a in dim.atoms(value))
+    return not inside and _degree(value, axis) <= 1
 
 
 def _degree(value: DimLike, axis: Axis) -> int:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from functools import cmp_to_key
 
+from kcompile.codegen.loops.conditions import COMPARISONS, sides
 from kcompile.codegen.loops.flat import stride
-from kcompile.forms.scalar import Call, Expr, Index, Where, walk
-from kcompile.forms.scalar import Const as ConstExpr
+from kcompile.forms.scalar import Call, Expr, Where, walk
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 
 MAX_CUTS = 8  # more loops than this cost more code than masks do
-
-# (a fn b) as: (a - b + shift < 0) == sense
-_COMPARISONS = {"lt": (0, True), "le": (-1, True), "ge": (0, False), "gt": (-1, False)}
 
 
 def cuts(statements, axis: Axis) -> list[tuple[DimLike, dict[Expr, bool]]]:
@@ -32,7 +29,7 @@ def cuts(statements, axis: Axis) -> list[tuple[DimLike, dict[Expr, bool]]]:
             below.setdefault(found[0], {})[condition] = found[1]
     if not below or len(below) > MAX_CUTS or not _comparable(list(below)):
         return []
-    order = sorted(below, key=cmp_to_key(lambda a, b: 0 if a == b else -1 if dim.is_nonnegative(b - a) else 1))
+    order = sorted(below, key=cmp_to_key(lambda a, b: 0 if a == b else -1 if _never_negative(b - a) else 1))
     return [(t, below[t]) for t in order]
 
 
@@ -44,18 +41,17 @@ def _conditions(statements) -> list[Expr]:
         node = stack.pop()
         if isinstance(node, Call) and node.fn in ("and", "or", "not"):
             stack += node.args
-        elif isinstance(node, Call) and node.fn in _COMPARISONS:
+        elif isinstance(node, Call) and node.fn in COMPARISONS:
             found[node] = None
     return list(found)
 
 
 def _threshold(condition: Call, axis: Axis) -> tuple[DimLike, bool] | None:
     """(t, truth for axis < t) of a comparison of two indices that is linear in the axis."""
-    sides = [_index(a) for a in condition.args]
-    if None in sides:
+    found = sides(condition)
+    if found is None:
         return None
-    shift, sense = _COMPARISONS[condition.fn]
-    difference = sides[0] - sides[1] + shift
+    difference, sense = found
     step = stride(difference, axis)
     if not isinstance(step, int) or step == 0:
         return None
@@ -65,18 +61,17 @@ def _threshold(condition: Call, axis: Axis) -> tuple[DimLike, bool] | None:
     return dim.floordiv(rest, -step) + 1, not sense  # <=>  v > rest / -step
 
 
-def _index(node: Expr) -> DimLike | None:
-    if isinstance(node, Index):
-        return node.value
-    return node.value if isinstance(node, ConstExpr) and node.dtype.is_integer else None
-
-
 def _comparable(thresholds: list[DimLike]) -> bool:
-    return all(
-        dim.is_nonnegative(b - a) or dim.is_nonnegative(a - b)
-        for n, a in enumerate(thresholds)
-        for b in thresholds[n + 1 :]
-    )
+    pairs = [(a, b) for n, a in enumerate(thresholds) for b in thresholds[n + 1 :]]
+    return all(_never_negative(b - a) or _never_negative(a - b) for a, b in pairs)
+
+
+def _never_negative(value: DimLike) -> bool:
+    """True if value >= 0 for all sizes, 0 included."""
+    low = dim.bounds(value)[0]
+    if not isinstance(low, dim.Dim):
+        return low is not None and low >= 0
+    return all(c >= 0 and all(isinstance(a, dim.Symbol) for a in m) for m, c in low.terms.items())
 
 
 def truth(condition: Expr, decided: dict[Expr, bool]) -> bool | None:

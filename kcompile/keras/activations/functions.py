@@ -123,3 +123,9 @@ hard_tanh = _plain("hard_tanh")
 tanh_shrink = _plain("tanh_shrink")
 sparse_plus = _plain("sparse_plus")
 sparse_sigmoid = _plain("sparse_sigmoid")
+
+
+@register_activation
+def hard_sigmoid_keras2(x):
+    """Return clip(0.2·x + 0.5, 0, 1): the hard_sigmoid of Keras 2, which its files ask for."""
+    return ops.clip(x * 0.2 + 0.5, 0.0, 1.0)

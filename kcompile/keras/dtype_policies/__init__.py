@@ -63,5 +63,3 @@ def dtype_policy() -> DTypePolicy:
 def set_dtype_policy(policy: Any) -> None:
     """Set the default policy of layers made from here on."""
     _current[0] = get(policy)
-
-

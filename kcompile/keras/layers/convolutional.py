@@ -22,9 +22,7 @@ class _Windowed(Layer):
         self.dilation_rate = per_axis(dilation_rate, self.rank, "dilation_rate")
         self.padding = str(padding).lower()
         if self.padding not in self.paddings:
-            raise ArgumentError(
-                f"The `padding` argument must be one of {self.paddings}. Received: padding={padding!r}"
-            )
+            raise ArgumentError(f"The `padding` argument must be one of {self.paddings}. Received: padding={padding!r}")
         self.data_format = config.standardize_data_format(data_format)
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ArgumentError(
@@ -87,8 +85,7 @@ class _Convolution(_Windowed):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         if not isinstance(filters, int) or filters <= 0:
             raise ArgumentError(
-                "Invalid value for argument `filters`. Expected a strictly positive value. Received "
-                f"filters={filters}."
+                f"Invalid value for argument `filters`. Expected a strictly positive value. Received filters={filters}."
             )
         if not isinstance(groups, int) or groups <= 0 or filters % groups:
             raise ArgumentError(

@@ -93,9 +93,7 @@ def _check_one(spec: InputSpec, x: Any, start: str) -> None:
     if spec.max_ndim is not None and ndim > spec.max_ndim:
         raise ShapeError(f"{start}expected max_ndim={spec.max_ndim}, found ndim={ndim}")
     if spec.min_ndim is not None and ndim < spec.min_ndim:
-        raise ShapeError(
-            f"{start}expected min_ndim={spec.min_ndim}, found ndim={ndim}. Full shape received: {shape}"
-        )
+        raise ShapeError(f"{start}expected min_ndim={spec.min_ndim}, found ndim={ndim}. Full shape received: {shape}")
     if spec.dtype is not None and standardize_dtype(x.dtype) != spec.dtype:
         raise ArgumentError(f"{start}expected dtype={spec.dtype}, found dtype={standardize_dtype(x.dtype)}")
     for axis, value in spec.axes.items():

@@ -341,5 +341,3 @@ def _symbolic_inputs(shape: Any, dtype: str) -> Any:
     if isinstance(shape, (list, tuple)) and all(s is None or isinstance(s, (int, np.integer)) for s in shape):
         return KerasTensor(shape, dtype)
     return shape
-
-

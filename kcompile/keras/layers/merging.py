@@ -77,8 +77,7 @@ class Subtract(_Merge):
         super().build(input_shape)
         if len(input_shape) != 2:
             raise ArgumentError(
-                "A `Subtract` layer should be called on exactly 2 inputs. "
-                f"Received: input_shape={input_shape}"
+                f"A `Subtract` layer should be called on exactly 2 inputs. Received: input_shape={input_shape}"
             )
 
     def merge(self, inputs):

@@ -141,7 +141,9 @@ class LayerNormalization(Layer):
         **kwargs,
     ):
         if kwargs.pop("rms_scaling", False):
-            raise ArgumentError("LayerNormalization(rms_scaling=True) is not supported: use keras.ops.rms_normalization")
+            raise ArgumentError(
+                "LayerNormalization(rms_scaling=True) is not supported; see keras.ops.rms_normalization"
+            )
         super().__init__(**kwargs)
         self.axis = list(axis) if isinstance(axis, (list, tuple)) else axis
         self.epsilon, self.center, self.scale = epsilon, center, scale

@@ -337,6 +337,7 @@ class LayerConfig:
 
 def deserialize_config(cls: type, config: dict[str, Any]) -> dict[str, Any]:
     """Turn the nested object configs in a layer's config into objects."""
+
     def value(v: Any) -> Any:
         if isinstance(v, dict) and "class_name" in v and "config" in v:
             return deserialize_keras_object(v)

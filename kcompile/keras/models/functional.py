@@ -204,4 +204,3 @@ def _tensors(references: Any, outputs: dict) -> Any:
             raise SavedFileError(f"the model's config names a tensor that is not there: {references}") from None
     found = [_tensors(r, outputs) for r in references]
     return found[0] if len(found) == 1 else found
-

@@ -174,6 +174,8 @@ class Model(Trainer, Layer):
         """
         outputs = infer(self._compute, args, kwargs)
         self.built = True
+        if self._build_shapes is None and len(args) == 1:  # saved files and export start from it
+            self._build_shapes = {"input_shape": tree.map_structure(lambda t: list(t.shape), args[0])}
         self._set_initial_weights()
         return outputs
 
@@ -304,5 +306,3 @@ def check_built(model: Model, what: str) -> None:
             f"{what}: the model '{model.name}' has not yet been built. Build the model first by calling "
             "`build(input_shape)` or by calling the model on a batch of data."
         )
-
-

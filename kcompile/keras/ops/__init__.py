@@ -43,5 +43,3 @@ __all__ = sorted({*function.PUBLIC, *core.__all__, "shape", "ndim", "size", "ama
 
 def __getattr__(name: str):
     raise MissingNameError(f"keras.ops.{name} is not available in kcompile.{suggestion(name, __all__)}")
-
-

@@ -80,9 +80,7 @@ def separable_conv(
 
 
 @public
-def conv_transpose(
-    inputs, kernel, strides=1, padding="valid", output_padding=None, data_format=None, dilation_rate=1
-):
+def conv_transpose(inputs, kernel, strides=1, padding="valid", output_padding=None, data_format=None, dilation_rate=1):
     """Return the transposed convolution; kernels are [*window, channels out, channels in]."""
     x, w, strides, dilation, first = _arranged(inputs, kernel, strides, dilation_rate, data_format)
     y = _conv_transpose(x, w, strides, str(padding).lower(), output_padding, dilation)

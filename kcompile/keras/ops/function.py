@@ -198,5 +198,3 @@ def axes_of(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     if len(set(found)) != len(found):
         raise ArgumentError(f"duplicate axis in {axis}")
     return tuple(sorted(found))
-
-

@@ -117,9 +117,7 @@ def _letters(subscripts: str, xs) -> tuple[list[str], str]:
     if len(inputs) != len(xs):
         raise ArgumentError(f"einsum {subscripts!r} describes {len(inputs)} operands, received {len(xs)}")
     free = [c for c in string.ascii_letters if c not in text]
-    longest = builtins.max(
-        (rank(x) - len(s.replace("...", "")) for s, x in zip(inputs, xs) if "..." in s), default=0
-    )
+    longest = builtins.max((rank(x) - len(s.replace("...", "")) for s, x in zip(inputs, xs) if "..." in s), default=0)
     dots = "".join(free[:longest])
     named = []
     for letters, x in zip(inputs, xs):

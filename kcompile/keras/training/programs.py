@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from kcompile.errors import KcompileError
 from kcompile.ir import dim
-from kcompile.ir.graph import INPUT
+from kcompile.ir.graph import INPUT, Graph
 from kcompile.keras.optimizers import FlatWeights
 from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.arena import VariableArena
+from kcompile.keras.tracing.names import uniquify
 from kcompile.keras.tracing.tensor import KerasTensor, symbolic_shape
 from kcompile.keras.tracing.trace import Traced, infer, trace
 from kcompile.keras.tracing.variable import Variable
@@ -281,3 +283,53 @@ def build(model: Any, batch: Batch, training: bool) -> None:
         return
     labelled = {name: (_sizes(name, a, ()), a.dtype.name) for name, a in batch.inputs().items()}
     infer(lambda x: model(x, training=training), (_symbolic(batch.x, labelled),))
+
+
+# the prediction graph without data ------------------------------------------------------------------------
+
+
+def trace_predict(model: Any) -> Traced:
+    """Record the prediction program of a built model from its input shapes alone.
+
+    Inputs and outputs carry the names of the model's inputs and outputs; sizes left open are symbols.
+
+    Raises: KcompileError if the model is not built, or its input shapes are not known.
+    """
+    symbolic = _declared_inputs(model)
+    names = [getattr(t, "name", None) or f"x{i}" for i, t in enumerate(tree.flatten(symbolic))]
+    given = getattr(model, "input_names", None) if model._graph is not None else None
+    names = list(given or names)
+    labels = tree.pack_sequence_as(symbolic, names)
+
+    def run(values: Mapping[str, Any]) -> dict[str, Any]:
+        outputs = tree.flatten(step.predict(model, tree.map_structure(lambda n: values[n], labels)))
+        told = model.output_names if model._graph is not None else [f"y{i}" for i in range(len(outputs))]
+        found: dict[str, Any] = {}
+        for name, output in zip(told, outputs):
+            found[uniquify(name, {*found, *names})] = output
+        return found
+
+    traced = trace(run, dict(zip(names, tree.flatten(symbolic))), name=f"{model.name}_predict")
+    model._clear_losses()
+    return traced
+
+
+def predict_graph(model: Any) -> Graph:
+    """Return the graph of `trace_predict`: what the command line looks at."""
+    return trace_predict(model).graph
+
+
+def _declared_inputs(model: Any) -> Any:
+    if model._graph is not None:
+        return model._graph.inputs
+    shape = (model.get_build_config() or {}).get("input_shape")
+    if not model.built or shape is None:
+        raise KcompileError(
+            f"The input shapes of model '{model.name}' are not known. Build it first, by `build(input_shape)` or by "
+            "calling it on a batch of data."
+        )
+    if isinstance(shape, Mapping):
+        return {k: KerasTensor((None, *s[1:]), model.compute_dtype, name=k) for k, s in shape.items()}
+    if shape and isinstance(shape[0], (list, tuple)):
+        return [KerasTensor((None, *s[1:]), model.compute_dtype, name=f"x{i}") for i, s in enumerate(shape)]
+    return KerasTensor((None, *shape[1:]), model.compute_dtype, name="x0")

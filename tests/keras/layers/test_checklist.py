@@ -103,12 +103,8 @@ def test_activation_layers():
     np.testing.assert_allclose(layers.LeakyReLU()([FIVE])[0], [-0.9, -0.3, 0, 1, 3], rtol=1e-6)
     np.testing.assert_allclose(layers.LeakyReLU(alpha=0.1)([FIVE])[0], [-0.3, -0.1, 0, 1, 3], rtol=1e-6)
     np.testing.assert_allclose(layers.ThresholdedReLU(1.0)([FIVE])[0], [0, 0, 0, 0, 3])
-    np.testing.assert_allclose(
-        activations.elu(np.array(FIVE, "f"), 0.5), [-0.4751065, -0.3160603, 0, 1, 3], rtol=1e-5
-    )
-    np.testing.assert_allclose(
-        layers.Softmax()([[1.0, 2.0, 3.0]])[0], [0.0900306, 0.2447285, 0.6652409], rtol=1e-5
-    )
+    np.testing.assert_allclose(activations.elu(np.array(FIVE, "f"), 0.5), [-0.4751065, -0.3160603, 0, 1, 3], rtol=1e-5)
+    np.testing.assert_allclose(layers.Softmax()([[1.0, 2.0, 3.0]])[0], [0.0900306, 0.2447285, 0.6652409], rtol=1e-5)
 
 
 def test_normalisation():

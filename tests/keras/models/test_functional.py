@@ -201,9 +201,7 @@ def test_ranks_are_mended_as_keras_does():
 
 def test_traced_two_inputs():
     model = two_in_two_out()
-    traced = trace(
-        lambda v: model([v["x0"], v["x1"]]), {"x0": KerasTensor((None, 4)), "x1": KerasTensor((None, 3))}
-    )
+    traced = trace(lambda v: model([v["x0"], v["x1"]]), {"x0": KerasTensor((None, 4)), "x1": KerasTensor((None, 3))})
     x = [numbers(3, 4), numbers(3, 3, seed=1)]
     found = InterpretedProgram(traced.graph).run({"x0": x[0], "x1": x[1]}, traced.arrays())
     for one, other in zip(traced.pack(found), model(x)):
