@@ -1,0 +1,114 @@
+"""The compiler's door to LLVM: widths, targets, errors, objects without absolute addresses."""
+
+from __future__ import annotations
+
+import ctypes
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from kcompile.codegen import build, llvm
+from kcompile.codegen.build import KernelBuilder, Param
+from kcompile.codegen.host import host_target
+from kcompile.errors import CompilerBug
+from kcompile.runtime.link import link
+from kcompile.target import PRESETS, X86_64_V3, X86_64_V4, Target
+
+
+def saxpy(target: Target, name: str = "saxpy") -> str:
+    params = [build.pointer("x", "readonly"), build.pointer("y"), Param("n", "i64")]
+    b = KernelBuilder(build.new_module("m", target), target, name, params)
+    with b.loop("i", 0, b["n"]) as i:
+        product = b.fmul(b.load(b["x"], "f32", i), b.const("f32", 3))
+        b.store(b.fadd(product, b.load(b["y"], "f32", i)), b["y"], "f32", i)
+    b.ret()
+    return str(b.module)
+
+
+@pytest.mark.parametrize("target, register", [(X86_64_V4, "zmm"), (X86_64_V3, "ymm")])
+def test_loops_use_the_widest_registers_and_fma(target, register):
+    text = llvm.assembly(saxpy(target), target)
+    assert any("vfmadd" in line and register in line for line in text.splitlines())
+    if register == "ymm":
+        assert "zmm" not in text
+
+
+def test_reduction_vectorises_only_where_reassociated():
+    def total(reassociate: bool) -> str:
+        b = KernelBuilder(
+            build.new_module("m", X86_64_V4), X86_64_V4, "total", [build.pointer("x"), Param("n", "i64")], build.FLOAT
+        )
+        with b.carried_loop("i", 0, b["n"], [b.zero("f32")]) as loop:
+            value = b.load(b["x"], "f32", loop.index)
+            if reassociate:
+                with b.reassociated():
+                    loop.next(b.fadd(loop.carried[0], value))
+            else:
+                loop.next(b.fadd(loop.carried[0], value))
+        b.ret(loop.results[0])
+        return llvm.assembly(str(b.module), X86_64_V4)
+
+    assert "vaddps" in total(True)
+    assert "vaddps" not in total(False)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_compiles(name):
+    data = llvm.compile_module(saxpy(PRESETS[name]), PRESETS[name])
+    magic = b"\0asm" if name.startswith("wasm") else b"\x7fELF"
+    assert data.startswith(magic)
+
+
+@pytest.mark.parametrize("triple, magic", [
+    ("x86_64-pc-windows-gnu", b"\x64\x86"), ("x86_64-apple-macosx11.0", b"\xcf\xfa\xed\xfe"),
+])  # fmt: skip
+def test_other_systems(triple, magic):
+    target = X86_64_V3.with_triple(triple)
+    assert llvm.compile_module(saxpy(target), target).startswith(magic)
+
+
+def test_same_text_gives_same_object():
+    target = host_target()
+    assert llvm.compile_module(saxpy(target), target) == llvm.compile_module(saxpy(target), target)
+
+
+def test_object_runs_after_linking():
+    target = host_target()
+    library = link([llvm.compile_module(saxpy(target), target)])
+    native = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(library.address("saxpy"))
+    space = np.zeros(256, np.float32)
+    first = -space.ctypes.data % 64 // 4
+    x, y = space[first : first + 67], space[first + 80 : first + 147]
+    x[:], y[:] = np.arange(67), 1
+    native(x.ctypes.data, y.ctypes.data, 67)
+    np.testing.assert_array_equal(y, 3 * np.arange(67) + 1)
+
+
+def test_constants_are_addressed_relative_to_the_code():
+    """A 64-bit absolute relocation in the text would tie the object to one place."""
+    text = llvm.assembly(saxpy(X86_64_V4), X86_64_V4)
+    assert "(%rip)" in text and "movabsq\t$.L" not in text
+
+
+def test_refused_ir_names_the_function():
+    wrong = saxpy(X86_64_V4, "good_one") + '\ndefine i32 @"bad_one"() {\n  ret float 1.0\n}\n'
+    with pytest.raises(CompilerBug, match="bad_one"):
+        llvm.compile_module(wrong, X86_64_V4)
+
+
+def test_unknown_machine_is_named():
+    with pytest.raises(CompilerBug, match="pdp11"):
+        llvm.compile_module(saxpy(X86_64_V4), Target("pdp11-dec-unix"))
+
+
+def test_header_of_the_text_is_replaced():
+    text = llvm.optimised_ir(saxpy(X86_64_V4), PRESETS["aarch64-neon"])
+    assert 'target triple = "aarch64-unknown-linux-gnu"' in text and "x86_64" not in text
+
+
+def test_threads_may_compile_at_once():
+    target = host_target()
+    with ThreadPoolExecutor(4) as pool:
+        objects = list(pool.map(lambda k: llvm.compile_module(saxpy(target, f"f{k % 2}"), target), range(8)))
+    assert len(set(objects)) == 2
