@@ -4,10 +4,13 @@
     llvm.py       LLVM text -> optimised text, assembly, object bytes
     build.py      KernelBuilder: loops, memory, vectors over llvmlite.ir
     num.py        Num: LLVM values with Python operators, for formulas
-    vmath.py      exp, log, tanh, erf, ...: polynomials, error stated in ulp
+    vmath/        exp, log, tanh, erf, ...: polynomials, error stated in ulp
     scalars.py    every operation of forms/scalar.py -> instructions
-    loops.py      Loops -> LLVM IR
+    emit.py       a form -> its emitter
+    kernel.py     what an emitter gives back: text, phases, workspace
+    loops/        Loops -> LLVM IR
     contract/     Contract -> LLVM IR
-    scan.py       Scan -> LLVM IR
-    entry.py      the program's entry: argument checks, kernel calls, parallel loops
+    program.py    a whole program as plain data
+    entry.py      the program's entry: kernel calls, parallel loops, batches
+    threads.py    the fork-join pool in emitted code
 """

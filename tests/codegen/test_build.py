@@ -296,7 +296,7 @@ def test_independent_loops_skip_the_overlap_check():
             b.store(b.fadd(b.load(x, "f32", i), b.const("f32", 1)), y, "f32", i)
         b.ret()
         texts.append(llvm.optimised_ir(str(b.module), target))
-    assert "memcheck" in texts[0] and "memcheck" not in texts[1]
+    assert "ptrto" in texts[0] and "ptrto" not in texts[1]  # the check compares addresses as numbers
     assert "<16 x float>" in texts[1]
 
 
