@@ -16,6 +16,7 @@ from kcompile.codegen.program import Run
 from kcompile.errors import UnknownNameError, suggestion
 from kcompile.forms.text import form_text
 from kcompile.ir import dim
+from kcompile.passes.fuse import Cluster
 from kcompile.passes.place import ARENA, Place, Step
 
 if TYPE_CHECKING:  # pipeline.py prints through this module
@@ -112,10 +113,28 @@ def _runs(built: Build) -> list[Run]:
     return [s for s in built.program.steps if isinstance(s, Run)]
 
 
+def _layers_in(built: Build, cluster: Cluster) -> set[str]:
+    """Names of the layers whose nodes a cluster computes, those inside its units included."""
+    found: set[str] = set()
+    stack = list(cluster.units)
+    seen = set()
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        found |= set(node.origin.layer.split("/"))
+        written = built.fusion.cluster_of
+        stack += [v.node for v in node.inputs if not v.node.is_source and v.node not in written]
+    return found
+
+
 def why_text(built: Build, first: str, second: str) -> str:
     """Why the nodes of two layers are, or are not, in one kernel."""
+    holds = {c: _layers_in(built, c) for c in built.fusion.clusters}
+
     def clusters(layer: str):
-        return {c for node, c in built.fusion.cluster_of.items() if layer in node.origin.layer.split("/")}
+        return {c for c, layers in holds.items() if layer in layers}
 
     a, b = clusters(first), clusters(second)
     for layer, found in ((first, a), (second, b)):

@@ -284,6 +284,8 @@ def concat(d: Drawing):
 
 def broadcast(d: Drawing):
     x = d.value(lambda v: v.rank < 4)
+    if x is None:
+        return None
     shape = [d.among(2, 4) if n == 1 and d.chance(0.6) else n for n in x.shape]
     return d.moved(ops.broadcast_to(x, shape=(*([d.among(1, 3)] if d.chance(0.5) else []), *shape)), x)
 
@@ -325,6 +327,8 @@ def reduce_bool(d: Drawing):
 
 def arg_reduce(d: Drawing):
     x = d.value(lambda v: v.rank > 0 and v in d.exact)
+    if x is None:
+        return None
     return d.moved(d.one_of((ops.argmax, ops.argmin))(x, axis=d.among(0, x.rank - 1)), x)
 
 

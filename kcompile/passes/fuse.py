@@ -107,8 +107,10 @@ def choose_roots(graph: Graph) -> set[Node]:
             targets |= kernels[user] if is_map_node(user) and user not in roots else {user}
         kernels[node] = targets
         base = storage(node.output)[0].node
-        if node in results:
+        if node in results and not is_view(node):
             roots.add(node)
+        elif node in results:
+            roots |= {base} if is_map_node(base) else set()
         elif is_view(node) and (base in roots or not is_map_node(base)):
             continue  # the same bytes as something that exists
         elif _must_exist(node, users, targets, costs[node]):
@@ -175,11 +177,9 @@ def _through_shape_ops(value: Value, index: tuple, below: list[Value]) -> Expr:
 def _is_affine(address) -> bool:
     if dim.is_static(address):
         return True
-    for monomial, coefficient in address.terms.items():
+    for monomial in address.terms:
         axes = [a for a in monomial if isinstance(a, Axis)]
         if len(axes) > 1 or any(isinstance(a, Loaded) for a in monomial):
-            return False
-        if axes and coefficient < 0:
             return False
         if any(isinstance(a, FloorDiv) and dim.has_axes(dim.of(a)) for a in monomial):
             return False

@@ -71,13 +71,15 @@ class Placed:
 def own_results(graph: Graph) -> Graph:
     """Give every result storage of its own to be written to.
 
-    Before: a result may be a source, a constant, a view of one, or the same value as another result.
-    After:  each is a value that some kernel computes.
+    Before: a result may be a source, a constant, a view of one, a piece of a larger value, or the same value as
+            another result.
+    After:  each is a value that some kernel computes, or all of one under another shape.
     """
     copied = OPS["cast"]
 
     def needs_copy(value: Value) -> bool:
-        return storage(value)[0].node.is_source
+        base = storage(value)[0]
+        return base.node.is_source or base.type.size != value.type.size
 
     if not any(needs_copy(v) for v in graph.results):
         return graph

@@ -4,8 +4,10 @@
     plan.py      which axis is vectorised, what a task is, which sums take two phases
     address.py   index arithmetic, at the outermost loop where its axes are known
     expr.py      scalar expressions, loads, lazy conditions
+    conditions.py, segments.py   comparisons of indices; loops cut where they change
     reduce.py    accumulation
     nest.py      maps, rows, columns: the loops
+    tiled.py     maps that read across memory
     scatter.py   sums into elements chosen at run time
 
 Bodies are scalar and LLVM's vectoriser chooses the width. Results do not depend on how tasks are
@@ -16,16 +18,21 @@ from __future__ import annotations
 
 from kcompile.codegen.build import I64, POINTER, KernelBuilder, Param, new_module, pointer
 from kcompile.codegen.kernel import Kernel, Phase
-from kcompile.codegen.loops import nest, plan, scatter
+from kcompile.codegen.loops import nest, plan, scatter, tiled
 from kcompile.codegen.loops.expr import Scope, plain
-from kcompile.codegen.loops.flat import check, dims_of, flatten, statements_of
+from kcompile.codegen.loops.flat import dims_of, statements_of
 from kcompile.forms.compose import buffer_types, statements
 from kcompile.forms.records import IN, LOCAL, OUT, Buffer, Loops
 from kcompile.ir import dim
 from kcompile.ir.dim import DimLike
 from kcompile.target import Target
 
-_ARGS = (pointer("args", "readonly", align_bytes=8), Param("begin", "i64"), Param("end", "i64"), Param("worker", "i64"))
+_ARGS = (
+    pointer("args", "readonly", align_bytes=8),
+    Param("begin", "i64"),
+    Param("end", "i64"),
+    Param("worker", "i64"),
+)
 
 
 def emit(form: Loops, target: Target, name: str) -> Kernel:
@@ -33,7 +40,6 @@ def emit(form: Loops, target: Target, name: str) -> Kernel:
 
     Raises: CompilerBug for a form that names unknown buffers or accumulates in unknown ways.
     """
-    check(flatten(form))
     made = plan.make_plan(form, target)
     symbols = _symbols(form, made)
     per_worker: DimLike = 0
@@ -158,9 +164,7 @@ def _part_function(module, target: Target, name: str, slots: _Slots, schedule, f
     for buffer in (*slots.buffers, *slots.shared):
         if buffer.name in touched:
             access = "readwrite" if buffer.name in written or buffer.role not in (IN, OUT) else "readonly"
-            params.append(
-                pointer(f"p{len(keys)}", access, align_bytes=buffer.type.dtype.size_bytes)
-            )
+            params.append(pointer(f"p{len(keys)}", access, align_bytes=buffer.type.dtype.size_bytes))
             keys.append(buffer.name)
     needs_workspace = bool(nest.workspace_locals(schedule))
     if needs_workspace:
@@ -182,6 +186,8 @@ def _part_function(module, target: Target, name: str, slots: _Slots, schedule, f
     workspace = b["workspace"] if needs_workspace else None
     if schedule.kind == plan.SCATTER:
         scatter.emit_scatter(schedule, scope, b["begin"], b["end"], _row_size(form))
+    elif schedule.kind == plan.TILED:
+        tiled.emit_tiled(schedule, scope, b["begin"], b["end"])
     elif schedule.kind == plan.SERIAL:
         _serial(schedule, scope, b, workspace)
     else:

@@ -118,7 +118,10 @@ class _Emitter:
     # points of `outer` ........................................................................
 
     def points(self, scope: Scope, rows: tuple[Axis, ...], low: Index, high: Index, body: Body) -> None:
-        """Run body at the points low <= flat index < high of rows, the last axis fastest."""
+        """Run body at the points low <= flat index < high of rows, the last axis fastest.
+
+        LLVM must not vectorise these loops: where a short inner loop is written out it would gather.
+        """
         b = self.b
         if not rows:
             with b.if_(b.compare("<", low, high)):
@@ -129,7 +132,7 @@ class _Emitter:
     def _points(self, scope: Scope, rows, low: Index, high: Index, body) -> None:
         b, axis = self.b, rows[-1]
         if len(rows) == 1:
-            with b.loop(_name(axis), low, high) as i:
+            with b.loop(_name(axis), low, high, vectorise=False) as i:
                 inner = scope.inner()
                 inner.bind(axis, i)
                 body(inner, i)
@@ -140,7 +143,7 @@ class _Emitter:
         def along(outer: Scope, flat: Index) -> None:
             first = b.mul(flat, size)
             start, stop = b.max(b.sub(low, first), 0), b.min(b.sub(high, first), size)
-            with b.loop(_name(axis), start, stop) as i:
+            with b.loop(_name(axis), start, stop, vectorise=False) as i:
                 inner = outer.inner()
                 inner.bind(axis, i)
                 body(inner, b.add(first, i))
@@ -161,7 +164,7 @@ class _Emitter:
             self.map_body(scope, low, high)
             return
         if self.lane is not None:
-            self.low, self.high = low, high
+            self.low, self.count = low, self.lane_count(low, high)
         for name, how in self.hows.items():
             if self.part.buffers[name].role == LOCAL:
                 self.fill(scope, scope.memory[name], self.part.buffers[name], how)
@@ -216,12 +219,23 @@ class _Emitter:
         if self.lane is None:
             body(scope)
             return
-        hints = self.unrolling(self.low, self.high)
-        with self.b.loop(_name(self.lane), self.low, self.high, independent=True, **hints) as i:
-            inner = scope.inner()
-            inner.bind(self.lane, i)
-            inner.lane = self.b.sub(i, self.low)
-            body(inner)
+        hints = self.unrolling(0, self.count)
+        with self.b.loop(_name(self.lane), 0, self.count, independent=True, **hints) as i:
+            body(self.in_lane(scope, i))
+
+    def in_lane(self, scope: Scope, i: Index) -> Scope:
+        """A place inside the loop over a block's lanes."""
+        inner = scope.inner()
+        inner.bind(self.lane, self.b.add(self.low, i))
+        inner.lane = i
+        return inner
+
+    def lane_count(self, low: Index, high: Index) -> Index:
+        """Lanes in this block: a known number if all blocks are full."""
+        block, extent = self.schedule.block, self.schedule.lane.extent
+        if block is not None and dim.is_static(extent) and extent % block == 0:
+            return block
+        return self.b.sub(high, low)
 
     def unrolling(self, low: Index, high: Index) -> dict:
         """Hints for a loop to vectorise: one of known length must not be written out before that.
@@ -242,11 +256,18 @@ class _Emitter:
             self.over_lanes(scope, lambda s: self.statements(s, group.body))
             return
         in_order = is_scan(group.body)
-        sums = {} if in_order else {
-            s.buffer: s.how
-            for s in group.body
-            if isinstance(s, Accumulate) and s.how == "sum" and s.index[0] == 0 and self._is_float_number(s.buffer)
-        }
+        sums = (
+            {}
+            if in_order
+            else {
+                s.buffer: s.how
+                for s in group.body
+                if isinstance(s, Accumulate)
+                and s.how == "sum"
+                and s.index[0] == 0
+                and self._is_float_number(s.buffer)
+            }
+        )
         self.spans(scope.inner(), group.spans, group.body, sums, in_order)
 
     def _is_float_number(self, name: str) -> bool:
@@ -305,9 +326,9 @@ class _Emitter:
         jam = 1 if in_order else JAM
         full = b.add(low, b.mul(b.div_nonneg(b.sub(high, low), jam), jam)) if jam > 1 else high
         if jam > 1:
-            with b.loop(_name(axis), low, full, jam) as i:
+            with b.loop(_name(axis), low, full, jam, vectorise=False) as i:
                 self.jammed(scope, axis, [b.add(i, n) for n in range(jam)], body)
-        with b.loop(_name(axis), full if jam > 1 else low, high) as i:
+        with b.loop(_name(axis), full if jam > 1 else low, high, vectorise=False) as i:
             self.jammed(scope, axis, [i], body)
 
     def jammed(self, scope: Scope, axis: Axis, places: list[Index], body) -> None:
@@ -320,15 +341,12 @@ class _Emitter:
             frame.prepare(dims)
             frames.append(frame)
 
-        hints = self.unrolling(self.low, self.high)
-        with self.b.loop(_name(self.lane), self.low, self.high, independent=True, **hints) as i:
-            lane = self.b.sub(i, self.low)
+        hints = self.unrolling(0, self.count)
+        with self.b.loop(_name(self.lane), 0, self.count, independent=True, **hints) as i:
             terms: dict[int, list[ir.Value]] = {}
             deepest: list[Scope] = []
             for frame in frames:
-                inner = frame.inner()
-                inner.bind(self.lane, i)
-                inner.lane = lane
+                inner = self.in_lane(frame, i)
                 deepest.append(inner)
                 for n, s in enumerate(body):
                     value = inner.compute(s.value)

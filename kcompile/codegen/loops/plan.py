@@ -4,6 +4,7 @@
     ROW      nests whose fastest axis is contiguous: each nest vectorised by itself, point by point
     COLUMN   nests that walk across memory: a block of lanes of an outer axis goes through together,
              every local number is a block of them
+    TILED    a MAP that reads across memory: square tiles are transposed in registers
     SCATTER  sums into elements chosen at run time: each task owns a range of the result's rows and
              passes over the updates that fall elsewhere
     SERIAL   anything else, one task
@@ -21,6 +22,7 @@ from kcompile.codegen.loops.flat import (
     Part,
     Span,
     address,
+    check,
     flatten,
     loads_of,
     moved_statements,
@@ -31,14 +33,14 @@ from kcompile.codegen.loops.flat import (
 )
 from kcompile.codegen.loops.reduce import accumulations, is_scan, stores_only
 from kcompile.forms import scalar
-from kcompile.forms.records import IN, LOCAL, OUT, Accumulate, Buffer, Loops, Store, identity
-from kcompile.forms.scalar import Expr, Load, const, load
+from kcompile.forms.records import IN, INOUT, LOCAL, OUT, Accumulate, Buffer, Loops, Store, identity
+from kcompile.forms.scalar import Expr, Load, Where, const, load
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.types import Type, boolean
 from kcompile.target import Target
 
-MAP, ROW, COLUMN, SCATTER, SERIAL = "map", "row", "column", "scatter", "serial"
+MAP, TILED, ROW, COLUMN, SCATTER, SERIAL = "map", "tiled", "row", "column", "scatter", "serial"
 
 MAP_BLOCK = 4096  # elements of one task of a flat map: a few microseconds at most
 COLUMN_LANES = 256  # lanes that go through together: accumulators stay in L1, rows are read in whole lines
@@ -63,6 +65,8 @@ class Schedule:
     rows: tuple[Axis, ...]
     lane: Axis | None = None
     block: int | None = None  # lanes per block; None: the whole axis
+    across: Axis | None = None  # TILED: the axis that the loads `crossing` the lanes walk along
+    crossing: tuple[Load, ...] = ()
     tasks: DimLike = 1
     cost_per_task: DimLike = 1
 
@@ -78,20 +82,21 @@ class Plan:
 def make_plan(form: Loops, target: Target) -> Plan:
     """Decide how a form is run."""
     part = flatten(form)
+    check(part)
     if _has_global_sums(part):
         return Plan(((_scatter(part),),))
     unrolled = _written_out(part, target)
     if unrolled is not None:
-        return Plan(((_map(unrolled),),))
+        return Plan(((_map(unrolled, target),),))
     if not part.outer:
         apart = _distributed(part)
         if apart is not None:
-            return Plan((tuple(_map(p) for p in apart),))
+            return Plan((tuple(_map(p, target) for p in apart),))
     split = _split(part, target)
     if split is not None:
         first, second, shared = split
-        return Plan(((_nested(first),), (_nested(second),)), shared)
-    return Plan(((_nested(part),),))
+        return Plan(((_nested(first, target),), (_nested(second, target),)), shared)
+    return Plan(((_nested(part, target),),))
 
 
 # maps ------------------------------------------------------------------------------------------
@@ -173,7 +178,7 @@ def _combined(how: str, a: Expr, b: Expr) -> Expr:
     return scalar.call(names.get(how, how), a, b)
 
 
-def _map(part: Part) -> Schedule:
+def _map(part: Part, target: Target) -> Schedule:
     """Vectorise the axis most accesses walk in steps of one element; the others are rows."""
     statements = statements_of(part)
     work = _cost(statements)
@@ -182,11 +187,26 @@ def _map(part: Part) -> Schedule:
     lane = _lane_axis(part.outer, statements)
     rows = tuple(a for a in part.outer if a is not lane)
     extent = lane.extent
+    across, crossing, side = _crossing(part, lane, statements, target)
+    if across is not None:
+        rows = tuple(a for a in rows if a is not across)
+        tasks = dim.product(a.extent for a in rows) * _ceildiv(across.extent, side)
+        return Schedule(
+            part, TILED, rows, lane, side, across, crossing, tasks=tasks, cost_per_task=work * side * extent
+        )
     count = dim.product(a.extent for a in rows)
     few_rows = dim.is_static(count) and count < 64
     if few_rows and not (dim.is_static(extent) and extent <= MAP_BLOCK):
-        return Schedule(part, MAP, rows, lane, MAP_BLOCK, count * _ceildiv(extent, MAP_BLOCK), work * MAP_BLOCK)
-    return Schedule(part, MAP, rows, lane, None, count, work * extent)
+        return Schedule(
+            part,
+            MAP,
+            rows,
+            lane,
+            MAP_BLOCK,
+            tasks=count * _ceildiv(extent, MAP_BLOCK),
+            cost_per_task=work * MAP_BLOCK,
+        )
+    return Schedule(part, MAP, rows, lane, tasks=count, cost_per_task=work * extent)
 
 
 def _lane_axis(outer: tuple[Axis, ...], statements) -> Axis:
@@ -197,6 +217,42 @@ def _lane_axis(outer: tuple[Axis, ...], statements) -> Axis:
         return (not short, _unit_strides(statements, axis), outer.index(axis))
 
     return max(outer, key=score)
+
+
+def _crossing(part: Part, lane: Axis, statements, target: Target):
+    """(axis, loads, side of a tile): loads that walk along another axis than the lanes; or nothing."""
+    none = None, (), 0
+    certain = _unconditional(statements)
+    written = {s.buffer for s in statements}
+    for across in part.outer:
+        if across is lane:
+            continue
+        loads = [
+            n
+            for n in loads_of(statements)
+            if n in certain
+            and n.buffer not in written
+            and n.dtype.size_bytes in (4, 8)
+            and stride(n.index[0], across) == 1
+            and stride(n.index[0], lane) not in (None, 0, 1)
+        ]
+        side = min((target.lanes(n.dtype.size_bytes) for n in loads), default=0)
+        short = any(dim.is_static(a.extent) and a.extent < side for a in (across, lane))
+        if loads and side >= 4 and not short and len(loads) <= 4:
+            return across, tuple(loads), side
+    return none
+
+
+def _unconditional(statements) -> set[Expr]:
+    """The expressions that every point computes: those outside of a Where's branches and loaded indices."""
+    found: set[Expr] = set()
+    stack = [s.value for s in statements]
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found.add(node)
+            stack += [node.condition] if isinstance(node, Where) else node.args
+    return found
 
 
 def _unit_strides(statements, axis: Axis) -> float:
@@ -241,30 +297,58 @@ def _unit_loads(statements, axis: Axis) -> int:
     return sum(stride(p, axis) == 1 for p in places)
 
 
-def _nested(part: Part) -> Schedule:
+def _nested(part: Part, target: Target) -> Schedule:
     """ROW or COLUMN, by where most accesses are contiguous."""
     groups = tuple(_ordered(g) for g in part.groups)
     part = replace(part, groups=groups)
     inside = [g for g in groups if g.spans]
     row_score = sum(max(_unit_loads(g.body, s.axis) for s in g.spans) for g in inside)
-    work: DimLike = sum(
-        (_cost(g.body) * dim.product(_length(s) for s in g.spans) for g in groups), start=0
-    )
+    work: DimLike = sum((_cost(g.body) * dim.product(_length(s) for s in g.spans) for g in groups), start=0)
     best, column_score = None, row_score
     for axis in part.outer:
         score = sum(_unit_loads(g.body, axis) for g in inside)
         if score > column_score and not (dim.is_static(axis.extent) and axis.extent < 2):
             best, column_score = axis, score
-    if best is None or any(is_scan(g.body) for g in inside):
+    if best is None or any(is_scan(g.body) for g in inside) or _reads_old_values(part):
         return Schedule(part, ROW, part.outer, tasks=dim.product(a.extent for a in part.outer), cost_per_task=work)
     rows = tuple(a for a in part.outer if a is not best)
     extent = best.extent
     count = dim.product(a.extent for a in rows)
-    if dim.is_static(extent) and extent <= COLUMN_WHOLE:
-        return Schedule(part, COLUMN, rows, best, None, count, work * extent)
+    block = _lane_block(extent, target)
+    if block is None:
+        return Schedule(part, COLUMN, rows, best, tasks=count, cost_per_task=work * extent)
     return Schedule(
-        part, COLUMN, rows, best, COLUMN_LANES, count * _ceildiv(extent, COLUMN_LANES), work * COLUMN_LANES
+        part,
+        COLUMN,
+        rows,
+        best,
+        block,
+        tasks=count * _ceildiv(extent, block),
+        cost_per_task=work * block,
     )
+
+
+def _reads_old_values(part: Part) -> bool:
+    """True if a group loads an array that an earlier one wrote over: the load stands for the old value.
+
+    Point by point it is made once and kept; lanes that go through group after group could not keep it.
+    """
+    replaced: set[str] = set()
+    for group in part.groups:
+        if any(n.buffer in replaced for n in loads_of(group.body)):
+            return True
+        replaced |= {s.buffer for s in group.body if part.buffers[s.buffer].role == INOUT}
+    return False
+
+
+def _lane_block(extent: DimLike, target: Target) -> int | None:
+    """Lanes that go through together: all (None) if few, else a divisor in whole vectors if there is one."""
+    if not dim.is_static(extent):
+        return COLUMN_LANES
+    if extent <= COLUMN_WHOLE:
+        return None
+    whole = [n for n in range(COLUMN_LANES // 2, COLUMN_WHOLE + 1, target.lanes(4)) if extent % n == 0]
+    return min(whole, key=lambda n: abs(n - COLUMN_LANES), default=COLUMN_LANES)
 
 
 def _length(span: Span) -> DimLike:
@@ -372,4 +456,4 @@ def _ceildiv(size: DimLike, by: int) -> DimLike:
     return dim.floordiv(size + (by - 1), by)
 
 
-__all__ = ["COLUMN", "MAP", "ROW", "SCATTER", "SERIAL", "Plan", "Schedule", "make_plan"]
+__all__ = ["COLUMN", "MAP", "ROW", "SCATTER", "SERIAL", "TILED", "Plan", "Schedule", "make_plan"]

@@ -45,6 +45,8 @@ class FunctionCall:
         self._outbound_nodes: list = []
 
     def __call__(self, *args, **kwargs):
+        if _has_keras_tensor(args) or _has_keras_tensor(kwargs.values()):
+            return record(self, args, kwargs, infer(self.function, args, kwargs))  # keeps this operation's name
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:

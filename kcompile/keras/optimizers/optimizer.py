@@ -508,6 +508,8 @@ class Optimizer:
                 names += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
         kept = [n for n in dict.fromkeys(names) if n not in ("self", "learning_rate") and hasattr(self, n)]
         config = {n: getattr(self, n) for n in kept}
+        if self.decay:
+            config["decay"] = self.decay
         return {"name": config.pop("name"), "learning_rate": self._rate_config(), **config}
 
     def _rate_config(self):

@@ -106,7 +106,7 @@ def read(path: str | os.PathLike, compile: bool = True) -> Model:
             native = not (isinstance(told.get("kcompile"), dict) and told["kcompile"].get("jit") is False)
             compilation.compile_from(model, configs.from_compile(compiled), native)
         with open_weights() as file:
-            state.read_state(file, model, os.fspath(path))
+            state.read_state(file, model, os.fspath(path), continues=True)
     return model
 
 

@@ -41,10 +41,15 @@ def compile_from(model: Model, config: Mapping[str, Any], native: bool = True) -
         model.compile(**given)
     if not native:
         model._training.jit = False
+
+
+def fit_optimizer(model: Model, count: int) -> None:
+    """Make the slots of a loaded model's optimizer, unless the file holds the `count` variables of one never used."""
     optimizer = model.optimizer
-    if optimizer is not None and model.built and not optimizer.built and model.trainable_variables:
-        optimizer.build(model.trainable_variables)
-        optimizer.built = True
+    if optimizer.built or count == len(optimizer.variables) or not model.trainable_variables:
+        return
+    optimizer.build(model.trainable_variables)
+    optimizer.built = True
 
 
 def _objects(value: Any) -> Any:

@@ -146,7 +146,7 @@ def read_model(path: str | os.PathLike, compile: bool = True) -> Model:
             _compile(model, training, "kcompile" not in file.attrs)
             state = hdf5.find(file, "optimizer_weights")
             if state is not None and model.optimizer is not None:
-                _read_optimizer(state, model.optimizer, os.fspath(path))
+                _read_optimizer(state, model, os.fspath(path))
     return model
 
 
@@ -243,8 +243,9 @@ def _assignments(label: str, variables: list[Variable], group: Any, name: str) -
 # optimizer state ----------------------------------------------------------------------------------------
 
 
-def _read_optimizer(group: Any, optimizer: Optimizer, name: str) -> None:
-    names = hdf5.names(group, "weight_names")
+def _read_optimizer(group: Any, model: Model, name: str) -> None:
+    names, optimizer = hdf5.names(group, "weight_names"), model.optimizer
+    compilation.fit_optimizer(model, len(names))
     arrays = []
     for dataset_name in names:
         dataset = hdf5.find(group, dataset_name)

@@ -10,6 +10,7 @@ import inspect
 from typing import Any
 
 from kcompile.keras.ops.function import PUBLIC
+from kcompile.keras.serialization import get_registered_object
 from kcompile.keras.tracing.names import snake_case
 
 # parameters that stay in the call; all others are arguments of the class's constructor
@@ -40,6 +41,8 @@ _BY_SQUEEZED_NAME: dict[str, str] = {}
 def is_operation(entry: dict[str, Any]) -> bool:
     """Whether an entry of a functional config is one of Keras's operations."""
     module = entry.get("module")
+    if get_registered_object(entry["class_name"]) is not None:
+        return False  # a custom layer of that name
     if module:
         return module.startswith("keras.src.ops.") and _function_of(entry["class_name"]) is not None
     # HDF5 files do not say the module; only layers say whether they are trainable

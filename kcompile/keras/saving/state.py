@@ -22,7 +22,7 @@ from kcompile.keras.metrics.metric import Metric
 from kcompile.keras.models import Functional, Model, Sequential
 from kcompile.keras.optimizers import Optimizer
 from kcompile.keras.random.seeds import SeedGenerator
-from kcompile.keras.saving import hdf5
+from kcompile.keras.saving import compilation, hdf5
 from kcompile.keras.tracing.names import snake_case, uniquify
 
 _STATEFUL = {"layers", "optimizers", "metrics"}
@@ -153,10 +153,13 @@ def _variables(owner: Any) -> list:
 # reading ---------------------------------------------------------------------------------------------
 
 
-def read_state(file: Any, model: Model, name: str, skip_mismatch: bool = False) -> list[str]:
+def read_state(
+    file: Any, model: Model, name: str, skip_mismatch: bool = False, continues: bool = False
+) -> list[str]:
     """Set the state of `model` from an open HDF5 file; all is checked before anything is set.
 
     Args:    name: of the file, for errors. skip_mismatch: leave layers that do not fit as they are.
+             continues: an optimizer that was never used takes its state from the file too.
     Returns: what was left out, one text per object.
     Raises:  ShapeError naming layer, expected and received; SavedFileError for damage.
     """
@@ -164,7 +167,9 @@ def read_state(file: Any, model: Model, name: str, skip_mismatch: bool = False) 
     for path, owner in walk(model):
         group = _group_of(file, path)
         if isinstance(owner, Optimizer):
-            if owner.built and group is not None:
+            if group is not None and continues:
+                compilation.fit_optimizer(model, len(group))
+            if group is not None and (owner.built or continues):
                 todo.append((owner.load_own_variables, (Store(group),)))
         elif isinstance(owner, SeedGenerator):
             todo += _fitting_seed(owner, group)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -110,7 +111,7 @@ def test_f32_error_is_within_its_bound(name, scalar_f32):
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_f64_error_is_within_its_bound(name, scalar_f64):
-    mp = pytest.importorskip("mpmath").mp
+    mp = mpmath.mp
     x = arguments(name, np.float64, 60)
     exact_of = {
         "exp2": lambda v: mp.mpf(2) ** v,

@@ -72,7 +72,7 @@ def embedding(keras):
 
 def mlp(keras, optimizer="adam", loss="mse"):
     layers = keras.layers
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(5, activation="relu"), layers.Dense(2)])
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(5, "relu", name="first"), layers.Dense(2, name="second")])
     model.compile(optimizer, loss, metrics=["mae"])
     return model, *data((16, 4), (16, 2))
 

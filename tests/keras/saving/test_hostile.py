@@ -113,7 +113,7 @@ def test_bombs(saved, monkeypatch):
         del group["0"]
         group.create_dataset("0", shape=(1 << 40,), dtype="f4")  # claims 4 TiB, holds nothing
 
-    refused(with_weights(path, huge), "dense", "expected shape (4, 5)", kind=ShapeError)
+    refused(with_weights(path, huge), "first", "expected shape (4, 5)", kind=ShapeError)
 
     def huge_optimizer(file):
         group = file["optimizer/vars"]
@@ -173,7 +173,7 @@ def test_shapes_name_layer_expected_received(saved):
         del group["1"]
         group["1"] = np.zeros(3, "f4")
 
-    refused(with_weights(saved / "m.keras", change), "dense_1", "bias", "(2,)", "(3,)", kind=ShapeError)
+    refused(with_weights(saved / "m.keras", change), "second", "bias", "(2,)", "(3,)", kind=ShapeError)
 
 
 def test_nothing_is_set_when_something_does_not_fit(saved):
@@ -219,7 +219,7 @@ def test_code_is_never_run(saved, safe_mode, shape):
         keras.models.load_model(path, safe_mode=safe_mode)
     assert not ran
     model = keras.models.load_model(path, custom_objects={"double": lambda x: x * 2}, compile=False)
-    assert [layer.name for layer in model.layers][0] == "double"
+    assert model.layers[0].name == "double"
     assert not ran
 
 

@@ -92,7 +92,7 @@ def sequential_config():
             "linear",
             kernel_initializer={
                 "class_name": "VarianceScaling",
-                "config": {"scale": 1.0, "mode": "fan_avg", "distribution": "uniform", "seed": None, "dtype": "float32"},
+                "config": {"scale": 1.0, "mode": "fan_avg", "distribution": "uniform", "dtype": "float32"},
             },
             bias_initializer={"class_name": "RandomUniform", "config": {"minval": -1, "maxval": 1, "seed": 3}},
         ),
@@ -161,7 +161,7 @@ def adam_state(values):
 TRAINING = {
     "loss": "mse",
     "metrics": [
-        [{"class_name": "MeanMetricWrapper", "config": {"name": "mae", "dtype": "float32", "fn": "mean_absolute_error"}}]
+        [{"class_name": "MeanMetricWrapper", "config": {"name": "mae", "dtype": "float32", "fn": "mae"}}],
     ],
     "weighted_metrics": None,
     "loss_weights": None,

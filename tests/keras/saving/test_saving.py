@@ -124,7 +124,7 @@ def test_formats_and_names(tmp_path):
         model.save(tmp_path / "no" / "m.keras")
     model.save(tmp_path / "plain", save_format="h5")
     assert keras.models.load_model(tmp_path / "plain").name == model.name
-    with pytest.raises(ArgumentError, match="model.save"):
+    with pytest.raises(ArgumentError, match=r"model\.save"):
         model.save_weights(tmp_path / "w.keras")
     (tmp_path / "tf").mkdir()
     (tmp_path / "tf" / "saved_model.pb").write_bytes(b"")
@@ -299,7 +299,9 @@ def test_checkpoints(tmp_path):
     interpret(model)
     callbacks = [
         keras.callbacks.ModelCheckpoint(tmp_path / "e{epoch:02d}.keras", monitor="loss"),
-        keras.callbacks.ModelCheckpoint(tmp_path / "best.weights.h5", "loss", save_best_only=True, save_weights_only=True),
+        keras.callbacks.ModelCheckpoint(
+            tmp_path / "best.weights.h5", "loss", save_best_only=True, save_weights_only=True
+        ),
         keras.callbacks.EarlyStopping("loss", patience=3, restore_best_weights=True),
     ]
     model.fit(x, y, epochs=3, verbose=0, callbacks=callbacks)

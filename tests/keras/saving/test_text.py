@@ -74,7 +74,7 @@ def test_yaml_and_config():
     assert summary(again) == summary(model)
     again = keras.models.model_from_config({"class_name": "Sequential", "config": model.get_config()})
     assert summary(again) == summary(model)
-    with pytest.raises((NotSupportedError, SavedFileError), match="PyYAML|expected a dict"):
+    with pytest.raises((NotSupportedError, SavedFileError), match=r"PyYAML|expected a dict"):
         keras.models.model_from_yaml("- just\n- a list\n")
 
 
@@ -86,5 +86,5 @@ def test_text_that_is_no_model(text):
 
 def test_unknown_class_is_named():
     text = w3().to_json().replace('"Dense"', '"Dence"')
-    with pytest.raises(UnknownNameError, match="Dence.*Dense"):
+    with pytest.raises(UnknownNameError, match=r"Dence.*Dense"):
         keras.models.model_from_json(text)

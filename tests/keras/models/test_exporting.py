@@ -1,0 +1,60 @@
+"""The prediction graph of a model without data, and export from it."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from kcompile import keras
+from kcompile.errors import KcompileError, NotSupportedError
+from kcompile.ir.interpret import run
+from kcompile.keras.training.programs import predict_graph, trace_predict
+from tests.keras.saving.models import cnn, data, interpret, two_by_two
+
+
+def test_inputs_and_outputs_carry_their_names():
+    model, x, y = two_by_two(keras)
+    interpret(model).fit(x, y, verbose=0)
+    traced = trace_predict(model)
+    assert list(traced.graph.outputs) == ["o1", "o2"]
+    found = run(traced.graph, {"a": x[0], "b": x[1], **traced.arrays()})[0]
+    for name, expected in zip(("o1", "o2"), model.predict(x, verbose=0)):
+        np.testing.assert_allclose(found[name], expected, rtol=1e-6)
+    assert "f32[batch,4]" in str(predict_graph(model))
+
+
+def test_subclassed_models_need_their_shapes():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Net()
+    with pytest.raises(KcompileError, match="input shapes"):
+        predict_graph(model)
+    model(data((4, 3)))
+    assert "f32[batch,3]" in str(predict_graph(model))
+
+
+def test_other_formats_are_refused(tmp_path):
+    model, _, _ = cnn(keras)
+    with pytest.raises(NotSupportedError, match="onnx"):
+        model.export(tmp_path / "m.so", format="onnx")
+    with pytest.raises(KcompileError, match="not yet been built"):
+        keras.Sequential([keras.layers.Dense(1)]).export(tmp_path / "m.so")
+
+
+@pytest.mark.skipif(not any(shutil.which(c) for c in ("cc", "gcc", "clang")), reason="no C compiler")
+def test_exported_library_predicts(tmp_path):
+    from kcompile.export.load import ExportedModel
+
+    model, x, _ = cnn(keras)
+    header = model.export(tmp_path / "libm.so")
+    assert header == tmp_path / "libm.h" and header.exists()
+    library = ExportedModel(tmp_path / "libm.so")
+    for rows in (1, 3, 8):
+        expected = interpret(model).predict(x[:rows], verbose=0)
+        np.testing.assert_allclose(library(x[:rows]), expected, rtol=1e-5, atol=1e-6)
