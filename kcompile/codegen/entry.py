@@ -7,8 +7,8 @@ Four functions, all prefixed with the program's name:
     i32  NAME_run_batches(args, sizes, arena, order, rows, batch, first, count, staging)
     i64  NAME_staging_bytes(sizes, batch)                     bytes run_batches needs to gather rows into
 
-`args` holds one pointer per argument, `sizes` one i64 per named size, the number of workers last. `run_batches` runs steps
-first .. first+count-1 of a pass over whole arrays: inputs and outputs with a batch dimension are
+`args` holds one pointer per argument, `sizes` one i64 per named size, the number of workers last.
+`run_batches` runs steps first .. first+count-1 of a pass over whole arrays: inputs and outputs with a batch dimension are
 pointers to all rows; with `order` (i64 row numbers) the rows of a batch are gathered first, without
 it they are used where they lie. So an epoch needs no Python.
 
@@ -26,7 +26,7 @@ GRAIN = 40_000  # scalar operations per worker that pay for a fork-join of a few
 PARALLEL_FOR = "kc_parallel_for"
 
 _DECLARATIONS = f"""\
-declare void @{PARALLEL_FOR}(ptr, ptr, i64, i64)
+declare void @{PARALLEL_FOR}(ptr, ptr, i64, i64) nounwind
 declare void @llvm.memcpy.p0.p0.i64(ptr noalias, ptr noalias, i64, i1)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @llvm.umin.i64(i64, i64)
@@ -38,7 +38,7 @@ def emit_entry(program: Program) -> str:
     """Return the LLVM IR text of a program's entry functions."""
     kernels = {step.kernel.name: step.kernel for step in program.steps if isinstance(step, Run)}
     functions = {phase.function for k in kernels.values() for phase in k.phases}
-    declared = "".join(f"declare void @{f}(ptr, i64, i64, i64)\n" for f in sorted(functions))
+    declared = "".join(f"declare void @{f}(ptr, i64, i64, i64) nounwind\n" for f in sorted(functions))
     parts = (_arena_bytes(program), _run(program), _staging_bytes(program), _run_batches(program))
     return _DECLARATIONS + declared + "\n" + "\n".join(parts)
 
@@ -107,7 +107,9 @@ class _Body:
         self.line(f"store {type_} {value}, ptr {place}")
 
     def text(self, header: str) -> str:
-        return header + " {\nentry:\n" + "\n".join(self.lines) + "\n}\n"
+        # nounwind: without it the object carries unwind tables, which a JIT has to register and which
+        # libgcc's registry aborts on when other libraries have replaced it
+        return header + " nounwind {\nentry:\n" + "\n".join(self.lines) + "\n}\n"
 
 
 def _arena_bytes(program: Program) -> str:
@@ -136,7 +138,8 @@ def _run(program: Program) -> str:
         else:
             assert isinstance(step, Fill)
             target = _pointer(body, step.target, bases)
-            body.line(f"call void @llvm.memset.p0.i64(ptr {target}, i8 {step.byte}, i64 {body.size(step.nbytes)}, i1 false)")
+            nbytes = body.size(step.nbytes)
+            body.line(f"call void @llvm.memset.p0.i64(ptr {target}, i8 {step.byte}, i64 {nbytes}, i1 false)")
     body.line("ret i32 0")
     return body.text(
         f"define i32 @{program.name}_run(ptr noalias %args, ptr noalias %sizes, ptr %arena)"

@@ -105,7 +105,7 @@ def _system(target: Target) -> dict[str, int] | None:
 
 
 _SERIAL = """\
-{define} void @kc_parallel_for(ptr %task, ptr %ctx, i64 %n, i64 %max_workers) {
+{define} void @kc_parallel_for(ptr %task, ptr %ctx, i64 %n, i64 %max_workers) nounwind {
 entry:
   %some = icmp sgt i64 %n, 0
   br i1 %some, label %run, label %done
@@ -116,15 +116,15 @@ done:
   ret void
 }
 
-{define} i32 @kc_pool_start(i64 %threads) {
+{define} i32 @kc_pool_start(i64 %threads) nounwind {
   ret i32 0
 }
 
-{define} i32 @kc_pool_stop() {
+{define} i32 @kc_pool_stop() nounwind {
   ret i32 0
 }
 
-{define} void @kc_pool_forget() {
+{define} void @kc_pool_forget() nounwind {
   ret void
 }
 """
@@ -167,7 +167,7 @@ declare i64 @llvm.smax.i64(i64, i64)
 
 ; ---- waiting -------------------------------------------------------------------------------------
 
-define internal i64 @kc_clock_ns() {
+define internal i64 @kc_clock_ns() nounwind {
   %time = alloca { i64, i64 }, align 8
   %ignored = call i32 @clock_gettime(i32 {monotonic}, ptr %time)
   %s = load i64, ptr %time, align 8
@@ -179,7 +179,7 @@ define internal i64 @kc_clock_ns() {
 }
 
 ; spin until *word == value, for a bounded time; whether it came true
-define internal i1 @kc_spin_until(ptr %word, i32 %value) noinline {
+define internal i1 @kc_spin_until(ptr %word, i32 %value) noinline nounwind {
 entry:
   br label %look
 look:
@@ -212,7 +212,7 @@ no:
 ; ---- a pool thread -------------------------------------------------------------------------------
 
 ; mail: 0 EMPTY, 1 JOB, 2 ASLEEP, 3 RUNNING.  A job without a task ends the thread.
-define internal ptr @kc_thread_main(ptr %arg) {
+define internal ptr @kc_thread_main(ptr %arg) nounwind {
 entry:
   %worker = ptrtoint ptr %arg to i64
   %index = sub i64 %worker, 1
@@ -263,7 +263,7 @@ end:
   ret ptr null
 }
 
-define internal void @kc_run_part(i64 %worker) {
+define internal void @kc_run_part(i64 %worker) nounwind {
   %task = load ptr, ptr @kc_job_now, align 8
   %ctx = load ptr, ptr getelementptr (%kc_job, ptr @kc_job_now, i64 0, i32 1), align 8
   %n = load i64, ptr getelementptr (%kc_job, ptr @kc_job_now, i64 0, i32 2), align 8
@@ -278,7 +278,7 @@ define internal void @kc_run_part(i64 %worker) {
 }
 
 ; put JOB into the mail of pool threads 1 .. count, and wake those asleep
-define internal void @kc_post(i64 %count) {
+define internal void @kc_post(i64 %count) nounwind {
 entry:
   br label %next
 next:
@@ -305,7 +305,7 @@ done:
 }
 
 ; take back and run the parts of pool threads 1 .. count that nobody has begun
-define internal void @kc_recall(i64 %count) {
+define internal void @kc_recall(i64 %count) nounwind {
 entry:
   br label %next
 next:
@@ -328,7 +328,7 @@ done:
 
 ; ---- a call --------------------------------------------------------------------------------------
 
-{define} void @kc_parallel_for(ptr %task, ptr %ctx, i64 %n, i64 %max_workers) {
+{define} void @kc_parallel_for(ptr %task, ptr %ctx, i64 %n, i64 %max_workers) nounwind {
 entry:
   %useful = call i64 @llvm.smin.i64(i64 %n, i64 %max_workers)
   %alone = icmp sle i64 %useful, 1
@@ -401,7 +401,7 @@ done:
 
 ; ---- the pool's size; kc_grow runs with kc_busy held ---------------------------------------------
 
-define internal void @kc_grow(i64 %wanted) {
+define internal void @kc_grow(i64 %wanted) nounwind {
 entry:
   %signals = alloca [128 x i8], align 8
   %before = alloca [128 x i8], align 8
@@ -455,7 +455,7 @@ unmask:
   ret void
 }
 
-{define} i32 @kc_pool_start(i64 %threads) {
+{define} i32 @kc_pool_start(i64 %threads) nounwind {
   %at.least = call i64 @llvm.smax.i64(i64 %threads, i64 1)
   %at.most = call i64 @llvm.smin.i64(i64 %at.least, i64 {max_threads})
   %pool = sub i64 %at.most, 1
@@ -463,7 +463,7 @@ unmask:
   ret i32 0
 }
 
-{define} i32 @kc_pool_stop() {
+{define} i32 @kc_pool_stop() nounwind {
 entry:
   %swap = cmpxchg ptr @kc_busy, i32 0, i32 1 acquire monotonic, align 4
   %mine = extractvalue { i32, i1 } %swap, 1
@@ -493,7 +493,7 @@ done:
 }
 
 ; Plain stores only: safe in a fork handler. kc_grow initialises every mutex again.
-{define} void @kc_pool_forget() {
+{define} void @kc_pool_forget() nounwind {
   store i64 0, ptr @kc_running, align 8
   store atomic i32 0, ptr @kc_pending monotonic, align 4
   store i1 false, ptr @kc_fresh
@@ -504,7 +504,7 @@ done:
 
 # An exported library ends its threads before its code goes: at dlclose, and at the end of the process.
 _UNLOAD = """
-define internal void @kc_unload(ptr %unused) {
+define internal void @kc_unload(ptr %unused) nounwind {
   %busy = call i32 @kc_pool_stop()                     ; in use: somebody called exit() from within a task
   {finalize}
   ret void

@@ -286,7 +286,26 @@ def _bounds(value: Dim) -> tuple[DimLike | None, DimLike | None]:
             low = other_low
         if other_high is not None and (high is None or _is_better(high - other_high, other_high, high)):
             high = other_high
+    for joined, denominator in _floors_joined(value):
+        other_low, other_high = bounds(joined)
+        if isinstance(other_low, int):
+            floor = other_low // denominator
+            low = floor if low is None or _is_better(floor - low, floor, low) else low
+        if isinstance(other_high, int):
+            floor = other_high // denominator
+            high = floor if high is None or _is_better(high - floor, floor, high) else high
     return low, high
+
+
+def _floors_joined(value: Dim) -> list[tuple[DimLike, int]]:
+    """(d * rest + x, d) for `value` = rest + x // d: the same number once divided, with terms that may cancel."""
+    found = []
+    for atom in _linear_floors(value):
+        if isinstance(atom.denominator, int) and coefficient_of(value, atom) == 1:
+            rest = value - Dim({(atom,): 1})
+            if not is_static(rest):
+                found.append((atom.denominator * rest + atom.numerator, atom.denominator))
+    return found
 
 
 def _is_better(gain: DimLike, new: DimLike, old: DimLike) -> bool:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 from kcompile.forms import compose
 from kcompile.forms.records import axes_for, indices
-from kcompile.forms.scalar import Expr, Load, load
+from kcompile.forms.scalar import Expr, Load, axes_in, load
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, FloorDiv, Loaded
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value
@@ -100,6 +100,7 @@ def choose_roots(graph: Graph) -> set[Node]:
     costs = inlined_costs(graph)
     for node in reversed(graph.live_nodes()):
         if not is_map_node(node):
+            roots |= _repeated_operands(node)
             continue
         users = consumers.get(node.output, [])
         targets: set[Node] = set()
@@ -147,6 +148,24 @@ def _must_exist(node: Node, users: list[Node], targets: set[Node], cost: int) ->
         if expands and (user.op.kind is Kind.ELEMENTWISE or user.op.name == "broadcast_to"):
             return True
     return False
+
+
+def _repeated_operands(node: Node) -> set[Node]:
+    """The operands of a contraction that read neither side along some axis: there the same values repeat.
+
+    Read through the broadcast, such an axis would index nothing; written down, it does.
+    """
+    if node.is_source or node.op.kind is not Kind.CONTRACT:
+        return set()
+    form = node.op.lower(*(v.type for v in node.inputs), **node.attrs)
+    lhs, rhs, _ = compose.contract_with(
+        form, lambda n, at: _through_shape_ops(node.inputs[n], at, []), lambda total, at: ()
+    )
+    read = axes_in(lhs, rhs)
+    if all(a in read or a.extent == 1 for a in (*form.out_axes, *form.over)):
+        return set()
+    bases = (storage(v)[0].node for v in node.inputs)
+    return {base for base in bases if is_map_node(base)}
 
 
 def _is_affine_view(node: Node) -> bool:

@@ -120,6 +120,12 @@ def test_remainders_lie_below_their_divisor():
     assert (i % 6) // 6 == 0
 
 
+def test_bounds_see_terms_that_cancel_inside_a_floor_division():
+    row, column = of(Axis("row", 4)), of(Axis("column", 12))
+    index = (12 * (3 - row) + column) // 16  # a (4, 12) value read backwards as (3, 16): 2 - row + (4*row + ...)//16
+    assert dim.bounds(index) == (0, 2)
+
+
 def test_constants_are_plain_integers():
     assert N - N == 0 and isinstance(N - N, int)
     assert (2 * N) // N == 2 and isinstance((2 * N) // N, int)
