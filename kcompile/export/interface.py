@@ -13,12 +13,75 @@ from kcompile.codegen.program import CONSTANT, INPUT, OUTPUT, VARIABLE, WORKERS,
 from kcompile.export.header import ERRORS, identifier, parameters, predict_signature, sizes
 from kcompile.target import Target
 
-# what __builtin_cpu_supports calls the instructions a target's code may use
-X86_FEATURES = {16: (), 32: ("avx2", "fma"), 64: ("avx512f", "avx512dq", "avx512bw", "avx512vl")}
+# Where CPUID reports the instructions LLVM may use: feature -> (leaf, sub-leaf, register, bit); registers are
+# eax 0, ebx 1, ecx 2, edx 3. Source: Intel SDM volume 2A, CPUID; AMD APM volume 3, appendix E.
+CPUID_BITS = {
+    "sse4.2": (1, 0, 2, 20), "movbe": (1, 0, 2, 22), "popcnt": (1, 0, 2, 23), "fma": (1, 0, 2, 12),
+    "avx": (1, 0, 2, 28), "f16c": (1, 0, 2, 29), "lzcnt": (0x80000001, 0, 2, 5),
+    "bmi": (7, 0, 1, 3), "avx2": (7, 0, 1, 5), "bmi2": (7, 0, 1, 8), "avx512f": (7, 0, 1, 16),
+    "avx512dq": (7, 0, 1, 17), "avx512ifma": (7, 0, 1, 21), "avx512cd": (7, 0, 1, 28),
+    "avx512bw": (7, 0, 1, 30), "avx512vl": (7, 0, 1, 31), "avx512vbmi": (7, 0, 2, 1),
+    "avx512vbmi2": (7, 0, 2, 6), "gfni": (7, 0, 2, 8), "avx512vnni": (7, 0, 2, 11),
+    "avx512bitalg": (7, 0, 2, 12), "avx512vpopcntdq": (7, 0, 2, 14), "avx512vp2intersect": (7, 0, 3, 8),
+    "avx512fp16": (7, 0, 3, 23), "avxvnni": (7, 1, 0, 4), "avx512bf16": (7, 1, 0, 5),
+}  # fmt: skip
+# the x86-64 psABI's levels, for targets that name a level and no features
+LEVELS = {
+    "x86-64-v2": ("sse4.2", "popcnt"),
+    "x86-64-v3": ("sse4.2", "popcnt", "movbe", "fma", "avx", "f16c", "lzcnt", "bmi", "avx2", "bmi2"),
+}
+LEVELS["x86-64-v4"] = (*LEVELS["x86-64-v3"], "avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl")
+
+
+def needed_features(target: Target) -> list[str]:
+    """The features of CPUID_BITS that code for `target` may use."""
+    if target.arch != "x86_64":
+        return []
+    named = {f[1:] for f in target.features.split(",") if f.startswith("+")}
+    return [f for f in CPUID_BITS if f in named or f in LEVELS.get(target.cpu, ())]
+
+
+def cpu_check(target: Target) -> str:
+    """C source of `runs_here`: 1 if this CPU, and the system's saving of its registers, has what is needed."""
+    features = needed_features(target)
+    if not features:
+        return "static int runs_here(void) { return 1; }"
+    leaves = sorted({CPUID_BITS[f][:2] for f in features})
+    masks = {(leaf, r): 0 for leaf in leaves for r in range(4)}
+    for f in features:
+        *leaf, register, bit = CPUID_BITS[f]
+        masks[tuple(leaf), register] |= 1 << bit
+    tests = []
+    for leaf in leaves:
+        wanted = " || ".join(
+            f"(r[{r}] & 0x{masks[leaf, r]:x}u) != 0x{masks[leaf, r]:x}u" for r in range(4) if masks[leaf, r]
+        )
+        tests.append(f"    if (!cpuid(0x{leaf[0]:x}u, {leaf[1]}, r) || {wanted}) return 0;")
+    saved = 0xE6 if "avx512f" in features else 0x6 if "avx" in features else 0
+    if saved:
+        tests.append("    if (!cpuid(1, 0, r) || !(r[2] & (1u << 27))) return 0;")
+        tests.append('    __asm__ volatile("xgetbv" : "=a"(r[0]), "=d"(r[3]) : "c"(0));')
+        tests.append(f"    if ((r[0] & 0x{saved:x}u) != 0x{saved:x}u) return 0;")
+    lines = "\n".join(tests)
+    return f"""\
+static int cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4]) {{
+    uint32_t highest;
+    __asm__ volatile("cpuid" : "=a"(highest), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf & 0x80000000u), "c"(0));
+    if (highest < leaf) return 0;
+    __asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(sub));
+    return 1;
+}}
+
+static int runs_here(void) {{
+    uint32_t r[4];
+{lines}
+    return 1;
+}}"""
 
 
 def description(program: Program) -> dict:
     """Inputs, outputs and sizes as plain data."""
+
     def one(argument):
         shape = [str(size) for size in argument.type.shape]
         return {"name": argument.name, "dtype": argument.type.dtype.keras, "shape": shape}
@@ -45,8 +108,6 @@ def interface_source(program: Program, prefix: str, weight_offsets: dict[str, in
     null_checks = " || ".join(["!model", *(f"!{name}" for _, name, _ in parameters(program))])
     size_checks = " || ".join(f"{identifier(s)} < 0 || {identifier(s)} > ((int64_t)1 << 40)" for s in given) or "0"
     empty_checks = " || ".join(f"{identifier(s)} == 0" for s in given) or "0"
-    features = X86_FEATURES.get(target.vector_bytes, ()) if target.arch == "x86_64" else ()
-    cpu_check = " && ".join(f'__builtin_cpu_supports("{f}")' for f in features) or "1"
     texts = ", ".join(json.dumps(text) for _, text in ERRORS)
     stem = program.name
     code = {name: n for n, (name, _) in enumerate(ERRORS)}
@@ -70,6 +131,8 @@ extern const unsigned char {prefix}_weights[];
 typedef struct {prefix}_model {{ int64_t workers; struct scratch *idle; }} {prefix}_model;
 struct scratch {{ int64_t bytes; void *arena; }};
 
+{cpu_check(target)}
+
 static void drop(struct scratch *s) {{ free(s); }}
 
 static struct scratch *make(int64_t bytes) {{
@@ -83,7 +146,7 @@ static struct scratch *make(int64_t bytes) {{
 PUBLIC int32_t {prefix}_create({prefix}_model **model, int32_t num_threads) {{
     if (!model) return {code["NULL"]};
     *model = NULL;
-    if (!({cpu_check})) return {code["CPU"]};
+    if (!runs_here()) return {code["CPU"]};
     {prefix}_model *made = malloc(sizeof *made);
     if (!made) return {code["MEMORY"]};
     int64_t workers = num_threads > 1 ? num_threads : 1;

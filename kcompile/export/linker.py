@@ -49,7 +49,8 @@ def _system(target: Target) -> str:
 def zig_target(target: Target) -> str:
     """Zig's spelling of a triple: x86_64-linux-gnu."""
     systems = {"linux": "linux-gnu", "darwin": "macos", "win": "windows-gnu", "other": "wasi"}
-    return f"{target.arch}-{systems[_system(target)]}"
+    arch = {"arm64": "aarch64"}.get(target.arch, target.arch)
+    return f"{arch}-{systems[_system(target)]}"
 
 
 def run_driver(command: Sequence[str]) -> None:

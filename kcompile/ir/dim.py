@@ -361,6 +361,9 @@ def _atom_bounds(atom: Atom) -> tuple[DimLike | None, DimLike | None]:
         return itself, itself
     if isinstance(atom, (Axis, Loaded)):
         return 0, atom.extent - 1
+    if not has_axes(atom.numerator) and not has_axes(atom.denominator):
+        itself = Dim({(atom,): 1})
+        return itself, itself
     low, high = bounds(atom.numerator)
     if low is None or not is_nonnegative(low):
         return None, None

@@ -28,7 +28,7 @@ from kcompile.ir import dim
 from kcompile.ir.dim import Axis, FloorDiv, Loaded
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value
 from kcompile.ir.op import Kind
-from kcompile.ir.types import Shape
+from kcompile.ir.types import Shape, boolean
 from kcompile.passes.alias import is_view, storage
 
 MAP_KINDS = (Kind.ELEMENTWISE, Kind.SHAPE, Kind.INDEX, Kind.RANDOM)
@@ -114,7 +114,7 @@ def choose_roots(graph: Graph) -> set[Node]:
             roots |= {base} if is_map_node(base) else set()
         elif is_view(node) and (base in roots or not is_map_node(base)):
             continue  # the same bytes as something that exists
-        elif _must_exist(node, users, targets, costs[node]):
+        elif _must_exist(node, users, targets, costs[node]) or _is_sought(node, targets, consumers):
             roots.add(base if is_view(node) else node)
     return roots
 
@@ -147,6 +147,25 @@ def _must_exist(node: Node, users: list[Node], targets: set[Node], cost: int) ->
         expands = is_map_node(user) and user.output.shape != node.output.shape
         if expands and (user.op.kind is Kind.ELEMENTWISE or user.op.name == "broadcast_to"):
             return True
+    return False
+
+
+def _is_sought(node: Node, targets: set[Node], consumers: dict[Value, list[Node]]) -> bool:
+    """True if the largest (or smallest) element is picked and then looked for, as the gradient of a maximum does.
+
+    Computed a second time, an element may differ in its last bit from what was picked, because multiplications
+    and additions contract as each kernel finds best, and then nothing is equal to the maximum.
+    """
+    if not node.output.dtype.is_float or not any(t.op.facts.get("picks") for t in targets):
+        return False
+    stack, seen = [node], set()
+    while stack:
+        for user in consumers.get(stack.pop().output, ()):
+            if user.op.kind is Kind.ELEMENTWISE and user.output.dtype is boolean:
+                return True
+            if is_view(user) and user not in seen:
+                seen.add(user)
+                stack.append(user)
     return False
 
 

@@ -287,16 +287,23 @@ def test_threads_exist_only_once_a_loop_can_use_them(pool):
     assert wait_for_threads(before)
 
 
+def blocked_signals(thread: str) -> int:
+    (line,) = [x for x in open(f"/proc/self/task/{thread}/status") if x.startswith("SigBlk:")]
+    return int(line.split()[1], 16)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads a thread's signal mask in /proc")
 def test_pool_threads_leave_signals_to_the_program(pool):
     before = set(os.listdir("/proc/self/task"))
     pool.start(2)
     pool.run(2, 2)
     (new,) = set(os.listdir("/proc/self/task")) - before
-    (line,) = [x for x in open(f"/proc/self/task/{new}/status") if x.startswith("SigBlk:")]
-    blocked = int(line.split()[1], 16)
-    assert blocked >> (2 - 1) & 1, "SIGINT"
-    assert not any(blocked >> (n - 1) & 1 for n in (4, 7, 8, 11)), "faults must reach their handler"
+    faults = (4, 7, 8, 11)
+    deadline = time.monotonic() + 10
+    while any(blocked_signals(new) >> (n - 1) & 1 for n in faults):  # until it runs, a new thread blocks all
+        assert time.monotonic() < deadline, "faults must reach their handler"
+        time.sleep(0.01)
+    assert blocked_signals(new) >> (2 - 1) & 1, "SIGINT"
     main = [x for x in open("/proc/self/status") if x.startswith("SigBlk:")]
     assert not int(main[0].split()[1], 16) >> 1 & 1, "the caller's own mask is as before"
 

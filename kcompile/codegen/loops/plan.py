@@ -135,7 +135,8 @@ def _written_out(part: Part, target: Target) -> Part | None:
     for group in part.groups:
         terms: dict[tuple[str, DimLike], list[Expr]] = {}
         for place in _points(group.spans):
-            for s in moved_statements(group.body, place.get, on_load):
+            for statement in group.body:  # one by one: it may read what the one before it stored
+                (s,) = moved_statements((statement,), place.get, on_load)
                 key = (s.buffer, s.index[0])
                 if s.buffer not in local:
                     stores.append(s)

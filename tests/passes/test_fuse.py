@@ -1,0 +1,56 @@
+"""Graphs that fusion and placing once got wrong, as small as they come; most were found by tests/test_fuzz.py."""
+
+import numpy as np
+import pytest
+
+from kcompile.ir.interpret import run
+from kcompile.ir.text import parse
+from tests.simulate import simulate
+
+GRAPHS = {
+    "a piece of a value that nothing else needs": """
+        graph g(x: f32[4,5]) {
+          %0: f32[4,5] = mul(x, 2.0)
+          %1: f32[2,5] = slice(%0, starts=(1, 0), sizes=(2, 5), strides=(1, 1))
+          return y=%1
+        }""",
+    "a piece of a contraction's epilogue": """
+        graph g(x: f32[8,5], w: f32[5,3]) {
+          %0: f32[8,3] = contract(x, w, spec="m,k;k,n->m,n", sizes=())
+          %1: f32[8,3] = add(%0, 1.0)
+          %2: f32[2,3] = slice(%1, starts=(6, 0), sizes=(2, 3), strides=(1, 1))
+          return y=%2
+        }""",
+    "a value, a piece of it, and it under another shape": """
+        graph g(x: f32[4,5]) {
+          %0: f32[4,5] = exp(x)
+          %1: f32[20] = reshape(%0, shape=(20,))
+          %2: f32[3] = slice(%1, starts=(7,), sizes=(3,), strides=(1,))
+          return whole=%0, flat=%1, piece=%2
+        }""",
+    "a contraction over values repeated along a result axis": """
+        graph g(x: f32[8,5,2], w: f32[1,4]) {
+          %0: f32[3,8,5,2] = broadcast_to(x, shape=(3, 8, 5, 2))
+          %1: f32[3,8,5,1] = slice(%0, starts=(0, 0, 0, 1), sizes=(3, 8, 5, 1), strides=(1, 1, 1, 3))
+          %2: f32[3,8,5,4] = contract(%1, w, spec="a,b,m,k;k,n->a,b,m,n", sizes=())
+          return y=%2
+        }""",
+    "a reshape read backwards": """
+        graph g(x: f32[3,16]) {
+          %0: f32[3,16] = square(x)
+          %1: f32[4,12] = reshape(%0, shape=(4, 12))
+          %2: f32[4,12] = reverse(%1, axes=(0,))
+          return y=%2
+        }""",
+}
+
+
+@pytest.mark.parametrize("text", GRAPHS.values(), ids=GRAPHS)
+def test_graph(text):
+    graph = parse("\n".join(line.removeprefix("        ") for line in text.strip().splitlines()))
+    draw = np.random.default_rng(0)
+    given = {n: draw.standard_normal(v.shape).astype(np.float32) for n, v in graph.sources.items()}
+    expected, _ = run(graph, given)
+    found, _ = simulate(graph, given)
+    for name, wanted in expected.items():
+        np.testing.assert_allclose(found[name], wanted, rtol=1e-6, err_msg=name)
