@@ -29,7 +29,9 @@ def _lljit() -> Any:
             llvm.initialize_native_asmprinter()
             machine = llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="default")
             # Errors are not suppressed: the exception says "failed", LLVM's line on stderr names the symbol.
-            _jit = llvm.create_lljit_compiler(machine, use_jit_link=False, suppress_errors=False)
+            # JITLink maps code and constants of an object side by side. The older linker maps them one by one,
+            # and in a process with a crowded address space they end up too far apart for 32-bit offsets.
+            _jit = llvm.create_lljit_compiler(machine, use_jit_link=True, suppress_errors=False)
         return _jit
 
 
