@@ -25,12 +25,13 @@ TURN_S = 0.4  # each turn of a peer lasts about this long
 class Worker:
     """One peer in a process of its own."""
 
-    def __init__(self, peer: str, threads: int):
-        limits = {"KCOMPILE_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    def __init__(self, peer: str, threads: int, module: str = "benchmarks.worker"):
+        limits = {n: str(threads) for n in ("KCOMPILE_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        environment = PEERS[peer][1] if peer in PEERS else {}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", peer, str(threads)],
+            [sys.executable, "-m", module, peer, str(threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env={**os.environ, **PEERS[peer][1], **limits}, cwd=Path(__file__).parent.parent,
+            env={**os.environ, **environment, **limits}, cwd=Path(__file__).parent.parent,
         )  # fmt: skip
 
     def ask(self, **request):

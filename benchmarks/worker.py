@@ -1,7 +1,7 @@
 """The process of one peer: reads JSON lines, answers JSON lines.
 
-    {"prepare": [model, mode, batch]}   -> {"ready": true}
-    {"measure": steps}                  -> {"seconds": per step}
+{"prepare": [model, mode, batch]}   -> {"ready": true}
+{"measure": steps}                  -> {"seconds": per step}
 """
 
 from __future__ import annotations

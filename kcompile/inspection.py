@@ -1,10 +1,10 @@
 """What a person can look at: texts made from a `pipeline.Build`; nothing here changes anything.
 
-    stages_text    one line per stage
-    plan_text      every step: its kernel, nodes, layers, places; then the refused fusions
-    memory_text    the arena over time, one row per buffer
-    kernel_text    one kernel: nodes, form, and how it is called
-    why_text       why two layers' nodes are, or are not, one kernel
+stages_text    one line per stage
+plan_text      every step: its kernel, nodes, layers, places; then the refused fusions
+memory_text    the arena over time, one row per buffer
+kernel_text    one kernel: nodes, form, and how it is called
+why_text       why two layers' nodes are, or are not, one kernel
 """
 
 from __future__ import annotations
@@ -32,9 +32,12 @@ def stages_text(built: Build) -> str:
         "trace": f"{len(built.traced.live_nodes())} nodes",
         "legalise": f"{len(built.graph.live_nodes())} nodes after all passes",
         "fuse": f"{len(built.fusion.clusters)} clusters, {len(built.fusion.refusals)} joins refused",
-        "emit": f"{len(runs)} kernel calls of {len(built.kernels)} kernels",
+        "look up": f"{len(runs)} kernel calls of {len(built.kernels)} kernels, "
+        f"{len(built.kernels) - built.new} of them in the disk cache",
+        "emit": f"{built.new} kernels",
+        "LLVM": f"{built.new} kernels",
         "plan": f"{len(built.plan.buffers)} buffers in {built.plan.arena_bytes} bytes",
-        "objects": f"{sum(map(len, built.objects)):,} bytes of object code for {built.target.cpu}",
+        "entry LLVM": f"{sum(map(len, built.objects)):,} bytes of object code for {built.target.cpu}",
     }
     names = list(dict.fromkeys(["trace", *built.times]))
     return "\n".join(f"{n:12s} {1e3 * built.times.get(n, 0):8.1f} ms  {facts.get(n, '')}" for n in names)

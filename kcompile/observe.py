@@ -42,6 +42,10 @@ class Observer:
         self.times[name] = self.times.get(name, 0.0) + time.perf_counter() - start
         return result
 
+    def traced(self, graph: Graph) -> None:
+        """Count the recording of the graph, which came before."""
+        self.times["trace"] = graph.trace_s
+
     def graph(self, name: str, graph: Graph) -> None:
         """Look at the graph a pass left."""
         if self.verifies:

@@ -4,12 +4,13 @@
       PASSES                 Graph -> Graph, one after the other
       fuse                   clusters of nodes
       lower                  a form per cluster
-      emit                   LLVM IR per form; equal forms once
       place                  an order of steps, a place per value
+      kernels                look up, emit, LLVM: object code per form; equal forms once
       plan                   offsets in one arena
-      entry                  LLVM IR of the code that calls the kernels
-      objects                object code, from the disk cache where it is there
+      entry                  the code that calls the kernels, emitted and compiled
       link                   Executable
+
+Kernels come from the disk cache where it has their forms; then they are neither emitted nor compiled.
 
 `build` stops before linking: export needs the objects, `inspect` everything in between.
 """
@@ -22,7 +23,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kcompile import flags, plugins
-from kcompile.codegen import emit
 from kcompile.codegen.entry import emit_entry
 from kcompile.codegen.host import host_target
 from kcompile.codegen.kernel import Kernel
@@ -40,7 +40,6 @@ from kcompile.codegen.program import (
     Program,
     Run,
 )
-from kcompile.forms.digest import digest
 from kcompile.forms.records import Form
 from kcompile.forms.text import form_text
 from kcompile.forms.verify import verify as verify_form
@@ -56,15 +55,18 @@ from kcompile.passes.inference import fold_scales
 from kcompile.passes.legalise import legalise
 from kcompile.passes.lower import KernelCall, lower
 from kcompile.passes.memory import Buffer, Plan, check_plan, plan_memory
+from kcompile.passes.padded import store_padded
 from kcompile.passes.place import ARENA, Place, Placed, constant_name, output_name, own_results, place
-from kcompile.runtime import cache, threads
+from kcompile.passes.sums import reuse_sums
+from kcompile.runtime import cache, programs, threads
 from kcompile.runtime.compare import ComparedExecutable
 from kcompile.runtime.executable import Executable
 from kcompile.runtime.interpreted import InterpretedProgram
+from kcompile.runtime.kernels import kernel_key, make_kernels
 from kcompile.runtime.link import link
 from kcompile.target import Target, named
 
-
+OPTIMISED_STEPS = 64  # of an entry: above, its own instructions are a small share of a run
 POISON = 0xFF  # repeated, a NaN in every float dtype
 
 
@@ -79,9 +81,11 @@ class Pass:
 PASSES: tuple[Pass, ...] = (
     Pass("fold", fold_constants),
     Pass("simplify", simplify),
+    Pass("sums", reuse_sums),
     Pass("scales", fold_scales),
     Pass("refold", fold_constants),
     Pass("legalise", legalise),
+    Pass("padded", store_padded),
     Pass("own_results", own_results),
 )
 
@@ -91,6 +95,7 @@ class Counters:
     """What was compiled in this process; tests and `inspect` read it."""
 
     programs: int = 0
+    emitted: int = 0  # kernels whose IR was written; what the disk cache had does not count
     kernels: int = 0  # modules that LLVM compiled; what the disk cache had does not count
 
 
@@ -113,7 +118,8 @@ class Build:
     program: Program
     entry_ir: str
     constants: dict[str, np.ndarray]
-    objects: list[bytes]
+    objects: list[bytes]  # of the kernels, then of the entry
+    new: int  # kernels that the disk cache did not have
     times: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -124,14 +130,35 @@ def compile(
 
     Raises: LoweringError listing every node that has no native form.
     """
-    built = build(graph, target=target, name=name)
+    target = target or default_target()
+    name = name or graph.name
+    observer = Observer(name)
+    observer.traced(graph)
+    key = observer.stage("key", programs.key, graph, name, target) if _is_plain(observer) else None
+    found = observer.stage("find", programs.find, key) if key else None
+    if found is None:
+        found = built = build(graph, target=target, name=name, observer=observer)
+        if key:
+            keys = {n: kernel_key(form, target) for n, form in built.forms.items()}
+            programs.keep(key, built.program, built.objects[-1], keys, built.constants)
     symbols = {"kc_parallel_for": threads.parallel_for_address()}
-    library = link(built.objects, symbols)
+    library = observer.stage("link", link, found.objects, symbols)
     counters.programs += 1
     workers = num_threads or threads.num_threads()
+    observer.summary(
+        f"{len(graph.live_nodes())} nodes, {sum(isinstance(s, Run) for s in found.program.steps)} kernel calls of "
+        f"{len(found.objects) - 1} kernels, arena {found.program.arena_bytes} bytes"
+        + (", whole from the disk cache" if isinstance(found, programs.Stored) else f", {found.new} of them new")
+    )
     if flags.get("compare"):
-        return ComparedExecutable(built.program, library, built.constants, workers, built.forms)
-    return Executable(built.program, library, built.constants, workers)
+        return ComparedExecutable(found.program, library, found.constants, workers, built.forms)
+    return Executable(found.program, library, found.constants, workers)
+
+
+def _is_plain(observer: Observer) -> bool:
+    """True if nobody wants to see or change what happens between the stages, so that they may be skipped."""
+    asked = any(flags.get(f) for f in ("verify", "poison", "compare", "skip"))
+    return bool(flags.get("cache")) and not asked and observer.level <= 1 and observer.dump is None
 
 
 def interpreted(graph: Graph) -> InterpretedProgram:
@@ -139,10 +166,13 @@ def interpreted(graph: Graph) -> InterpretedProgram:
     return InterpretedProgram(graph)
 
 
-def build(graph: Graph, *, target: Target | None = None, name: str | None = None) -> Build:
+def build(
+    graph: Graph, *, target: Target | None = None, name: str | None = None, observer: Observer | None = None
+) -> Build:
     """Run every stage but linking."""
     target = target or default_target()
-    observer = Observer(name or graph.name)
+    observer = observer or Observer(name or graph.name)
+    observer.traced(graph)
     observer.graph("trace", graph)
     traced = graph
     for row in passes():
@@ -152,14 +182,16 @@ def build(graph: Graph, *, target: Target | None = None, name: str | None = None
     fusion = observer.stage("fuse", fuse, graph)
     calls = observer.stage("lower", lower, fusion)
     placed = observer.stage("place", place, graph, calls)
-    kernels, forms = observer.stage("emit", _emit_kernels, placed, target, observer)
+    before = counters.emitted
+    kernels, forms, objects = _kernels(placed, target, observer)
     plan, workspaces = observer.stage("plan", _plan, placed, kernels)
     program = _program(_symbol_name(name or graph.name), graph, placed, kernels, plan, workspaces)
     entry_ir = observer.stage("entry", emit_entry, program)
-    objects = observer.stage("objects", _objects, program, entry_ir, target)
+    objects.append(observer.stage("entry LLVM", _entry_object, entry_ir, len(program.steps), target))
     built = Build(
         *(traced, graph, target, fusion, calls, {k.name: k for k in kernels.values()}, forms, placed, plan),
-        *(program, entry_ir, _constants(graph), objects, observer.times),
+        *(program, entry_ir, _constants(graph), objects, counters.emitted - before),
+        times=observer.times,
     )
     _report(observer, built)
     return built
@@ -187,23 +219,21 @@ def passes() -> list[Pass]:
 # kernels ---------------------------------------------------------------------------------------
 
 
-def _emit_kernels(placed: Placed, target: Target, observer: Observer) -> tuple[dict[int, Kernel], dict[str, Form]]:
-    """Emit each distinct form once; returns kernels by step number, and forms by kernel name."""
-    known: dict[Form, Kernel] = {}
-    by_step: dict[int, Kernel] = {}
-    forms: dict[str, Form] = {}
-    for step in placed.steps:
-        if step.call is None:
-            continue
-        form = step.call.form
-        if form not in known:
-            if observer.verifies:
-                verify_form(form)
-            kernel = emit.emit(form, target, f"kc_{form.name}_{digest(form)}")
-            known[form] = kernel
-            forms[kernel.name] = form
-        by_step[step.number] = known[form]
-    return by_step, forms
+def _kernels(
+    placed: Placed, target: Target, observer: Observer
+) -> tuple[dict[int, Kernel], dict[str, Form], list[bytes]]:
+    """Make each distinct form once; returns kernels by step number, forms by kernel name, and object files."""
+    forms = {step.number: step.call.form for step in placed.steps if step.call is not None}
+    if observer.verifies:
+        for form in dict.fromkeys(forms.values()):
+            verify_form(form)
+    made = make_kernels(forms.values(), target, observer)
+    new = sum(m.is_new for m in made.values())
+    counters.emitted += new
+    counters.kernels += new
+    by_step = {number: made[form].kernel for number, form in forms.items()}
+    by_name = {m.kernel.name: form for form, m in made.items()}
+    return by_step, by_name, [m.object_code for m in made.values()]
 
 
 def _plan(placed: Placed, kernels: Mapping[int, Kernel]) -> tuple[Plan, dict[int, list[str]]]:
@@ -288,17 +318,15 @@ def _symbol_name(name: str) -> str:
 # objects ---------------------------------------------------------------------------------------
 
 
-def _objects(program: Program, entry_ir: str, target: Target) -> list[bytes]:
-    kernels = {step.kernel.name: step.kernel for step in program.steps if isinstance(step, Run)}
-    return [_object(text, target) for text in (*(k.ir_text for k in kernels.values()), entry_ir)]
+def _entry_object(ir_text: str, steps: int, target: Target) -> bytes:
+    """The entry only calls kernels: for a long program LLVM's optimiser costs far more than it saves."""
+    opt = 2 if steps <= OPTIMISED_STEPS else 0
 
-
-def _object(ir_text: str, target: Target) -> bytes:
     def fresh() -> bytes:
         counters.kernels += 1
-        return compile_module(ir_text, target)
+        return compile_module(ir_text, target, opt=opt)
 
-    return cache.get_or_compile(cache.key(ir_text, target), fresh)
+    return cache.get_or_compile(cache.key(ir_text, target, opt=opt), fresh)
 
 
 # looking ---------------------------------------------------------------------------------------
@@ -308,13 +336,8 @@ def _report(observer: Observer, built: Build) -> None:
     from kcompile.inspection import plan_text  # only when somebody looks
 
     for kernel_name, form in built.forms.items():
-        ir = built.kernels[kernel_name].ir_text
+        kernel = built.kernels[kernel_name]  # emits its IR again if it came from the disk cache
         observer.text(4, f"{kernel_name}.form", lambda form=form: form_text(form))
-        observer.text(5, f"{kernel_name}.ll", lambda ir=ir: optimised_ir(ir, built.target))
-        observer.text(6, f"{kernel_name}.s", lambda ir=ir: assembly(ir, built.target))
+        observer.text(5, f"{kernel_name}.ll", lambda kernel=kernel: optimised_ir(kernel.ir_text, built.target))
+        observer.text(6, f"{kernel_name}.s", lambda kernel=kernel: assembly(kernel.ir_text, built.target))
     observer.text(2, "plan.txt", lambda: plan_text(built))
-    runs = sum(isinstance(s, Run) for s in built.program.steps)
-    observer.summary(
-        f"{len(built.traced.live_nodes())} nodes -> {len(built.graph.live_nodes())}, {runs} kernel calls of "
-        f"{len(built.kernels)} kernels, arena {built.plan.arena_bytes} bytes"
-    )

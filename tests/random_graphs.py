@@ -221,7 +221,8 @@ def reshape(d: Drawing):
     elif way == 1 and dim.is_static(shape[axis]) and shape[axis] > 3:  # split one
         factor = next((k for k in (2, 3, 4, 5) if shape[axis] % k == 0), None)
         if factor:
-            shape[axis : axis + 1] = [factor, shape[axis] // factor] if d.chance(0.5) else [shape[axis] // factor, factor]
+            split = [factor, shape[axis] // factor]
+            shape[axis : axis + 1] = split if d.chance(0.5) else split[::-1]
     elif way == 2:
         shape.insert(axis, 1)
     elif way == 3 and is_known(x):  # mixed: all axes into one, and two new ones
@@ -385,8 +386,8 @@ def conv(d: Drawing):
     strides, gaps = (tuple(d.among(1, 2) for _ in range(rank)) for _ in range(2))
     padding = d.one_of(("valid", "same", "same"))
     sizes = x.shape[1:-1]
-    if padding == "valid" and any(usual(n) <= (k - 1) * g or not dim.is_static(n) for n, k, g in zip(sizes, window, gaps)):
-        padding = "same"
+    fits = all(dim.is_static(n) and n > (k - 1) * g for n, k, g in zip(sizes, window, gaps))
+    padding = padding if fits else "same"
     per_group = x.shape[-1] // groups
     w = d.parameter(*window, per_group, out)
     scale = 1.0 / (math.prod(window) * per_group)
@@ -438,7 +439,9 @@ def bits(d: Drawing):
 
 def iota(d: Drawing):
     like = d.value(lambda v: v.rank > 0)
-    return None if like is None else d.moved(ops.iota(like, shape=like.shape, axis=d.among(0, like.rank - 1), dtype="i32"))
+    if like is None:
+        return None
+    return d.moved(ops.iota(like, shape=like.shape, axis=d.among(0, like.rank - 1), dtype="i32"))
 
 
 STEPS: dict[Callable[[Drawing], Value | None], int] = {

@@ -50,9 +50,7 @@ def simulate(graph: Graph, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.
         inputs = {n: views[n].copy() for n, b in buffers.items() if b.role in ("in", "inout")}
         for name, result in forms.run(step.call.form, inputs, sizes).items():
             views[name][...] = result
-    outputs = {
-        n: _view(memory[output_name(n)], v.type, sizes) for n, v in graph.outputs.items()
-    }
+    outputs = {n: _view(memory[output_name(n)], v.type, sizes) for n, v in graph.outputs.items()}
     assigned = {n: _view(memory[n], a.target.type, sizes) for n, a in graph.assignments.items()}
     return outputs, assigned
 

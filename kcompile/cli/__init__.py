@@ -12,6 +12,7 @@ from kcompile.errors import KcompileError
 COMMANDS = {
     "check": "what of a model compiles, what does not, and why; runs nothing",
     "inspect": "graph, passes, kernels, memory plan, LLVM IR and assembly of a model",
+    "profile": "time, GFLOP/s, GB/s and share of the machine's limit of each kernel of a model",
     "export": "a saved model as a shared library with a C header",
 }
 

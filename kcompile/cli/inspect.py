@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a .keras or .h5 file")
     parser.add_argument("--stage", help="the graph after this pass (trace is the first)")
     parser.add_argument("--kernels", action="store_true", help="the steps, kernels and refused fusions")
-    parser.add_argument("--kernel", help="nodes, form, LLVM IR and assembly of one kernel: a step k3, or part of a name")
+    parser.add_argument(
+        "--kernel", help="nodes, form, LLVM IR and assembly of one kernel: a step k3, or part of a name"
+    )
     parser.add_argument("--llvm", action="store_true", help="with --kernel: only the LLVM IR")
     parser.add_argument("--asm", action="store_true", help="with --kernel: only the assembly")
     parser.add_argument("--memory", action="store_true", help="the arena as a picture over time")
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.kernels:
         print(inspection.plan_text(built))
     elif args.memory:
-        sizes = {name: args.batch for name in built.program.symbols}
+        sizes = dict.fromkeys(built.program.symbols, args.batch)
         print(inspection.memory_text(built, sizes))
     elif args.why:
         print(inspection.why_text(built, *args.why))

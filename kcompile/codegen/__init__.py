@@ -1,16 +1,19 @@
 """How: kernel forms to LLVM IR to object code; the only folder that emits or compiles LLVM.
 
-    host.py       what CPU is this -> Target
-    llvm.py       LLVM text -> optimised text, assembly, object bytes
-    build.py      KernelBuilder: loops, memory, vectors over llvmlite.ir
-    num.py        Num: LLVM values with Python operators, for formulas
-    vmath/        exp, log, tanh, erf, ...: polynomials, error stated in ulp
-    scalars.py    every operation of forms/scalar.py -> instructions
-    emit.py       a form -> its emitter
-    kernel.py     what an emitter gives back: text, phases, workspace
-    loops/        Loops -> LLVM IR
-    contract/     Contract -> LLVM IR
-    program.py    a whole program as plain data
-    entry.py      the program's entry: kernel calls, parallel loops, batches
-    threads.py    the fork-join pool in emitted code
+host.py       what CPU is this -> Target
+llvm.py       LLVM text -> optimised text, assembly, object bytes
+build.py      KernelBuilder: loops, memory, vectors over llvmlite.ir
+num.py        Num: LLVM values with Python operators, for formulas
+vmath/        exp, log, tanh, erf, ...: polynomials, error stated in ulp
+scalars.py    every operation of forms/scalar.py -> instructions
+emit.py       a form -> its emitter
+kernel.py     what an emitter gives back: text, phases, workspace
+stored.py     the same as bytes, beside its object code
+fingerprint.py   which code generator this is: part of what is kept on disk
+loops/        Loops -> LLVM IR
+contract/     Contract -> LLVM IR
+program.py    a whole program as plain data
+entry.py      the program's entry: kernel calls, parallel loops, batches
+threads.py    the fork-join pool in emitted code
+probe.py      code that measures: peak, bandwidth, the time of each step
 """

@@ -424,9 +424,7 @@ class KernelBuilder:
         """Address `offset_bytes` behind `base`."""
         return self.at(base, "i8", offset_bytes)
 
-    def load(
-        self, base: ir.Value, spec: DType | str, index: Index = 0, *, align_bytes: int | None = None
-    ) -> ir.Value:
+    def load(self, base: ir.Value, spec: DType | str, index: Index = 0, *, align_bytes: int | None = None) -> ir.Value:
         """Element `index` of an array, as a value."""
         kind = dtype(spec)
         return self._load(self.at(base, kind, index), kind, None, align_bytes or kind.size_bytes)
@@ -476,15 +474,11 @@ class KernelBuilder:
         stored = memory_type(kind, lanes_of(mask))
         place = self.at(base, kind, index)
         passed = constant(stored, 0)
-        raw = self.intrinsic(
-            "llvm.masked.load", stored, [place, I32(kind.size_bytes), mask, passed], [stored, POINTER]
-        )
+        raw = self.intrinsic("llvm.masked.load", stored, [place, I32(kind.size_bytes), mask, passed], [stored, POINTER])
         value = self._to_value(self._mark(raw), kind)
         return value if other is None else self.ll.select(mask, value, other)
 
-    def store_masked(
-        self, value: ir.Value, base: ir.Value, spec: DType | str, index: Index, mask: ir.Value
-    ) -> None:
+    def store_masked(self, value: ir.Value, base: ir.Value, spec: DType | str, index: Index, mask: ir.Value) -> None:
         """Write neighbouring elements where the mask is on."""
         kind = dtype(spec)
         stored = self._to_memory(value, kind)
@@ -500,9 +494,7 @@ class KernelBuilder:
         raw = self.intrinsic("llvm.masked.gather", stored, arguments, [stored, places.type])
         return self._to_value(self._mark(raw), kind)
 
-    def scatter(
-        self, value: ir.Value, base: ir.Value, spec: DType | str, indices: ir.Value, mask: ir.Value
-    ) -> None:
+    def scatter(self, value: ir.Value, base: ir.Value, spec: DType | str, indices: ir.Value, mask: ir.Value) -> None:
         """Write lanes to a vector of i64 indices where the mask is on; of equal indices the last wins."""
         kind = dtype(spec)
         stored, places = self._to_memory(value, kind), self._addresses(base, kind, indices)
@@ -538,9 +530,7 @@ class KernelBuilder:
 
     def fill_bytes(self, to: ir.Value, byte: int, count: Index) -> None:
         """memset."""
-        self._mark(
-            self.intrinsic("llvm.memset", VOID, [to, I8(byte), self.index(count), I1(0)], [POINTER, I64])
-        )
+        self._mark(self.intrinsic("llvm.memset", VOID, [to, I8(byte), self.index(count), I1(0)], [POINTER, I64]))
 
     def _load(self, place: ir.Value, kind: DType, lanes: int | None, align_bytes: int) -> ir.Value:
         raw = self._mark(self.ll.load(place, typ=memory_type(kind, lanes), align=align_bytes))
@@ -553,9 +543,7 @@ class KernelBuilder:
             value = self.ll.fpext(raw, with_element(raw.type, FLOAT))
         elif kind.name == "bf16":
             bits = self.ll.zext(raw, with_element(raw.type, I32))
-            value = self.ll.bitcast(
-                self.ll.shl(bits, constant(bits.type, 16)), with_element(raw.type, FLOAT)
-            )
+            value = self.ll.bitcast(self.ll.shl(bits, constant(bits.type, 16)), with_element(raw.type, FLOAT))
         else:
             return raw
         self._rounded[id(value)] = kind.name

@@ -8,9 +8,9 @@ Four functions, all prefixed with the program's name:
     i64  NAME_staging_bytes(sizes, batch)                     bytes run_batches needs to gather rows into
 
 `args` holds one pointer per argument, `sizes` one i64 per named size, the number of workers last.
-`run_batches` runs steps first .. first+count-1 of a pass over whole arrays: inputs and outputs with a batch dimension are
-pointers to all rows; with `order` (i64 row numbers) the rows of a batch are gathered first, without
-it they are used where they lie. So an epoch needs no Python.
+`run_batches` runs steps first .. first+count-1 of a pass over whole arrays: inputs and outputs with a
+batch dimension are pointers to all rows; with `order` (i64 row numbers) the rows of a batch are gathered
+first, without it they are used where they lie. So an epoch needs no Python.
 
 A kernel gets as many workers as its work pays for, at least GRAIN each. Its results do not depend
 on that number.
@@ -141,9 +141,7 @@ def _run(program: Program) -> str:
             nbytes = body.size(step.nbytes)
             body.line(f"call void @llvm.memset.p0.i64(ptr {target}, i8 {step.byte}, i64 {nbytes}, i1 false)")
     body.line("ret i32 0")
-    return body.text(
-        f"define i32 @{program.name}_run(ptr noalias %args, ptr noalias %sizes, ptr %arena)"
-    )
+    return body.text(f"define i32 @{program.name}_run(ptr noalias %args, ptr noalias %sizes, ptr %arena)")
 
 
 def _slot_count(step: Run) -> int:

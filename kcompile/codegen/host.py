@@ -66,8 +66,7 @@ def cache_sizes(folder: Path) -> dict[str, int]:
     for entry in entries:
         try:
             level, kind, size, line = (
-                (folder / entry / name).read_text().strip()
-                for name in ("level", "type", "size", "coherency_line_size")
+                (folder / entry / name).read_text().strip() for name in ("level", "type", "size", "coherency_line_size")
             )
             size_bytes = int(size[:-1]) * _UNITS[size[-1]] if size[-1] in _UNITS else int(size)
             line_bytes = int(line)

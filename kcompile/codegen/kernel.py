@@ -20,6 +20,7 @@ Workspaces are 64-byte aligned; what they hold before the first phase does not m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kcompile.ir.dim import DimLike
@@ -39,14 +40,22 @@ class Phase:
 
 @dataclass(frozen=True)
 class Kernel:
-    """LLVM IR of one kernel and what its caller must provide."""
+    """LLVM IR of one kernel and what its caller must provide.
+
+    ir: the module's text; for a kernel that came out of the disk cache, what emits it again when asked.
+    """
 
     name: str
-    ir_text: str
+    ir: str | Callable[[], str]
     symbols: tuple[str, ...]
     phases: tuple[Phase, ...]
     workspace_bytes_per_worker: DimLike = 0
     shared_workspace_bytes: DimLike = 0
+
+    @property
+    def ir_text(self) -> str:
+        """The LLVM IR of the kernel's module, not optimised."""
+        return self.ir if isinstance(self.ir, str) else self.ir()
 
     @property
     def tasks(self) -> DimLike:

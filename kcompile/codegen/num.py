@@ -178,9 +178,7 @@ class Num:
 
     def copysign(self, sign: Num) -> Num:
         """This magnitude with the sign of another value."""
-        return Num(
-            self.b, self.b.intrinsic("llvm.copysign", self.type, [self.value, sign.value], [self.type])
-        )
+        return Num(self.b, self.b.intrinsic("llvm.copysign", self.type, [self.value, sign.value], [self.type]))
 
 
 def where(condition: Num, a: Num | float | int, b: Num | float | int) -> Num:

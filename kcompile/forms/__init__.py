@@ -4,6 +4,7 @@
     records.py    Buffer, Store, Accumulate, Nest, Loops, Contract
     compose.py    put a producer into a consumer: what fusion does
     text.py       print a form
+    work.py       how much a form computes and moves
     verify.py     what every form must satisfy
     interpret.py  run a form slowly: defines what each means
 

@@ -144,9 +144,7 @@ def _run_statement(statement: Store | Accumulate, grid: _Grid, state: _State) ->
     target = state.arrays[statement.buffer]
     if value.dtype != target.dtype:
         raise CompilerBug(f"{statement.buffer} holds {target.dtype}, a statement writes {value.dtype}")
-    place = tuple(
-        np.broadcast_to(i, grid.shape) for i in _place(statement.buffer, statement.index, grid, None, state)
-    )
+    place = tuple(np.broadcast_to(i, grid.shape) for i in _place(statement.buffer, statement.index, grid, None, state))
     touched = state.touched[statement.buffer]
     if isinstance(statement, Store):
         target[place] = value
@@ -263,4 +261,3 @@ def _atom(atom, grid: _Grid, mask, state: _State) -> np.ndarray | int:
     if np.any(np.broadcast_to(wrong if mask is None else wrong & mask, grid.shape)):
         raise CompilerBug(f"loaded index {atom} leaves [0, {extent})")
     return place
-

@@ -1,8 +1,8 @@
 """Print forms and scalar expressions: exact, and short enough to read.
 
-    kernel k0_add(x0: f32[batch,128], x1: f32[128]) -> y: f32[batch,128]
-      loops  i0 in batch, i1 in 128
-        y[i0,i1] = x0[i0,i1] + x1[i1]
+kernel k0_add(x0: f32[batch,128], x1: f32[128]) -> y: f32[batch,128]
+  loops  i0 in batch, i1 in 128
+    y[i0,i1] = x0[i0,i1] + x1[i1]
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from kcompile.errors import CompilerBug
 from kcompile.forms.compose import statements
@@ -135,7 +136,10 @@ def _verify_statement(
 
 
 def _check_expr(root: Expr, axes, buffers: dict[str, Buffer], written: set[str]) -> None:
-    """Check every load and index below `root`; `guarded` ones only have to name existing things."""
+    """Check every load and index below `root`; `guarded` ones only have to name existing things.
+
+    Texts are made for faults only: written out, an expression whose parts are shared can grow exponentially.
+    """
     seen: set[tuple[int, bool]] = set()
     stack: list[tuple[Expr, bool]] = [(root, False)]
     while stack:
@@ -145,15 +149,20 @@ def _check_expr(root: Expr, axes, buffers: dict[str, Buffer], written: set[str])
         seen.add((id(node), guarded))
         if isinstance(node, Load):
             buffer = buffers.get(node.buffer)
-            _need(buffer is not None, f"{node} loads from {node.buffer}, which is not declared")
-            _need(node.dtype is buffer.type.dtype, f"{node} loads {node.dtype} from {buffer.name}: {buffer.type}")
-            _need(node.buffer in written, f"{node} is read before anything wrote it")
+            if buffer is None:
+                raise _Fault(f"{node} loads from {node.buffer}, which is not declared")
+            if node.dtype is not buffer.type.dtype:
+                raise _Fault(f"{node} loads {node.dtype} from {buffer.name}: {buffer.type}")
+            if node.buffer not in written:
+                raise _Fault(f"{node} is read before anything wrote it")
             _check_index(node.buffer, node.index, axes, buffers, guarded)
         elif isinstance(node, Index):
-            _check_bound(node.value, axes, str(node))
+            _check_bound(node.value, axes, partial(str, node))
         if isinstance(node, Where):
-            _need(node.condition.dtype is boolean, f"the condition of {node} is {node.condition.dtype}")
-            _need(node.inside.dtype is node.outside.dtype, f"the branches of {node} differ in dtype")
+            if node.condition.dtype is not boolean:
+                raise _Fault(f"the condition of {node} is {node.condition.dtype}")
+            if node.inside.dtype is not node.outside.dtype:
+                raise _Fault(f"the branches of {node} differ in dtype")
             stack += [(node.condition, guarded), (node.inside, True), (node.outside, guarded)]
             continue
         stack += [(a, guarded) for a in node.args]
@@ -161,24 +170,28 @@ def _check_expr(root: Expr, axes, buffers: dict[str, Buffer], written: set[str])
             stack += [(a.value, guarded) for a in dim.atoms(part) if isinstance(a, Loaded)]
 
 
-def _check_bound(value: DimLike, axes: tuple[Axis, ...], where: str) -> None:
+def _check_bound(value: DimLike, axes: tuple[Axis, ...], where: Callable[[], str]) -> None:
     for atom in dim.atoms(value):
-        _need(not isinstance(atom, Axis) or atom in axes, f"{where} uses axis {atom}, which is not bound there")
+        if isinstance(atom, Axis) and atom not in axes:
+            raise _Fault(f"{where()} uses axis {atom}, which is not bound there")
+
+
+def _place_text(name: str, index) -> str:
+    return f"{name}[{', '.join(map(str, index))}]"
 
 
 def _check_index(name: str, index, axes, buffers: dict[str, Buffer], guarded: bool) -> None:
     type_ = buffers[name].type
-    where = f"{name}[{', '.join(map(str, index))}]"
-    _need(len(index) == type_.rank, f"{where} has {len(index)} indices for {type_}")
+    where = partial(_place_text, name, index)
+    if len(index) != type_.rank:
+        raise _Fault(f"{where()} has {len(index)} indices for {type_}")
     for place, size in zip(index, type_.shape):
         _check_bound(place, axes, where)
         if guarded or type_.size == 0 or any(a.extent == 0 for a in axes):
             continue
         low, high = dim.bounds(place)
         inside = (
-            low is not None
-            and high is not None
-            and dim.is_nonnegative(low)
-            and dim.is_nonnegative(size - 1 - high)
+            low is not None and high is not None and dim.is_nonnegative(low) and dim.is_nonnegative(size - 1 - high)
         )
-        _need(inside, f"{where}: {place} does not provably lie in [0, {size}); bounds {low} to {high}")
+        if not inside:
+            raise _Fault(f"{where()}: {place} does not provably lie in [0, {size}); bounds {low} to {high}")

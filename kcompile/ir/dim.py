@@ -72,14 +72,25 @@ class Dim:
 
     __slots__ = ("_hash", "terms")
 
-    def __init__(self, terms: Mapping[Monomial, int]):
-        self.terms = dict(sorted(((m, c) for m, c in terms.items() if c), key=lambda t: _order(t[0])))
-        self._hash = hash(tuple(self.terms.items()))
+    def __init__(self, terms: Mapping[Monomial, int], in_order: bool = False):
+        """`in_order` promises that the terms are sorted already and none is 0."""
+        if not in_order:
+            kept = [(m, c) for m, c in terms.items() if c]
+            if len(kept) > 1:
+                kept.sort(key=_term_order)
+            terms = dict(kept)
+        self.terms = terms
+        self._hash = hash(tuple(terms.items()))
 
     # arithmetic -------------------------------------------------------------------------------
 
     def __add__(self, other: DimLike) -> DimLike:
         terms = dict(self.terms)
+        if not isinstance(other, Dim):  # the constant term is the last one
+            constant = terms.pop((), 0) + int(other)
+            if constant:
+                terms[()] = constant
+            return Dim(terms, in_order=True)
         for monomial, coefficient in _terms(other).items():
             terms[monomial] = terms.get(monomial, 0) + coefficient
         return _make(terms)
@@ -87,7 +98,7 @@ class Dim:
     __radd__ = __add__
 
     def __neg__(self) -> DimLike:
-        return _make({m: -c for m, c in self.terms.items()})
+        return Dim({m: -c for m, c in self.terms.items()}, in_order=True)
 
     def __sub__(self, other: DimLike) -> DimLike:
         return self + (-other)
@@ -96,6 +107,11 @@ class Dim:
         return other + (-self)
 
     def __mul__(self, other: DimLike) -> DimLike:
+        if not isinstance(other, Dim):
+            factor = int(other)
+            if factor == 1:
+                return self
+            return Dim({m: c * factor for m, c in self.terms.items()}, in_order=True) if factor else 0
         terms: dict[Monomial, int] = {}
         for m1, c1 in self.terms.items():
             for m2, c2 in _terms(other).items():
@@ -147,13 +163,18 @@ class Dim:
     __repr__ = __str__
 
 
+def _term_order(term: tuple[Monomial, int]) -> tuple:
+    return _order(term[0])
+
+
 @lru_cache(maxsize=65536)
 def _atom_key(atom: Atom) -> tuple[str, str]:
     return (type(atom).__name__, str(atom))
 
 
+@lru_cache(maxsize=65536)
 def _order(monomial: Monomial) -> tuple:
-    return (-len(monomial), tuple(_atom_key(a) for a in monomial))
+    return (-len(monomial), tuple([_atom_key(a) for a in monomial]))
 
 
 def _terms(value: DimLike) -> Mapping[Monomial, int]:
@@ -173,7 +194,7 @@ def of(atom: Atom) -> DimLike:
     """Return the Dim that is just this atom; an axis of extent 1 is 0."""
     if isinstance(atom, Axis) and atom.extent == 1:
         return 0
-    return Dim({(atom,): 1})
+    return Dim({(atom,): 1}, in_order=True)
 
 
 def symbol(name: str) -> Dim:
@@ -461,18 +482,24 @@ def substitute(value: DimLike, replace: Callable[[Atom], DimLike | None]) -> Dim
     if not isinstance(value, Dim):
         return value
     total: DimLike = 0
+    same: dict[Monomial, int] = {}  # terms in which nothing changes
     for monomial, coefficient in value.terms.items():
+        news = [replace(atom) for atom in monomial]
+        if all(n is None for n in news) and not any(isinstance(a, FloorDiv) for a in monomial):
+            same[monomial] = coefficient
+            continue
         product: DimLike = coefficient
-        for atom in monomial:
-            new = replace(atom)
+        for atom, new in zip(monomial, news):
             if new is None:
                 if isinstance(atom, FloorDiv):
                     new = floordiv(substitute(atom.numerator, replace), substitute(atom.denominator, replace))
                 else:
-                    new = Dim({(atom,): 1})
+                    new = Dim({(atom,): 1}, in_order=True)
             product = product * new
         total = total + product
-    return total
+    if len(same) == len(value.terms):
+        return value
+    return total + _make(same) if same else total
 
 
 def evaluate(value: DimLike, sizes: Mapping[str, int]) -> int:

@@ -76,6 +76,13 @@ class Value:
             f"the truth of a symbolic value ({self.type}) is unknown while tracing: use keras.ops.where or cond"
         )
 
+    def __float__(self):
+        raise KcompileError(
+            f"a symbolic value ({self.type}) is no number yet: float() and int() need one while tracing; use keras.ops"
+        )
+
+    __int__ = __float__
+
     def __repr__(self) -> str:
         return f"<{self.node.name or self.node.label} {self.type}>"
 
@@ -147,11 +154,13 @@ class Assignment:
 class Graph:
     """An append-only pure graph: sources, nodes, named outputs, assignments."""
 
+    trace_s = 0.0  # seconds of recording it, for reports of where compile time goes
     value_type = Value  # the front's tracing graph makes values with Keras's operators
 
     def __init__(self, name: str = "graph"):
         self.name = name
-        self.index = nx.DiGraph()
+        self._index = nx.DiGraph()
+        self._indexed = 0  # nodes that are in it
         self.nodes: list[Node] = []  # in emission order, which is topological
         self.outputs: dict[str, Value] = {}
         self.assignments: dict[str, Assignment] = {}  # by the target's name
@@ -230,12 +239,9 @@ class Graph:
     def _append(self, op, inputs, attrs, types, role="", name="", data=None) -> Node:
         outputs: list[Value] = []
         node = Node(op, inputs, attrs, (), self._origin, f"%{len(self.nodes)}", role, name, data)
-        outputs.extend(self.value_type(self, node, i, t) for i, t in enumerate(types))
+        outputs.extend([self.value_type(self, node, i, t) for i, t in enumerate(types)])
         object.__setattr__(node, "outputs", tuple(outputs))
         self.nodes.append(node)
-        self.index.add_node(node)
-        for operand in inputs:
-            self.index.add_edge(operand.node, node)
         return node
 
     def _located(self, error: KcompileError, op: Op, inputs: Sequence[Value]) -> KcompileError:
@@ -268,6 +274,15 @@ class Graph:
         self.assignments[target.node.name] = Assignment(target, value)
 
     # looking ----------------------------------------------------------------------------------
+
+    @property
+    def index(self) -> nx.DiGraph:
+        """Nodes and who reads whom, for graph algorithms; brought up to date when asked for."""
+        for node in self.nodes[self._indexed :]:
+            self._index.add_node(node)
+            self._index.add_edges_from((operand.node, node) for operand in node.inputs)
+        self._indexed = len(self.nodes)
+        return self._index
 
     @property
     def results(self) -> list[Value]:

@@ -102,9 +102,7 @@ def concrete(value: Any, sizes: Mapping[str, int]) -> Any:
     return value
 
 
-def run(
-    graph: Graph, arrays: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def run(graph: Graph, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Compute a graph with NumPy.
 
     Args:    arrays: one per source, by name, of the declared dtype.

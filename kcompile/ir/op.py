@@ -72,9 +72,7 @@ OPS: dict[str, Op] = {}
 def register(op: Op) -> Op:
     """Enter `op` in the table. Raises PluginError if the name is taken by another op."""
     if op.name in OPS:
-        raise PluginError(
-            f"op {op.name!r} is defined twice: by {OPS[op.name].ref.__module__} and {op.ref.__module__}"
-        )
+        raise PluginError(f"op {op.name!r} is defined twice: by {OPS[op.name].ref.__module__} and {op.ref.__module__}")
     OPS[op.name] = op
     return op
 

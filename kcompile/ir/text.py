@@ -43,8 +43,8 @@ _WORD_ROLE = {"": INPUT, "param": PARAMETER, "state": STATE}
 # printing --------------------------------------------------------------------------------------
 
 
-def to_text(graph: Graph) -> str:
-    """Return the text of a graph; `parse(to_text(g), blobs(g))` has the same text."""
+def to_text(graph: Graph, origins: bool = True) -> str:
+    """Return the text of a graph; `parse(to_text(g), blobs(g))` has the same text. origins: with comments."""
     sources = [f"{_name(n)}: {_ROLE_WORD[v.node.role]}{v.type}" for n, v in graph.sources.items()]
     one_line = ", ".join(sources)
     if len(one_line) > HEADER_WIDTH:
@@ -60,7 +60,7 @@ def to_text(graph: Graph) -> str:
             count += 1
         results = ", ".join(names[v] for v in node.outputs)
         types = ", ".join(str(v.type) for v in node.outputs)
-        origin = f"  # {node.origin.layer}  {node.origin.line}".rstrip() if str(node.origin) else ""
+        origin = f"  # {node.origin.layer}  {node.origin.line}".rstrip() if origins and str(node.origin) else ""
         lines.append(f"  {results}: {types} = {_right_side(node, names)}{origin}")
     for target, assignment in graph.assignments.items():
         lines.append(f"  {_name(target)} = {_operand(assignment.value, names, None)}")

@@ -23,6 +23,7 @@ FUNCTIONS = (
 )
 
 # last: some ops and functions carry the name of their module
+BUILT_IN = frozenset(OPS)  # plugins register theirs later
 globals().update(OPS)
 globals().update({function.__name__: function for function in FUNCTIONS})
 

@@ -131,9 +131,13 @@ def _holder(letter: str, sides: Sequence[_Side]) -> list[_Side]:
 
 def _has_phases(w: _Window, sides: Sequence[_Side]) -> bool:
     """True if stride phases apply: a stride, no dilation, a fixed number of taps held by one operand."""
-    return w.tap is not None and w.step > 1 and w.gap == 1 and all(
-        len(_holder(letter, sides)) == 1 for letter in (w.spread, w.tap)
-    ) and _holder(w.spread, sides)[0] is not _holder(w.tap, sides)[0]
+    return (
+        w.tap is not None
+        and w.step > 1
+        and w.gap == 1
+        and all(len(_holder(letter, sides)) == 1 for letter in (w.spread, w.tap))
+        and _holder(w.spread, sides)[0] is not _holder(w.tap, sides)[0]
+    )
 
 
 def _padding_waste(phased: Sequence[_Window], known) -> float:

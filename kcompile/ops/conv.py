@@ -78,9 +78,7 @@ def conv_transpose(x, w, strides=1, padding: str = "valid", output_padding=None,
     extra = _each(output_padding, rank)
     spans = [(k - 1) * d + 1 for k, d in zip(w.shape[:-2], dilation)]
     crops = [conv_transpose_crop(span, s, padding, e) for span, s, e in zip(spans, strides, extra)]
-    sizes = [
-        conv_transpose_size(n, span, s, padding, e) for n, span, s, e in zip(x.shape[1:-1], spans, strides, extra)
-    ]
+    sizes = [conv_transpose_size(n, span, s, padding, e) for n, span, s, e in zip(x.shape[1:-1], spans, strides, extra)]
     # what the vjp of `conv` does to a cotangent, for an input size of our choice
     y = full_transpose(x, w, strides, dilation, [c + n for c, n in zip(crops, sizes)])
     if any(c != 0 for c in crops):

@@ -208,9 +208,7 @@ cosh = elementwise("cosh", body="cosh", vjp=lambda g, y, x: (g * sinh(x),))
 tanh = elementwise("tanh", body="tanh", vjp=lambda g, y, x: (g * (1 - y * y),))
 asinh = elementwise("asinh", body="asinh", vjp=lambda g, y, x: (g * rsqrt(x * x + 1),))
 # (x - 1)(x + 1) keeps the digits that x*x - 1 loses near 1
-acosh = elementwise(
-    "acosh", body="acosh", domain=(1.2, 4.0), vjp=lambda g, y, x: (g * rsqrt((x - 1) * (x + 1)),)
-)
+acosh = elementwise("acosh", body="acosh", domain=(1.2, 4.0), vjp=lambda g, y, x: (g * rsqrt((x - 1) * (x + 1)),))
 atanh = elementwise("atanh", body="atanh", domain=(-0.9, 0.9), vjp=lambda g, y, x: (g / (1 - x * x),))
 erf = elementwise("erf", body="erf", vjp=lambda g, y, x: (g * (exp(-(x * x)) * (2 / math.sqrt(math.pi))),))
 erfinv = elementwise(
@@ -231,7 +229,7 @@ relu = elementwise(
     "relu",
     takes="numbers",
     ref=lambda x: np.maximum(x, np.zeros((), x.dtype)),
-    vjp=lambda g, y, x: (select(x > 0, g, 0.0),),
+    vjp=lambda g, y, x: (select(y > 0, g, 0.0),),  # y, not x: what comes after reads y already
     body=lambda x: s.max(x, 0),
 )
 sigmoid = elementwise(

@@ -83,9 +83,10 @@ def _gather_samples(rng):
         ("f32", "i32", (3, 4), (0,), 1),
         ("f32", "i32", (4, 2), (), 0),
     ):
-        yield (draw(rng, kind, shape), rng.integers(0, shape[axis], places).astype(types.dtype(index_kind).numpy)), {
-            "axis": axis
-        }
+        yield (
+            (draw(rng, kind, shape), rng.integers(0, shape[axis], places).astype(types.dtype(index_kind).numpy)),
+            {"axis": axis},
+        )
     yield (draw(rng, "f32", (3, 2)), np.asarray([-1, 0, 7], np.int32)), {"axis": 0}  # clamps
 
 
@@ -132,9 +133,7 @@ def _scatter_lower(x: Type, places: Type, updates: Type):
         row = clamped(operand(1, at[: places.rank], places), x.shape[0])
         target = tuple(0 if size == 1 else i for i, size in zip(at[places.rank :], x.shape[1:]))
         body.append(Nest(over, (Accumulate("y", (row, *target), "sum", operand(2, at, updates)),)))
-    return Loops(
-        (*buffers_of((x, places, updates)), Buffer("y", result, OUT)), (), tuple(body), "scatter_add"
-    )
+    return Loops((*buffers_of((x, places, updates)), Buffer("y", result, OUT)), (), tuple(body), "scatter_add")
 
 
 def _scatter_samples(rng):
@@ -148,10 +147,13 @@ def _scatter_samples(rng):
         ("f32", (3, 2), ()),
     ):
         yield (
-            draw(rng, kind, shape),
-            rng.integers(0, shape[0], places).astype(np.int32),
-            draw(rng, kind, (*places, *shape[1:])),
-        ), {}
+            (
+                draw(rng, kind, shape),
+                rng.integers(0, shape[0], places).astype(np.int32),
+                draw(rng, kind, (*places, *shape[1:])),
+            ),
+            {},
+        )
 
 
 scatter_add = register(

@@ -73,10 +73,13 @@ def _lower(*xs: Type, offsets, size: DimLike):
 
 def _samples(rng):
     yield (draw(rng, "f32", (2, 3)), draw(rng, "f32", (5,))), {"offsets": (0, 6), "size": 11}
-    yield (draw(rng, "f64", (3,)), draw(rng, "f64", ()), draw(rng, "f64", (1, 2))), {
-        "offsets": (2, 8, 16),
-        "size": 20,
-    }
+    yield (
+        (draw(rng, "f64", (3,)), draw(rng, "f64", ()), draw(rng, "f64", (1, 2))),
+        {
+            "offsets": (2, 8, 16),
+            "size": 20,
+        },
+    )
     yield (draw(rng, "f32", (0, 2)), draw(rng, "f32", (1,))), {"offsets": (0, 0), "size": 1}
 
 

@@ -79,9 +79,7 @@ def _lower(seed: Type, *, shape):
         if not dim.is_nonnegative(2**32 - result.size):  # otherwise the counter's high word is always 0
             upper = scalar.call("shr", scalar.index(position), scalar.const(32, i64))
             high = s.bitxor(high, scalar.cast(upper, u32))
-        return philox(
-            low, high, operand(0, (0,), seed), mul=s.mul, mulhi=s.mulhi, xor=s.bitxor, add=s.add
-        )[0]
+        return philox(low, high, operand(0, (0,), seed), mul=s.mul, mulhi=s.mulhi, xor=s.bitxor, add=s.add)[0]
 
     return map_form(result, (seed,), value_at, "random_bits")
 

@@ -308,9 +308,7 @@ def _pad_ref(x, *, low, high, interior, value):
 def _pad_vjp(g, y, x, *, low, high, interior, value):
     """Pad back by the opposite amounts, then take every (interior + 1)-th element."""
     if any(n != 0 for n in (*low, *high)):
-        g = pad(
-            g, low=tuple(-a for a in low), high=tuple(-b for b in high), interior=(0,) * len(low), value=0
-        )
+        g = pad(g, low=tuple(-a for a in low), high=tuple(-b for b in high), interior=(0,) * len(low), value=0)
     if any(interior):
         g = slice(g, starts=(0,) * len(low), sizes=tuple(x.shape), strides=tuple(k + 1 for k in interior))
     return (g,)
@@ -370,9 +368,7 @@ def _concat_infer(*xs: Type, axis: int) -> Type:
     for x in xs[1:]:
         if x.dtype is not first.dtype:
             raise DTypeError(f"concat expects operands of one dtype, received {first} and {x}")
-        if x.rank != first.rank or any(
-            a != b for n, (a, b) in enumerate(zip(first.shape, x.shape)) if n != axis
-        ):
+        if x.rank != first.rank or any(a != b for n, (a, b) in enumerate(zip(first.shape, x.shape)) if n != axis):
             raise ShapeError(f"concat along axis {axis}: {first} and {x} differ in another dimension")
     total: DimLike = 0
     for x in xs:

@@ -338,8 +338,7 @@ def _unpool_lower(dy: Type, arg: Type, *, window, strides, shape, dilation=()) -
     outer = axes_for(result.shape)
     at = indices(outer)
     rows = [
-        _candidates(n, *row)
-        for n, row in enumerate(zip(at, window, strides, dilation or (1,) * len(window), dy.shape))
+        _candidates(n, *row) for n, row in enumerate(zip(at, window, strides, dilation or (1,) * len(window), dy.shape))
     ]
     index = tuple(row[1] for row in rows)
     position = scalar.index(_position(window, [row[2] for row in rows]), i32)

@@ -217,9 +217,7 @@ def _cropped_contraction(m: Match, low, high) -> Value:
         ends = [sum((behind.get(name, 0) * n for name, n in dims), start=0) for dims in side]
         if any(n != 0 for n in (*cuts, *ends)):
             none = (0,) * len(side)
-            value = ops.pad(
-                value, low=tuple(-n for n in cuts), high=tuple(-n for n in ends), interior=none, value=0
-            )
+            value = ops.pad(value, low=tuple(-n for n in cuts), high=tuple(-n for n in ends), interior=none, value=0)
         operands.append(value)
     extents = dict(zip(spec.out, m.root.shape))
     sizes = tuple((name, extents.get(name, size)) for name, size in m.t)
@@ -358,7 +356,7 @@ ALGEBRA = (
         "broadcast_one_number",
         ops.broadcast_to(ops.reshape(x, shape=s), shape=t),
         ops.broadcast_to(scalar_x, shape=t),
-        where=_is_one_number,
+        where=lambda m: _is_one_number(m) and m.s != (),
     ),
     Rule(
         "reshape_broadcast",

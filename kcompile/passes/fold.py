@@ -25,7 +25,8 @@ def fold_constants(graph: Graph) -> Graph:
             repeats numbers (a broadcast, which a kernel reads for nothing), or its result is above
             FOLD_LIMIT_BYTES and larger than its inputs (folding it would bloat exported files).
     """
-    return rebuild(graph, _visit)
+    known = any(can_fold(n, n.inputs) for n in graph.live_nodes() if not n.is_source)
+    return rebuild(graph, _visit) if known else graph
 
 
 def _visit(graph: Graph, node: Node, inputs: tuple[Value, ...]):

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from kcompile.forms import compose
 from kcompile.forms.records import axes_for, indices
@@ -27,13 +28,15 @@ from kcompile.forms.scalar import Expr, Load, axes_in, load
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, FloorDiv, Loaded
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value
-from kcompile.ir.op import Kind
-from kcompile.ir.types import Shape, boolean
+from kcompile.ir.op import OPS, Kind
+from kcompile.ir.types import Shape, Type, boolean
 from kcompile.passes.alias import is_view, storage
 
 MAP_KINDS = (Kind.ELEMENTWISE, Kind.SHAPE, Kind.INDEX, Kind.RANDOM)
 
 CHEAP_COST = 4  # operations that cost about as much as storing and loading the value again
+LIGHT_COST = 8  # the same where storing it would save reading no second array
+EXPANDED_COST = 2  # operations on a value read for many elements that cost less than computing it beforehand
 WINDOW_COST = 8  # operations per window element that still cost less than a pass over memory
 MAX_UNITS = 24  # per cluster: LLVM's register allocation and our patience
 
@@ -97,7 +100,7 @@ def choose_roots(graph: Graph) -> set[Node]:
     results = {v.node for v in graph.results}
     roots: set[Node] = set()
     kernels: dict[Node, set[Node]] = {}  # map node -> the units that would compute it
-    costs = inlined_costs(graph)
+    costs, arrays = inlined_costs(graph), inlined_arrays(graph)
     for node in reversed(graph.live_nodes()):
         if not is_map_node(node):
             roots |= _repeated_operands(node)
@@ -114,23 +117,57 @@ def choose_roots(graph: Graph) -> set[Node]:
             roots |= {base} if is_map_node(base) else set()
         elif is_view(node) and (base in roots or not is_map_node(base)):
             continue  # the same bytes as something that exists
-        elif _must_exist(node, users, targets, costs[node]) or _is_sought(node, targets, consumers):
+        elif _must_exist(node, users, targets, costs[node], len(arrays[node])) or _is_sought(node, targets, consumers):
             roots.add(base if is_view(node) else node)
     return roots
 
 
 def inlined_costs(graph: Graph) -> dict[Node, int]:
-    """Rough operations per element of each map node when computed from anchors and sources."""
+    """Rough operations per element of each map node when computed from anchors and sources.
+
+    What an operand costs that is computed once for many elements is not theirs (see `_is_shared`), nor what
+    exists whatever it costs.
+    """
     costs: dict[Node, int] = {}
+    exists = {v.node for v in graph.results}
+    for node in graph.live_nodes():
+        if not node.is_source and node.op.kind is Kind.CONTRACT:
+            exists |= {v.node for v in node.inputs if is_map_node(v.node) and not _is_affine_step(v.node)}
     for node in graph.live_nodes():
         if is_map_node(node):
-            inner = sum(costs.get(v.node, 0) for v in set(node.inputs))
+            inner = sum(
+                costs.get(v.node, 0)
+                for v in set(node.inputs)
+                if v.node not in exists and not _is_shared(v, node, costs)
+            )
             costs[node] = inner + (0 if is_view(node) else node.op.cost)
     return costs
 
 
-def _must_exist(node: Node, users: list[Node], targets: set[Node], cost: int) -> bool:
-    if len(targets) > 1 and cost > CHEAP_COST:
+def inlined_arrays(graph: Graph) -> dict[Node, set[Value]]:
+    """The arrays as large as its result that each map node reads when computed from anchors and sources."""
+    arrays: dict[Node, set[Value]] = {}
+    for node in graph.live_nodes():
+        if is_map_node(node):
+            below = (arrays.get(v.node, {v}) for v in node.inputs if v.type.size == node.output.type.size)
+            arrays[node] = set().union(*below)
+    return arrays
+
+
+def _is_shared(value: Value, user: Node, costs: dict[Node, int]) -> bool:
+    """True if many elements of `user` read the same element of `value`, and it is computed before them."""
+    if not _expands(user, value):
+        return False
+    return value.type.size == 1 or costs.get(value.node, 0) > EXPANDED_COST
+
+
+def _expands(user: Node, value: Value) -> bool:
+    repeats = user.op.kind is Kind.ELEMENTWISE or user.op.name == "broadcast_to"
+    return repeats and is_map_node(user) and user.output.shape != value.shape
+
+
+def _must_exist(node: Node, users: list[Node], targets: set[Node], cost: int, arrays: int) -> bool:
+    if len(targets) > 1 and cost > (CHEAP_COST if arrays > 1 else LIGHT_COST):
         return True
     for target in targets:
         kind = target.op.kind
@@ -140,14 +177,10 @@ def _must_exist(node: Node, users: list[Node], targets: set[Node], cost: int) ->
             return True
         if kind in (Kind.PACK, Kind.OPAQUE, Kind.CONTROL) and not is_view(node):
             return True
-    if cost <= 2 or node.output.type.size == 1:
+    if cost <= EXPANDED_COST or node.output.type.size == 1:
         return False
     # an element that many result elements read is better computed once; scalars are hoisted anyway
-    for user in users:
-        expands = is_map_node(user) and user.output.shape != node.output.shape
-        if expands and (user.op.kind is Kind.ELEMENTWISE or user.op.name == "broadcast_to"):
-            return True
-    return False
+    return any(_expands(user, node.output) for user in users)
 
 
 def _is_sought(node: Node, targets: set[Node], consumers: dict[Value, list[Node]]) -> bool:
@@ -188,24 +221,43 @@ def _repeated_operands(node: Node) -> set[Node]:
 
 
 def _is_affine_view(node: Node) -> bool:
-    """True if the node's element is one element of its operand at an address affine in the index."""
-    if node.op.kind is not Kind.SHAPE or len(node.inputs) != 1:
+    """True if the node's element is one element of what lies below at an address affine in the index.
+
+    Below a chain of shape ops that are each affine: one that is not, a pad say, has to exist for the contraction.
+    """
+    if not _is_affine_step(node):
         return False
-    axes = axes_for(node.output.shape)
     below: list[Value] = []
-    expr = _through_shape_ops(node.output, indices(axes), below)
-    if not isinstance(expr, Load):
+    expr = _through_shape_ops(node.output, indices(axes_for(node.output.shape)), below)
+    return isinstance(expr, Load) and _is_affine_load(expr, below[0].shape)
+
+
+def _is_affine_step(node: Node) -> bool:
+    """The same for the node's own operand."""
+    if node.is_source or node.op.kind is not Kind.SHAPE or len(node.inputs) != 1:
         return False
+    return _reads_affinely(node.op.name, node.inputs[0].type, tuple(sorted(node.attrs.items())))
+
+
+@lru_cache(maxsize=4096)  # asked for every operand of a contraction, several times
+def _reads_affinely(name: str, operand: Type, attrs: tuple) -> bool:
+    form = OPS[name].lower(operand, **dict(attrs))
+    at = indices(tuple(Axis(f"r{n}", a.extent) for n, a in enumerate(form.outer)))
+    expr = compose.evaluate(form, at, lambda n, index: load("below", index, operand.dtype))
+    return isinstance(expr, Load) and _is_affine_load(expr, operand.shape)
+
+
+def _is_affine_load(expr: Load, shape: Shape) -> bool:
     stride, address = 1, 0
-    for i, size in zip(reversed(expr.index), reversed(below[0].shape)):
+    for i, size in zip(reversed(expr.index), reversed(shape)):
         address, stride = address + i * stride, stride * size
     return _is_affine(address)
 
 
 def _through_shape_ops(value: Value, index: tuple, below: list[Value]) -> Expr:
-    """The element of a chain of shape ops, down to the first value that is none (entered in `below`)."""
+    """The element of a chain of affine shape ops, down to the first value that is none (entered in `below`)."""
     node = value.node
-    if not node.is_source and node.op.kind is Kind.SHAPE and len(node.inputs) == 1:
+    if _is_affine_step(node):
         form = node.op.lower(*(v.type for v in node.inputs), **node.attrs)
         return compose.evaluate(form, index, lambda n, at: _through_shape_ops(node.inputs[n], at, below))
     below.append(value)

@@ -30,7 +30,11 @@ def fold_scales(graph: Graph) -> Graph:
     After:  no contraction with a constant right operand, read by nothing else, is directly followed
             by a product with a constant per output channel.
     """
-    return rewrite(fold_constants(graph), SCALES)
+    graph = fold_constants(graph)
+    nodes = (n for n in graph.live_nodes() if not n.is_source and n.op.kind is Kind.CONTRACT)
+    if not any(v.is_constant for n in nodes for v in n.inputs):
+        return graph  # a training step: its weights are parameters
+    return rewrite(graph, SCALES)
 
 
 # where a constant scale can go -----------------------------------------------------------------

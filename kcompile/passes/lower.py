@@ -50,9 +50,7 @@ class KernelCall:
 def lower(fusion: Fusion) -> list[KernelCall]:
     """Return one kernel call per cluster, in the clusters' order; packs need none (see place.py)."""
     readers = _readers(fusion)
-    return [
-        _Lowering(fusion, c, readers).run() for c in fusion.clusters if c.units[0].op.kind is not Kind.PACK
-    ]
+    return [_Lowering(fusion, c, readers).run() for c in fusion.clusters if c.units[0].op.kind is not Kind.PACK]
 
 
 def _readers(fusion: Fusion) -> dict[Node, set[object]]:
@@ -203,12 +201,15 @@ class _Lowering:
         place = at if len(at) == len(shape) or not units else _spread(at, shape)
         body: list = []
         for anchor in anchors:
-            body += self.anchor_statements(anchor, at, outer, place, keep_local=bool(units))
+            body += self.anchor_statements(anchor, at, place, keep_local=bool(units))
         body = _merged_nests(body)
+        if units:  # behind the loops, so that these merge
+            written = [a.output for a in anchors if self.needed_outside(a)]
+            body += [Store(self.output(v), place, self.here[v](place)) for v in written]
         body += self.map_stores(units, place)
         return Loops(tuple(self.buffers), outer, tuple(body))
 
-    def anchor_statements(self, anchor: Node, at: Index, outer, place: Index, keep_local: bool) -> list:
+    def anchor_statements(self, anchor: Node, at: Index, place: Index, keep_local: bool) -> list:
         form = anchor.op.lower(*(v.type for v in anchor.inputs), **anchor.attrs)
         rename = self.renamed_locals(form)
         if keep_local:
@@ -220,10 +221,7 @@ class _Lowering:
             rename["y"] = self.output(anchor.output)
             placed = lambda index: index  # noqa: E731
         names = self.nest_names(form)
-        statements = list(compose.splice(form, at, self.operand_of(anchor), rename, placed, names))
-        if keep_local and self.needed_outside(anchor):
-            statements.append(Store(self.output(anchor.output), place, result))
-        return statements
+        return list(compose.splice(form, at, self.operand_of(anchor), rename, placed, names))
 
     def renamed_locals(self, form: Loops) -> dict[str, str]:
         return {b.name: self.local(b.type) for b in form.buffers if b.role == LOCAL}

@@ -110,9 +110,7 @@ class _Placer:
     def __init__(self, graph: Graph, calls: list[KernelCall]):
         self.graph = graph
         self.steps = [Step(n, c) for n, c in enumerate(calls)]
-        self.step_of: dict[Node, Step] = {
-            v.node: step for step in self.steps for v in step.call.writes.values()
-        }
+        self.step_of: dict[Node, Step] = {v.node: step for step in self.steps for v in step.call.writes.values()}
         self.packs = [n for n in graph.live_nodes() if not n.is_source and n.op.kind is Kind.PACK]
         self.places: dict[Value, Place] = {}
         self.readers: dict[Value, set[Step]] = {}  # by storage

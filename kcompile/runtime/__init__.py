@@ -1,10 +1,14 @@
 """Objects become something one can call.
 
-    cache.py        compiled objects on disk, found by content
-    link.py         objects -> addresses in this process
-    arena.py        aligned memory, scratch blocks
-    threads.py      the process-wide thread pool: size, start, fork
-    executable.py   bind arrays, call, return
-    interpreted.py  the same surface over the NumPy interpreter
-    profile.py      time, flops, bytes per kernel
+cache.py        compiled objects on disk, found by content
+kernels.py      forms -> kernels, from the cache where they are there
+programs.py     whole programs in the cache, found by their graphs
+link.py         objects -> addresses in this process
+arena.py        aligned memory, scratch blocks
+threads.py      the process-wide thread pool: size, start, fork
+executable.py   bind arrays, call, return
+interpreted.py  the same surface over the NumPy interpreter
+machine.py      what this machine can do: multiply-adds, bandwidth per cache level
+profile.py      time, flops, bytes, share of the machine's limit per kernel
+profile_text.py, profile_page.py   a profile as a table, as an HTML page
 """

@@ -159,6 +159,29 @@ def test_each_dtype_in_arithmetic(kind):
     check(map_form(x, (x, row), value), {"batch": 5})
 
 
+def test_a_stage_that_reads_a_local_number_is_still_vectorised():
+    """What a window kernel with an epilogue is: a local number, then a store of a function of it."""
+    outer = (Axis("r", 6), Axis("c", 24))
+    at = tuple(of(a) for a in outer)
+    near = load("x", (dim.floordiv(at[0], 2), at[1]), f32)
+    form = Loops(
+        buffers=(
+            Buffer("x", Type(f32, (3, 24)), IN),
+            Buffer("t", Type(f32, ()), LOCAL),
+            Buffer("y", Type(f32, (6, 24)), OUT),
+        ),
+        outer=outer,
+        body=(
+            Store("t", (), call("mul", near, near)),
+            Store("y", at, call("add", load("t", (), f32), const(1.0, f32))),
+        ),
+    )
+    (schedule,) = plan.make_plan(form, X86_64_V4).phases[0]
+    assert (schedule.kind, schedule.lane.name, schedule.tasks) == (plan.MAP, "c", 6)
+    x = np.random.default_rng(0).standard_normal((3, 24)).astype(np.float32)
+    assert_close(run_form(form, {"x": x})["y"], np.repeat(x * x + 1, 2, axis=0))
+
+
 def test_bools_are_bytes_of_0_or_1():
     x = Type(f32, (B, 9))
     form = map_form(
@@ -174,9 +197,7 @@ def test_nan_infinity_and_signed_zero_pass_through():
     x = np.asarray([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40] * 5, np.float32)
     type_ = Type(f32, (30,))
     for fn in ("max", "min", "add", "div"):
-        form = map_form(
-            type_, (type_, type_), lambda at, fn=fn: call(fn, operand(0, at, type_), operand(1, at, type_))
-        )
+        form = map_form(type_, (type_, type_), lambda at, fn=fn: call(fn, operand(0, at, type_), operand(1, at, type_)))
         other = np.roll(x, 1)
         with np.errstate(all="ignore"):
             expected = {"max": np.maximum, "min": np.minimum, "add": np.add, "div": np.divide}[fn](x, other)
@@ -207,9 +228,7 @@ def test_in_place_update_of_three_arrays():
 
 @pytest.mark.parametrize("perm", ((1, 0, 2), (0, 2, 1), (2, 1, 0), (2, 0, 1)))
 def test_transposes(perm):
-    check(
-        only(lambda g: g.output("y", ops.transpose(g.input("x", Type(f32, (B, 37, 18))), perm=perm))), {"batch": 35}
-    )
+    check(only(lambda g: g.output("y", ops.transpose(g.input("x", Type(f32, (B, 37, 18))), perm=perm))), {"batch": 35})
 
 
 def test_split_and_merged_indices_cancel():
@@ -381,9 +400,7 @@ def test_empty_rows_give_the_identity():
 @pytest.mark.parametrize("width", (1, 3, 10, 16, 64, 100, 513, 700))
 @pytest.mark.parametrize("batch", (0, 1, 5, 300))
 def test_sums_over_rows(width, batch):
-    form = only(
-        lambda g: g.output("y", ops.reduce_sum(g.input("x", Type(f32, (B, width))), axes=(0,), keepdims=False))
-    )
+    form = only(lambda g: g.output("y", ops.reduce_sum(g.input("x", Type(f32, (B, width))), axes=(0,), keepdims=False)))
     arrays = draw(form, {"batch": batch})
     (y,) = run_form(form, arrays, {"batch": batch}).values()
     (x,) = arrays.values()
@@ -554,9 +571,7 @@ def test_a_nest_that_reads_a_neighbour_is_not_joined():
     i, j, k = Axis("i", B), Axis("j", 64), Axis("k", 64)
     body = (
         Nest((j,), (Store("e", (of(j),), call("square", load("x0", (of(i), of(j)), f32))),)),
-        Nest(
-            (k,), (Accumulate("s", (), "max", call("sub", load("e", (63 - of(k),), f32), load("e", (of(k),), f32))),)
-        ),
+        Nest((k,), (Accumulate("s", (), "max", call("sub", load("e", (63 - of(k),), f32), load("e", (of(k),), f32))),)),
         Store("y", (of(i),), load("s", (), f32)),
     )
     form = Loops(

@@ -145,9 +145,9 @@ def test_integer_powers_wrap(kind):
 @pytest.mark.parametrize("exponent", [-1.0, 1.0, 2.0, 3.0, 0.5, 0.0, -2.0])
 def test_power_of_a_known_exponent(exponent):
     kind = DTYPES["f32"]
-    run = compile_elementwise({
-        "power": (lambda b, x: scalars.emit(b, "pow", kind, x, b.const("f32", exponent)), ["f32"], "f32")
-    })
+    run = compile_elementwise(
+        {"power": (lambda b, x: scalars.emit(b, "pow", kind, x, b.const("f32", exponent)), ["f32"], "f32")}
+    )
     x = values(kind)
     with np.errstate(all="ignore"):
         np.testing.assert_allclose(run["power"](x), np.power(x, np.full_like(x, exponent)), rtol=3e-7)

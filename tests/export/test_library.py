@@ -60,7 +60,9 @@ def network() -> tuple[Graph, dict[str, np.ndarray]]:
     hidden = ops.relu(conv(x, w, strides=(1, 1), padding="valid", dilation=(1, 1), groups=1))
     g.output("scores", ops.tanh(ops.add(matmul(ops.reshape(hidden, shape=(BATCH, 64)), v), b)))
     draw = np.random.default_rng(0)
-    variables = {n: draw.standard_normal(s.shape).astype(np.float32) * 0.3 for n, s in g.sources.items() if n != "image"}
+    variables = {
+        n: draw.standard_normal(s.shape).astype(np.float32) * 0.3 for n, s in g.sources.items() if n != "image"
+    }
     return g, variables
 
 

@@ -71,9 +71,7 @@ def test_index_and_loaded_undo_each_other():
 
 def test_rewrite_replaces_axes_and_loads():
     body = call("mul", call("add", x, y), index(of(I), f32))
-    moved = rewrite(
-        body, on_load=lambda e: const(2, f32) if e.buffer == "x1" else None, on_axis=lambda a: of(I) + 1
-    )
+    moved = rewrite(body, on_load=lambda e: const(2, f32) if e.buffer == "x1" else None, on_axis=lambda a: of(I) + 1)
     expected = call("mul", call("add", load("x0", (of(I) + 1,), f32), const(2, f32)), index(of(I) + 1, f32))
     assert moved is expected
 

@@ -99,3 +99,11 @@ def test_a_guard_covers_only_the_guarded_side():
 def test_loaded_indices_are_checked_too():
     with pytest.raises(CompilerBug, match="loads from z"):
         verify(storing(load("x", (loaded(load("z", (i,), i32), N), 0), f32)))
+
+
+def test_expressions_with_shared_parts_are_checked_in_time():
+    """As text this one has 2**60 parts; nobody needs the text of a form that is right."""
+    value = load("x", (i, 0), f32)
+    for _ in range(60):
+        value = where(call("lt", value, const(1, f32)), call("add", value, value), value)
+    verify(storing(value))

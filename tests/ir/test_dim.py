@@ -126,6 +126,11 @@ def test_bounds_see_terms_that_cancel_inside_a_floor_division():
     assert dim.bounds(index) == (0, 2)
 
 
+def test_an_axis_over_a_rounded_up_half_stays_inside_it():
+    half = (N + 1) // 2
+    assert dim.bounds(half - 1 - of(Axis("i", half))) == (0, half - 1)
+
+
 def test_constants_are_plain_integers():
     assert N - N == 0 and isinstance(N - N, int)
     assert (2 * N) // N == 2 and isinstance((2 * N) // N, int)

@@ -1,13 +1,10 @@
 """Real Keras, a test-only dependency, on its JAX backend."""
 
-import os
-
 import pytest
+
+from tests.keras.real import real_keras as load_real_keras
 
 
 @pytest.fixture(scope="session")
 def real_keras():
-    os.environ["KERAS_BACKEND"] = "jax"
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    pytest.importorskip("jax")
-    return pytest.importorskip("keras")
+    return load_real_keras()

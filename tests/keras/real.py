@@ -1,12 +1,13 @@
-"""Real Keras 3 on JAX, float32, as the reference: `real_keras()` skips the test where it is not installed."""
+"""Real Keras 3 on JAX, float32, as the reference (test extra)."""
 
 from __future__ import annotations
 
 import os
 
-import pytest
-
 
 def real_keras():
+    """The real package, on the JAX backend."""
     os.environ["KERAS_BACKEND"] = "jax"  # read once, when keras is first imported
-    return pytest.importorskip("keras")
+    import keras  # not at the top: the environment comes first
+
+    return keras

@@ -78,10 +78,8 @@ print(pipeline.counters.kernels, *(w.tobytes().hex() for w in model.get_weights(
 
 
 def test_a_second_process_compiles_nothing_and_gets_the_same_bits():
-    runs = [
-        subprocess.run([sys.executable, "-c", SECOND_PROCESS], capture_output=True, text=True, check=True).stdout.split()
-        for _ in range(2)
-    ]
+    command = [sys.executable, "-c", SECOND_PROCESS]
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in range(2)]
     assert int(runs[0][0]) > 0 and int(runs[1][0]) == 0
     assert runs[0][1:] == runs[1][1:]
 

@@ -40,9 +40,7 @@ def binary(keras):
 
 
 def binary_logits(keras):
-    return keras.Sequential(
-        [keras.Input((6,)), keras.layers.Dense(5, activation="gelu"), keras.layers.Dense(2)]
-    )
+    return keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, activation="gelu"), keras.layers.Dense(2)])
 
 
 def cnn(keras):
@@ -81,6 +79,25 @@ def pools(keras):
             layers.Dense(CLASSES, activation="softmax"),
         ]
     )
+
+
+def maxima(keras):
+    """Maxima over places and of branches: their gradients look for what was largest."""
+    layers = keras.layers
+    image = keras.Input((6, 5, 2))
+    x = layers.Conv2D(4, 3, activation="tanh")(image)
+    a, b = layers.GlobalMaxPooling2D()(x), layers.GlobalAveragePooling2D()(x)
+    x = layers.Maximum()([layers.Dense(5)(a), layers.Dense(5)(b), layers.Average()([a, b])[:, :1]])
+    return keras.Model(image, layers.Dense(CLASSES, activation="softmax")(x))
+
+
+def any_length(keras):
+    """An open time axis beside the batch."""
+    layers = keras.layers
+    x = keras.Input((None, 3))
+    y = layers.Conv1D(4, 3, padding="same", activation="swish")(x)
+    y = layers.Dense(4, activation="softplus")(layers.LayerNormalization()(y))
+    return keras.Model(x, layers.Dense(CLASSES, activation="softmax")(keras.ops.mean(y, axis=1)))
 
 
 def conv1d(keras):
@@ -163,6 +180,7 @@ def zeros_and_ones(*shape: int) -> Callable[[np.random.Generator, int], np.ndarr
 
 
 SPARSE = "sparse_categorical_crossentropy"
+CLASS_INDICES = integers(CLASSES)
 
 
 @dataclass(frozen=True)
@@ -171,14 +189,18 @@ class Case:
 
     build: Callable[[Any], Any]
     x: Any
-    y: Any = integers(CLASSES)
+    y: Any = CLASS_INDICES
     loss: Callable[[Any], Any] = lambda keras: SPARSE
     options: dict[str, Any] = field(default_factory=lambda: {"metrics": ["accuracy"]})
 
     def data(self, rows: int, seed: int = 0) -> tuple[Any, Any]:
         """Draw inputs and targets, nested as the model takes them."""
         rng = np.random.default_rng(seed)
-        return tuple([f(rng, rows) for f in part] if isinstance(part, list) else part(rng, rows) for part in (self.x, self.y))
+
+        def drawn(part):
+            return [f(rng, rows) for f in part] if isinstance(part, list) else part(rng, rows)
+
+        return drawn(self.x), drawn(self.y)
 
     def weights(self, keras) -> list[np.ndarray]:
         """Draw weights around the initial ones, so that biases and statistics count from the first step."""
@@ -204,6 +226,8 @@ ZOO = {
     "regression": Case(logits, normal(6), normal(CLASSES), lambda k: "mae", {"metrics": ["mse"]}),
     "cnn": Case(cnn, normal(9, 8, 2)),
     "pools": Case(pools, normal(7, 6, 2)),
+    "maxima": Case(maxima, normal(6, 5, 2)),
+    "any_length": Case(any_length, normal(8, 3)),
     "conv1d": Case(conv1d, normal(11, 3)),
     "layer_norm": Case(layer_norm, normal(6)),
     "embedding": Case(embedding, integers(13, 5)),

@@ -56,6 +56,7 @@ ELEMENTWISE = [n for n, op in OPS.items() if op.kind is Kind.ELEMENTWISE and n !
 def _takes_f32(name: str) -> bool:
     return any(t.dtype is dtype("f32") for t in cases(OPS[name])[0].types)
 
+
 def _exact_quotient(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         return np.isfinite(x) & np.isfinite(y) & (y != 0) & (np.abs(x / y) < 2**22) & (np.abs(x / y) > 1e-30)

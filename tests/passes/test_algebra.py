@@ -87,6 +87,12 @@ def test_a_sum_over_a_repeated_axis_counts():
     ) == ['%0: f32[] = size(f32(0.0), value=batch, dtype="f32")', "%1: f32[4] = mul(w, %0)", "return y=%1"]
 
 
+def test_one_number_that_lost_its_ones_is_left_alone():
+    """The rule that takes the ones away once matched its own result for ever."""
+    statements = ["%0: f32[] = reshape(x, shape=())", "%1: f32[3] = broadcast_to(%0, shape=(3,))", "return y=%1"]
+    assert simplified(*statements, sources="x: f32[1,1]") == statements
+
+
 def test_powers():
     assert simplified("%0: f32[batch,4] = pow(x, 2.0)", "return y=%0") == [
         "%0: f32[batch,4] = square(x)",

@@ -24,9 +24,7 @@ def random_buffers(seed: int, count: int = 60) -> list[Buffer]:
 
 def overlaps(plan: Plan, sizes: dict[str, int]) -> list[tuple[str, str]]:
     """Pairs alive together that share a byte, from the offsets alone."""
-    spans = [
-        (b, dim.evaluate(plan.offsets[b.name], sizes), dim.evaluate(b.nbytes, sizes)) for b in plan.buffers
-    ]
+    spans = [(b, dim.evaluate(plan.offsets[b.name], sizes), dim.evaluate(b.nbytes, sizes)) for b in plan.buffers]
     return [
         (a.name, b.name)
         for n, (a, start_a, size_a) in enumerate(spans)

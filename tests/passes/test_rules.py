@@ -69,9 +69,7 @@ EXAMPLES = {
     "concat_one": lambda g: ops.concat(x_of(g, 3, 4), axis=1),
     "slice_all": lambda g: cut(x_of(g, BATCH, 4), (0, 0), (BATCH, 4)),
     "slice_slice": lambda g: cut(cut(x_of(g, 20, 4), (3, 0), (8, 4), (2, 1)), (1, 2), (3, 2), (2, 1)),
-    "slice_broadcast": lambda g: cut(
-        ops.broadcast_to(x_of(g, 1, 6), shape=(4, 5, 6)), (1, 2, 1), (2, 3, 2), (1, 1, 2)
-    ),
+    "slice_broadcast": lambda g: cut(ops.broadcast_to(x_of(g, 1, 6), shape=(4, 5, 6)), (1, 2, 1), (2, 3, 2), (1, 1, 2)),
     "pad_nothing": lambda g: pad(x_of(g, 3, 4), (0, 0), (0, 0)),
     "pad_pad": lambda g: pad(pad(x_of(g, 5, 4), (1, -1), (2, 0), 7), (-3, -1), (0, -1), 9),
     "pad_crop": lambda g: pad(x_of(g, 5, 4), (-1, 0), (-2, -1)),

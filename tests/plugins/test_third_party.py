@@ -93,7 +93,9 @@ def test_layer_loss_optimizer_and_primitive(installed, tmp_path):
 
 
 def test_a_broken_plugin_costs_one_warning(installed):
-    done = subprocess.run([sys.executable, "-c", WARN], env=installed("kcompile-broken"), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WARN], env=installed("kcompile-broken"), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     about = [line for line in done.stdout.splitlines() if "broken" in line]
     assert done.stdout.count("error:") == 2

@@ -250,9 +250,7 @@ for n in range(150):
 sys.exit(wrong or cache.counters.damaged)
 """
     environment = dict(os.environ, KCOMPILE_CACHE_DIR=str(folder), KCOMPILE_CACHE="1", KCOMPILE_CACHE_BYTES="100K")
-    running = [
-        subprocess.Popen([sys.executable, "-c", script, str(seed)], env=environment) for seed in range(3)
-    ]
+    running = [subprocess.Popen([sys.executable, "-c", script, str(seed)], env=environment) for seed in range(3)]
     assert [process.wait(timeout=60) for process in running] == [0, 0, 0]
     assert not [path for path in folder.iterdir() if path.name.startswith(".new-")]
 

@@ -79,8 +79,12 @@ def test_a_missing_symbol_is_an_error(capfd):
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads Linux's /proc")
 def test_dropping_a_library_returns_its_memory():
     words = ", ".join(f"i64 {n}" for n in range(20_000))
-    data = code(f"@t = internal constant [20000 x i64] [{words}]\n" + TWICE.replace("%x, %x", "%x, %k").replace(
-        " %y", " %p = getelementptr i64, ptr @t, i64 %x\n %k = load i64, ptr %p\n %y", 1))
+    data = code(
+        f"@t = internal constant [20000 x i64] [{words}]\n"
+        + TWICE.replace("%x, %x", "%x, %k").replace(
+            " %y", " %p = getelementptr i64, ptr @t, i64 %x\n %k = load i64, ptr %p\n %y", 1
+        )
+    )
 
     def resident() -> int:
         with open("/proc/self/statm") as file:

@@ -501,8 +501,12 @@ def test_no_control_groups_means_no_limit(tmp_path):
 
 @pytest.mark.parametrize(
     ("own", "above", "cpus"),
-    [("max 100000", "max 100000", None), ("150000 100000", "max 100000", 1.5), ("max 100000", "200000 50000", 4.0),
-     ("300000 100000", "200000 100000", 2.0)],
+    [
+        ("max 100000", "max 100000", None),
+        ("150000 100000", "max 100000", 1.5),
+        ("max 100000", "200000 50000", 4.0),
+        ("300000 100000", "200000 100000", 2.0),
+    ],
 )
 def test_version_2_the_strictest_level_counts(tmp_path, own, above, cpus):
     write(tmp_path, proc__self__cgroup="0::/a/b\n", sys__fs__cgroup__a__cpu_DOT_max=above)

@@ -1,20 +1,20 @@
 """Contract -> LLVM IR.
 
-    emitter.py     emit: form -> Kernel
-    affine.py      addresses as strides
-    classify.py    which axis is m, n, k or batch; neighbours merged
-    paths.py       candidates, their costs, the plan of the cheapest
-    tiles.py       register tile and block sizes: pure functions of sizes and target
-    plan.py        Plan: all decisions of the tiled path as data
-    blocked.py     the tiled path: loops of tasks, blocks of k and tiles; phases
-    micro.py       the register tile
-    pack.py        rhs into panels
-    dense.py       an lhs that is an expression, computed first
-    dot.py         the path for operands that are contiguous along k
-    epilogue.py    expressions on vectors
-    finish.py      long epilogues on stored tiles
-    frame.py       a function being written: pointers, sizes, axis values
-    transpose.py, unflatten.py, widen.py   small parts of the above
+emitter.py     emit: form -> Kernel
+affine.py      addresses as strides
+classify.py    which axis is m, n, k or batch; neighbours merged
+paths.py       candidates, their costs, the plan of the cheapest
+tiles.py       register tile and block sizes: pure functions of sizes and target
+plan.py        Plan: all decisions of the tiled path as data
+blocked.py     the tiled path: loops of tasks, blocks of k and tiles; phases
+micro.py       the register tile
+pack.py        rhs into panels
+dense.py       an lhs that is an expression, computed first
+dot.py         the path for operands that are contiguous along k
+epilogue.py    expressions on vectors
+finish.py      long epilogues on stored tiles
+frame.py       a function being written: pointers, sizes, axis values
+transpose.py, unflatten.py, widen.py   small parts of the above
 """
 
 from kcompile.codegen.contract.emitter import describe, emit

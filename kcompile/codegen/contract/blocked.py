@@ -214,8 +214,10 @@ class _Task:
         total: Index = 0
         for axis, place in places.items():
             total = b.add(total, b.mul(place, self.frame.index(memory.stride(axis))))
-        return base if isinstance(total, int) and total == 0 else b.ll.gep(
-            base, [b.index(total)], source_etype=memory_type(memory.dtype)
+        return (
+            base
+            if isinstance(total, int) and total == 0
+            else b.ll.gep(base, [b.index(total)], source_etype=memory_type(memory.dtype))
         )
 
     def units(self):

@@ -236,4 +236,3 @@ def _step(frame: Frame, plan: DotPlan, acc: list, lhs, rhs, place: Index, turn: 
             at = (i * plan.columns + j) * plan.unroll + turn
             new[at] = multiply_add(b, dtype, x, y, acc[at])
     return new
-

@@ -213,4 +213,3 @@ def is_light(stores: tuple[Store, ...], axis: Axis, frame_shapes) -> bool:
             if found is None or found.stride(axis) not in (0, 1):
                 return False
     return True
-

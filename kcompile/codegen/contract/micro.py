@@ -224,9 +224,7 @@ class _Micro:
                 factors = [self._vector(place, plan.a, j * self.lanes, self.masks[j]) for j in range(self.vectors)]
             else:
                 factors = [b.splat(self._converted(b.load(place, plan.a.dtype), plan.a), self.lanes)] * self.vectors
-            new.append(
-                [multiply_add(b, self.dtype, f, c, acc[i][j]) for j, (f, c) in enumerate(zip(factors, columns))]
-            )
+            new.append([multiply_add(b, self.dtype, f, c, acc[i][j]) for j, (f, c) in enumerate(zip(factors, columns))])
         return new
 
     def _vector(self, place: ir.Value, memory: Memory, offset: int, mask) -> ir.Value:

@@ -78,9 +78,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     k = problem.k
     outer = tuple(a for a in (*problem.batch, *problem.n) if a is not vector)
     k_size = max(1, nominal(extent(k)))
-    rows, vectors, cycles = tiles.choose(
-        problem.m, vector.extent, k_size, lanes, target, candidate.lhs_is_vector
-    )
+    rows, vectors, cycles = tiles.choose(problem.m, vector.extent, k_size, lanes, target, candidate.lhs_is_vector)
     columns = split_columns(vector.extent, vectors, lanes)
     block_lanes = columns.vectors * lanes
     blocks = column_blocks(vector.extent, columns, lanes)
@@ -228,4 +226,3 @@ def with_chunks(plan: Plan, target: Target) -> Plan:
         units = max(units, min(fewest, 16))
     limit = max(1, target.l2_bytes // SCRATCH_SHARE // (plan.unit_elements * plan.problem.dtype.size_bytes))
     return replace(plan, units_per_task=int(min(units, limit)))
-

@@ -262,10 +262,7 @@ class _Emitter:
             else {
                 s.buffer: s.how
                 for s in group.body
-                if isinstance(s, Accumulate)
-                and s.how == "sum"
-                and s.index[0] == 0
-                and self._is_float_number(s.buffer)
+                if isinstance(s, Accumulate) and s.how == "sum" and s.index[0] == 0 and self._is_float_number(s.buffer)
             }
         )
         self.spans(scope.inner(), group.spans, group.body, sums, in_order)

@@ -39,9 +39,7 @@ def scaled(y: Num, n: Num) -> Num:
     target, kind = y.b.target, format_of(y)
     if target.arch == "x86_64" and target.vector_bytes == 64:
         places = n.to(I32)  # one instruction of AVX-512; elsewhere ldexp would be a library call
-        return Num(
-            y.b, y.b.intrinsic("llvm.ldexp", y.type, [y.value, places.value], [y.type, places.type])
-        )
+        return Num(y.b, y.b.intrinsic("llvm.ldexp", y.type, [y.value, places.value], [y.type, places.type]))
     half = n.arithmetic_shift(1) if kind is F32 else n.to(I32).arithmetic_shift(1).to(n.element)
     return y * power_of_two(half, kind) * power_of_two(n - half, kind)
 

@@ -19,7 +19,7 @@ _ORIGIN = "https://storage.googleapis.com/download.tensorflow.org/data/" + CLASS
 _MD5 = "c2c37ea517e94d9795004a39431a14cb"
 # mean and spread of the channels over the training images
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red; Simonyan, Zisserman 2014
-_TORCH_MEAN, _TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # red, green, blue; He et al. 2016, reimplemented
+_TORCH_MEAN, _TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # red, green, blue; of ImageNet
 
 
 def preprocess_input(x: Any, data_format: str | None = None, mode: str = "caffe") -> Any:
@@ -79,3 +79,18 @@ def _class_index(path: str, changed: int) -> dict[str, list[str]]:
     """Return class number -> [WordNet id, name]; read once per file and its time of change."""
     with open(path, encoding="utf-8") as file:
         return json.load(file)
+
+
+def caffe_input(x: Any, data_format: str | None = None) -> Any:
+    """Return RGB images of 0..255 as BGR, centred on the training images' mean."""
+    return preprocess_input(x, data_format, "caffe")
+
+
+def tf_input(x: Any, data_format: str | None = None) -> Any:
+    """Return images of 0..255 scaled to -1..1."""
+    return preprocess_input(x, data_format, "tf")
+
+
+def torch_input(x: Any, data_format: str | None = None) -> Any:
+    """Return images of 0..255 scaled to 0..1, then normalized channel by channel."""
+    return preprocess_input(x, data_format, "torch")

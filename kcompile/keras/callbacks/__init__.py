@@ -1,6 +1,8 @@
 """`keras.callbacks`: what may watch and steer training. One file per callback."""
 
 from kcompile import plugins
+from kcompile.keras.callbacks.backup_and_restore import BackupAndRestore
+from kcompile.keras.callbacks.base_logger import BaseLogger
 from kcompile.keras.callbacks.callback import Callback
 from kcompile.keras.callbacks.callback_list import CallbackList
 from kcompile.keras.callbacks.csv_logger import CSVLogger
@@ -11,9 +13,14 @@ from kcompile.keras.callbacks.learning_rate_scheduler import LearningRateSchedul
 from kcompile.keras.callbacks.model_checkpoint import ModelCheckpoint
 from kcompile.keras.callbacks.progbar import ProgbarLogger
 from kcompile.keras.callbacks.reduce_lr_on_plateau import ReduceLROnPlateau
+from kcompile.keras.callbacks.remote_monitor import RemoteMonitor
+from kcompile.keras.callbacks.swap_ema_weights import SwapEMAWeights
+from kcompile.keras.callbacks.tensorboard import TensorBoard
 from kcompile.keras.callbacks.terminate_on_nan import TerminateOnNaN
 
 _BUILTIN = (
+    BackupAndRestore,
+    BaseLogger,
     CSVLogger,
     EarlyStopping,
     History,
@@ -22,6 +29,9 @@ _BUILTIN = (
     ModelCheckpoint,
     ProgbarLogger,
     ReduceLROnPlateau,
+    RemoteMonitor,
+    SwapEMAWeights,
+    TensorBoard,
     TerminateOnNaN,
 )
 

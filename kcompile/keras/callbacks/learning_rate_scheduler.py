@@ -27,9 +27,7 @@ class LearningRateScheduler(Callback):
         try:
             rate = float(rate)
         except (TypeError, ValueError):
-            raise ArgumentError(
-                f"The output of the `schedule` function should be a float. Got: {rate!r}"
-            ) from None
+            raise ArgumentError(f"The output of the `schedule` function should be a float. Got: {rate!r}") from None
         self.model.optimizer.learning_rate = rate
         if self.verbose > 0:
             print(f"\nEpoch {epoch + 1}: LearningRateScheduler setting learning rate to {rate}.")

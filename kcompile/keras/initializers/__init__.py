@@ -17,8 +17,16 @@ from kcompile.keras.initializers.random import (
 )
 from kcompile.keras.serialization import resolver
 
-get, serialize, deserialize = resolver("initializers", "initializer")
+get, _serialize, deserialize = resolver("initializers", "initializer")
 
+
+def serialize(initializer):
+    """Return the config of an initializer."""
+    return _serialize(initializer)
+
+
+IdentityInitializer, OrthogonalInitializer = Identity, Orthogonal
+normal, uniform = RandomNormal, RandomUniform  # older names
 zeros, ones, constant, identity = Zeros, Ones, Constant, Identity
 random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
 glorot_normal, glorot_uniform, he_normal, he_uniform = GlorotNormal, GlorotUniform, HeNormal, HeUniform
@@ -31,11 +39,13 @@ __all__ = [
     "HeNormal",
     "HeUniform",
     "Identity",
+    "IdentityInitializer",
     "Initializer",
     "LecunNormal",
     "LecunUniform",
     "Ones",
     "Orthogonal",
+    "OrthogonalInitializer",
     "RandomNormal",
     "RandomUniform",
     "TruncatedNormal",

@@ -35,7 +35,7 @@ def _truncated(rng: np.random.Generator, shape) -> np.ndarray:
     return found
 
 
-@register
+@register(aliases=("normal",))
 class RandomNormal(RandomInitializer):
     """Normal numbers."""
 

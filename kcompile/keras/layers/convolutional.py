@@ -332,3 +332,107 @@ class DepthwiseConv2D(_DepthwiseConvolution):
     """Depthwise convolution over images."""
 
     rank = 2
+
+
+class _SeparableConvolution(_Windowed):
+    """A depthwise convolution, then a 1-wide convolution that mixes the channels.
+
+    Weights: depthwise_kernel [*kernel_size, channels, depth_multiplier],
+    pointwise_kernel [1, ..., channels · depth_multiplier, filters], bias [filters].
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        data_format=None,
+        dilation_rate=1,
+        depth_multiplier=1,
+        activation=None,
+        use_bias=True,
+        depthwise_initializer="glorot_uniform",
+        pointwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        depthwise_regularizer=None,
+        pointwise_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        depthwise_constraint=None,
+        pointwise_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        for name, value in (("filters", filters), ("depth_multiplier", depth_multiplier)):
+            if not isinstance(value, int) or value <= 0:
+                raise ArgumentError(
+                    f"Invalid value for argument `{name}`. Expected a strictly positive value. Received {name}={value}."
+                )
+        self.filters, self.depth_multiplier = filters, depth_multiplier
+        self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.depthwise_initializer = initializers.get(depthwise_initializer)
+        self.pointwise_initializer = initializers.get(pointwise_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
+        self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.depthwise_constraint = constraints.get(depthwise_constraint)
+        self.pointwise_constraint = constraints.get(pointwise_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+
+    def build(self, input_shape):
+        channels = self.channels_of(input_shape)
+        self.depthwise_kernel = self.add_weight(
+            name="depthwise_kernel",
+            shape=(*self.kernel_size, channels, self.depth_multiplier),
+            initializer=self.depthwise_initializer,
+            regularizer=self.depthwise_regularizer,
+            constraint=self.depthwise_constraint,
+        )
+        self.pointwise_kernel = self.add_weight(
+            name="pointwise_kernel",
+            shape=(*(1,) * self.rank, channels * self.depth_multiplier, self.filters),
+            initializer=self.pointwise_initializer,
+            regularizer=self.pointwise_regularizer,
+            constraint=self.pointwise_constraint,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.filters,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+
+    def call(self, inputs):
+        x = ops.separable_conv(
+            inputs,
+            self.depthwise_kernel,
+            self.pointwise_kernel,
+            strides=self.strides,
+            padding=self.padding,
+            dilation_rate=self.dilation_rate,
+            data_format=self.data_format,
+        )
+        return self.with_bias(x)
+
+
+@register(aliases=("SeparableConvolution1D",))
+class SeparableConv1D(_SeparableConvolution):
+    """Separable convolution along time."""
+
+    rank = 1
+    paddings = ("valid", "same", "causal")
+
+
+@register(aliases=("SeparableConvolution2D",))
+class SeparableConv2D(_SeparableConvolution):
+    """Separable convolution over images."""
+
+    rank = 2

@@ -4,6 +4,9 @@ loss.py           Loss, reductions, register_loss
 regression.py     between numbers
 probabilistic.py  between distributions
 hinge.py          margins
+metric_learning.py between embeddings
+overlap.py        between sets: Dice, Tversky
+ctc.py            between label sequences and frames
 """
 
 from __future__ import annotations
@@ -11,8 +14,11 @@ from __future__ import annotations
 from typing import Any
 
 from kcompile import plugins
-from kcompile.errors import ArgumentError
+from kcompile.errors import ArgumentError, MissingNameError, suggestion
+from kcompile.keras.losses import ctc as _ctc
 from kcompile.keras.losses import hinge as _hinge
+from kcompile.keras.losses import metric_learning as _metric_learning
+from kcompile.keras.losses import overlap as _overlap
 from kcompile.keras.losses import probabilistic as _probabilistic
 from kcompile.keras.losses import regression as _regression
 from kcompile.keras.losses.loss import Loss, LossFunctionWrapper, Reduction, register_loss
@@ -22,7 +28,7 @@ plugins.register("losses", "Loss", Loss)
 
 # every function and class of the families, under each of its names: mean_squared_error, mse, MeanSquaredError, ...
 _BUILTIN: dict[str, Any] = {}
-for _family in (_hinge, _probabilistic, _regression):
+for _family in (_hinge, _probabilistic, _regression, _overlap, _ctc, _metric_learning):
     for _function in [v for v in vars(_family).values() if hasattr(v, "loss_class")]:
         _BUILTIN.update(dict.fromkeys(_function.loss_names, _function))
         _BUILTIN[_function.loss_class.__name__] = _function.loss_class
@@ -55,15 +61,18 @@ def serialize(loss: Any) -> Any:
     return serialize_keras_object(loss)
 
 
-def deserialize(config: Any, custom_objects: dict[str, Any] | None = None):
+def deserialize(name: Any, custom_objects: dict[str, Any] | None = None):
     """Return a loss from a name or from `serialize`'s config."""
-    found = deserialize_keras_object(config, custom_objects, group="losses")
+    found = deserialize_keras_object(name, custom_objects, group="losses")
     return found() if isinstance(found, type) else found
 
 
 def __getattr__(name: str):
     """Losses of installed plugins appear here under their names."""
-    found = None if name.startswith("_") else plugins.find("losses", name)
+    if name.startswith("__"):
+        raise AttributeError(name)
+    found = plugins.find("losses", name)
     if found is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        hint = suggestion(name, plugins.names("losses"))
+        raise MissingNameError(f"keras.losses has no loss {name!r} in kcompile.{hint}")
     return found

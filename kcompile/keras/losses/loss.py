@@ -306,6 +306,8 @@ def name_of(identifier: Any) -> str:
     """Return the name a loss or metric given by name, function or object is shown under."""
     if isinstance(identifier, str):
         return identifier
-    return getattr(identifier, "name", None) or getattr(identifier, "__name__", None) or snake_case(
-        type(identifier).__name__
+    return (
+        getattr(identifier, "name", None)
+        or getattr(identifier, "__name__", None)
+        or snake_case(type(identifier).__name__)
     )

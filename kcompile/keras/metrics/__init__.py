@@ -5,6 +5,10 @@ reduction.py   Sum, Mean, means of functions, register_metric
 accuracy.py    how often predictions are right
 regression.py  means of the loss functions
 confusion.py   true and false positives and negatives, precision, recall
+curves.py      AUC and the best ratio where another is good enough
+f_score.py     F scores
+iou.py         intersection over union
+correlation.py correlations, R2, elementwise means
 """
 
 from __future__ import annotations
@@ -12,21 +16,18 @@ from __future__ import annotations
 from typing import Any
 
 from kcompile import plugins
-from kcompile.errors import ArgumentError
+from kcompile.errors import ArgumentError, MissingNameError, suggestion
 from kcompile.keras import losses as _losses
 from kcompile.keras.metrics import accuracy as _accuracy
+from kcompile.keras.metrics import confusion as _confusion
+from kcompile.keras.metrics import correlation as _correlation
+from kcompile.keras.metrics import curves as _curves
+from kcompile.keras.metrics import f_score as _f_score
+from kcompile.keras.metrics import iou as _iou
 from kcompile.keras.metrics import regression as _regression
-from kcompile.keras.metrics.confusion import (
-    FalseNegatives,
-    FalsePositives,
-    Precision,
-    Recall,
-    TrueNegatives,
-    TruePositives,
-)
 from kcompile.keras.metrics.metric import Metric
 from kcompile.keras.metrics.reduction import Mean, MeanMetricWrapper, Sum, register_metric
-from kcompile.keras.metrics.regression import RootMeanSquaredError
+from kcompile.keras.metrics.regression import MeanRelativeError, RootMeanSquaredError
 from kcompile.keras.serialization import deserialize_keras_object, get_registered_object, serialize_keras_object
 
 for _class in (Metric, Mean, Sum, MeanMetricWrapper):
@@ -34,26 +35,23 @@ for _class in (Metric, Mean, Sum, MeanMetricWrapper):
 
 # the classes made from functions, and the functions themselves under each of their names
 _BUILTIN: dict[str, Any] = {}
-_functions = [v for m in (_accuracy, _regression) for v in vars(m).values() if hasattr(v, "metric_class")]
+_functions = [v for m in (_accuracy, _regression, _correlation) for v in vars(m).values() if hasattr(v, "metric_class")]
 _classes = [f.metric_class for f in _functions]
 _classes += [v for v in vars(_regression).values() if isinstance(v, type) and hasattr(v, "metric_names")]
 for _class in _classes:
     _BUILTIN.update(dict.fromkeys(_class.metric_names[1:], _class.metric_function))
     _BUILTIN[_class.metric_names[0]] = _class
+for _family in (_confusion, _curves, _f_score, _iou, _correlation):
+    _BUILTIN.update({_class.__name__: _class for _class in _family.CLASSES})
 globals().update(_BUILTIN)
 
 __all__ = [
-    "FalseNegatives",
-    "FalsePositives",
     "Mean",
     "MeanMetricWrapper",
+    "MeanRelativeError",
     "Metric",
-    "Precision",
-    "Recall",
     "RootMeanSquaredError",
     "Sum",
-    "TrueNegatives",
-    "TruePositives",
     "deserialize",
     "get",
     "register_metric",
@@ -96,7 +94,10 @@ def deserialize(config: Any, custom_objects: dict[str, Any] | None = None):
 
 def __getattr__(name: str):
     """Metrics of installed plugins appear here under their names."""
-    found = None if name.startswith("_") else plugins.find("metrics", name)
+    if name.startswith("__"):
+        raise AttributeError(name)
+    found = plugins.find("metrics", name)
     if found is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        hint = suggestion(name, plugins.names("metrics"))
+        raise MissingNameError(f"keras.metrics has no metric {name!r} in kcompile.{hint}")
     return found

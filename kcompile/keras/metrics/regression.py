@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from kcompile import plugins
 from kcompile.keras import ops
 from kcompile.keras.losses import probabilistic as _probabilistic
@@ -33,9 +35,9 @@ SparseCategoricalCrossentropy = metric_of(
     ("scce",),
     order=("name", "dtype", "from_logits", "ignore_class", "axis"),
 )
-KLDivergence = metric_of(
-    _probabilistic.kl_divergence, "KLDivergence", ("kullback_leibler_divergence", "kld", "KLD")
-)
+BinaryFocalCrossentropy = metric_of(_probabilistic.binary_focal_crossentropy, "BinaryFocalCrossentropy")
+CategoricalFocalCrossentropy = metric_of(_probabilistic.categorical_focal_crossentropy, "CategoricalFocalCrossentropy")
+KLDivergence = metric_of(_probabilistic.kl_divergence, "KLDivergence", ("kullback_leibler_divergence", "kld", "KLD"))
 Poisson = metric_of(_probabilistic.poisson, "Poisson")
 
 Hinge = metric_of(hinge, "Hinge")
@@ -69,3 +71,29 @@ class RootMeanSquaredError(Mean):
 
 
 plugins.register("metrics", "RootMeanSquaredError", RootMeanSquaredError, aliases=("rmse", "RMSE"))
+
+
+class MeanRelativeError(Mean):
+    """The mean of |y_true - y_pred| / normalizer, 0 where the normalizer is 0; Keras 2's.
+
+    Args:
+        normalizer: what errors are measured in; broadcasts to y_pred.
+    """
+
+    def __init__(self, normalizer, name=None, dtype=None):
+        super().__init__(name=name or "mean_relative_error", dtype=dtype)
+        self.normalizer = normalizer
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        y_pred = ops.convert_to_tensor(y_pred, dtype=self.dtype)
+        y_true = ops.convert_to_tensor(y_true, dtype=self.dtype)
+        y_true, y_pred = squeeze_or_expand_to_same_rank(y_true, y_pred)
+        normalizer = ops.convert_to_tensor(self.normalizer, dtype=self.dtype)
+        relative = ops.divide_no_nan(ops.abs(y_true - y_pred), normalizer)
+        super().update_state(relative, sample_weight=sample_weight)
+
+    def get_config(self):
+        return {**super().get_config(), "normalizer": np.asarray(self.normalizer).tolist()}
+
+
+plugins.register("metrics", "MeanRelativeError", MeanRelativeError, aliases=("mean_relative_error",))

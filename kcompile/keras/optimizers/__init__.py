@@ -5,32 +5,45 @@ from __future__ import annotations
 from typing import Any
 
 from kcompile import plugins
-from kcompile.errors import ArgumentError
+from kcompile.errors import ArgumentError, MissingNameError, suggestion
 from kcompile.keras.optimizers import schedules
 from kcompile.keras.optimizers.adadelta import Adadelta
+from kcompile.keras.optimizers.adafactor import Adafactor
 from kcompile.keras.optimizers.adagrad import Adagrad
 from kcompile.keras.optimizers.adam import Adam, AdamW
 from kcompile.keras.optimizers.adamax import Adamax
+from kcompile.keras.optimizers.ftrl import Ftrl
+from kcompile.keras.optimizers.lamb import Lamb
+from kcompile.keras.optimizers.lion import Lion
+from kcompile.keras.optimizers.muon import Muon
 from kcompile.keras.optimizers.nadam import Nadam
 from kcompile.keras.optimizers.optimizer import FlatWeights, Optimizer, Slots, register_optimizer
 from kcompile.keras.optimizers.rmsprop import RMSprop
 from kcompile.keras.optimizers.schedules import LearningRateSchedule
 from kcompile.keras.optimizers.sgd import SGD
+from kcompile.keras.optimizers.wrapper import LossScaleOptimizer, TFOptimizer
 from kcompile.keras.serialization import custom_object_scope, get_registered_object, serialize_keras_object
 
 __all__ = [
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
     "FlatWeights",
+    "Ftrl",
+    "Lamb",
     "LearningRateSchedule",
+    "Lion",
+    "LossScaleOptimizer",
+    "Muon",
     "Nadam",
     "Optimizer",
     "RMSprop",
     "Slots",
+    "TFOptimizer",
     "deserialize",
     "get",
     "register_optimizer",
@@ -80,7 +93,10 @@ def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = 
 
 def __getattr__(name: str):
     """Optimizers of installed plugins appear here under their names."""
-    found = None if name.startswith("_") else plugins.find("optimizers", name)
+    if name.startswith("__"):
+        raise AttributeError(name)
+    found = plugins.find("optimizers", name)
     if found is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        hint = suggestion(name, plugins.names("optimizers"))
+        raise MissingNameError(f"keras.optimizers has no optimizer {name!r} in kcompile.{hint}")
     return found

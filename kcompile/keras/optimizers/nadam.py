@@ -36,7 +36,7 @@ class Nadam(Optimizer):
         self._u_product = Variable(1.0, dtype=dtype, trainable=False, name="u_product")
 
     def begin_step(self):
-        step = ops.cast(self.iterations.value + 1, self._u_product.dtype)
+        step = ops.cast(self._updates() + 1, self._u_product.dtype)
         self._u_product.assign(self._u_product.value * self._momentum_at(step))
 
     def _momentum_at(self, step):

@@ -59,6 +59,7 @@ class Optimizer:
             norm of all gradients together.
         use_ema, ema_momentum, ema_overwrite_frequency: keep a moving average of the weights.
         loss_scale_factor: gradients are those of a loss multiplied by it.
+        gradient_accumulation_steps: move the weights only every so many steps, by the mean of their gradients.
         name: by default made from the class.
         lr: older name of learning_rate. decay: older argument, rate / (1 + decay * iterations).
 
@@ -70,6 +71,7 @@ class Optimizer:
     # how the slots' variables are ordered in files: weight by weight within a group, group after group
     slot_groups: tuple[tuple[str, ...], ...] | None = None
     elementwise = True
+    decay: float = 0.0
 
     def __init__(
         self,
@@ -93,8 +95,11 @@ class Optimizer:
                 raise NotSupportedError(f"{type(self).__name__}({accepted}=...) is missing from kcompile.")
         if kwargs:
             raise ArgumentError(f"{type(self).__name__}: argument(s) not recognized: {kwargs}")
-        if gradient_accumulation_steps:
-            raise NotSupportedError("gradient_accumulation_steps is missing from kcompile.")
+        if gradient_accumulation_steps and not gradient_accumulation_steps >= 2:
+            raise ArgumentError(
+                "`gradient_accumulation_steps` must be an integer >= 2. Received: "
+                f"gradient_accumulation_steps={gradient_accumulation_steps}"
+            )
         if sum(limit is not None for limit in (clipnorm, clipvalue, global_clipnorm)) > 1:
             raise ArgumentError(
                 "Only one of `clipnorm`, `clipvalue` and `global_clipnorm` can be set. Received: "
@@ -119,6 +124,7 @@ class Optimizer:
         self._index: dict[int, int] = {}
         self._slot_variables: dict[str, list[Variable]] = {}
         self._averages: list[Variable] = []
+        self._accumulated: list[Variable] = []
         with name_scope(self.name, absolute=self.name):
             self._iterations = Variable(0, name="iteration", dtype="int32", trainable=False)
             self._learning_rate = self._as_rate(learning_rate)
@@ -157,8 +163,10 @@ class Optimizer:
     weights = variables
 
     @property
-    def iterations(self) -> Variable:
-        """How many updates were made."""
+    def iterations(self) -> Any:
+        """How many updates were made; with accumulation, the steps made divided by the steps of an update."""
+        if self.gradient_accumulation_steps:
+            return ops.floor_divide(self._iterations.value, self.gradient_accumulation_steps)
         return self._iterations
 
     @iterations.setter
@@ -204,6 +212,8 @@ class Optimizer:
         self._index = {id(v): i for i, v in enumerate(self._trainable_variables)}
         if self.use_ema:
             self._averages = self.add_optimizer_variables(self._trainable_variables, "average")
+        if self.gradient_accumulation_steps:
+            self._accumulated = self.add_optimizer_variables(self._trainable_variables, "gradient_accumulator")
         for group in self.slot_groups or ((self.slots,) if self.slots else ()):
             starts = [self.initial(s) for s in group]
             made = self.add_optimizer_variables(self._trainable_variables, list(group), starts)
@@ -284,7 +294,12 @@ class Optimizer:
         """Called once before the weights of a step move; state shared by all of them changes here."""
 
     def _scalars(self, learning_rate, dtype):
-        return ops.cast(learning_rate, dtype), ops.cast(self._iterations.value + 1, dtype)
+        return ops.cast(learning_rate, dtype), ops.cast(self._updates() + 1, dtype)
+
+    def _updates(self):
+        """The value of `iterations`."""
+        found = self.iterations
+        return found.value if isinstance(found, Variable) else found
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]], name=None, **kwargs) -> Variable:
         """Make one update from (gradient, variable) pairs; returns `iterations`."""
@@ -324,16 +339,48 @@ class Optimizer:
         grads, variables = _without_none(grads, variables)
         if self.loss_scale_factor is not None:
             grads = [g / self.loss_scale_factor for g in grads]
-        grads = self._clipped(grads)
-        rate = self._current_rate()
-        self.begin_step()
-        self._update_all(grads, variables, rate, flat)
+        if self.gradient_accumulation_steps:
+            self._accumulate(grads, variables, flat)
+        else:
+            self._move(grads, variables, flat)
         for variable in variables:
             if variable.constraint is not None:
                 variable.assign(variable.constraint(variable.value))
         if self.use_ema:
             self._average(variables)
         self._iterations.assign_add(1)
+
+    def _move(self, grads, variables, flat) -> None:
+        grads = self._clipped(grads)
+        rate = self._current_rate()
+        self.begin_step()
+        self._update_all(grads, variables, rate, flat)
+
+    def _accumulate(self, grads, variables, flat) -> None:
+        """Add to the totals; every so many steps move by their mean and start over."""
+        steps = self.gradient_accumulation_steps
+        is_update = ops.equal(ops.mod(self._iterations.value + 1, steps), 0)
+        held = [self._accumulated[self._index[id(v)]] for v in variables]
+        totals = [ops.cast(g, a.dtype) + a.value for g, a in zip(grads, held)]
+        means = [t / steps for t in totals]
+        self.only_if(is_update, variables, flat, lambda: self._move(means, variables, flat))
+        for accumulated, total in zip(held, totals):
+            accumulated.assign(ops.where(is_update, ops.zeros_like(total), total))
+
+    def only_if(self, condition, variables, flat, move: Callable[[], None]) -> None:
+        """Run `move` and keep what it did to weights and state only where `condition` holds.
+
+        There are no branches in a program: both values exist, and a selection fused into the update keeps one.
+        """
+        owners: list[Any] = [a for f in flat for a in (f.weights, *f.slots.values())] if self.is_flat else []
+        inside = {id(v) for owner in owners for v in owner.variables}
+        owners += [v for v in (*variables, *self.variables) if id(v) not in inside]
+        before = [owner.value for owner in owners]
+        move()
+        for owner, old in zip(owners, before):
+            new = owner.value
+            if new is not old:
+                owner.assign(ops.where(condition, new, old))
 
     def _update_all(self, grads, variables, rate, flat) -> None:
         gradient_of = {id(v): g for v, g in zip(variables, grads)}
@@ -344,8 +391,9 @@ class Optimizer:
         for variable in variables:
             if id(variable) not in gradient_of:
                 continue
-            if self._decays(variable):
-                step = ops.cast(rate, variable.dtype) * self.weight_decay
+            decay = self._decay_of(variable)
+            if decay:
+                step = ops.cast(rate, variable.dtype) * decay
                 variable.assign(variable.value - variable.value * step)
             self.update_step(gradient_of[id(variable)], variable, rate)
 
@@ -411,17 +459,21 @@ class Optimizer:
         self._undecayed |= {id(v) for v in var_list or ()}
         self._undecayed_names += list(var_names or ())
 
-    def _decays(self, variable: Variable) -> bool:
-        if not self.weight_decay or id(variable) in self._undecayed:
-            return False
-        return not any(n in variable.path for n in self._undecayed_names)
+    def decay_of(self, variable: Variable) -> float | None:
+        """Return the weight decay of a variable that is not excluded from it."""
+        return self.weight_decay
+
+    def _decay_of(self, variable: Variable) -> float | None:
+        is_excluded = id(variable) in self._undecayed or any(n in variable.path for n in self._undecayed_names)
+        return None if is_excluded else self.decay_of(variable)
 
     def _average(self, variables) -> None:
-        first = ops.equal(self._iterations.value, 0)
+        updates = self._updates()
+        first = ops.equal(updates, 0)
         momentum = ops.where(first, 0.0, self.ema_momentum)
         overwrite = None
         if self.ema_overwrite_frequency:
-            overwrite = ops.equal(ops.mod(self._iterations.value + 1, self.ema_overwrite_frequency), 0)
+            overwrite = ops.equal(ops.mod(updates + 1, self.ema_overwrite_frequency), 0)
         for variable in variables:
             average = self._averages[self._index[id(variable)]]
             new = momentum * average.value + (1.0 - momentum) * variable.value
@@ -438,6 +490,30 @@ class Optimizer:
     def scale_loss(self, loss):
         """Return the loss that gradients are taken of."""
         return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor
+
+    def stateless_apply(
+        self, optimizer_variables: Sequence[Any], grads: Sequence[Any], trainable_variables: Sequence[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """Return (weights, state) after an update of the values given; what the optimizer holds stays as it is."""
+        if not self.built:
+            raise ArgumentError(
+                f"To call `stateless_apply`, {type(self).__name__} must be built. "
+                "You can build it via `optimizer.build(trainable_variables)`."
+            )
+        weights, state = list(self._trainable_variables), self.variables
+        for given, held, what in ((trainable_variables, weights, "weights"), (optimizer_variables, state, "state")):
+            if len(given) != len(held):
+                raise ArgumentError(f"stateless_apply: received {len(given)} values for {len(held)} arrays of {what}")
+        held = [*weights, *state]
+        before = [v.value for v in held]
+        try:
+            for variable, value in zip(held, [*trainable_variables, *optimizer_variables]):
+                variable.assign(value)
+            self.apply(grads, weights)
+            return [v.value for v in weights], [v.value for v in state]
+        finally:
+            for variable, value in zip(held, before):
+                variable.assign(value)
 
     # older and further ways in -------------------------------------------------------------------------------
 

@@ -37,9 +37,7 @@ def _number(value):
 class ExponentialDecay(LearningRateSchedule):
     """initial · decay_rate^(step / decay_steps); with `staircase` the exponent is a whole number."""
 
-    def __init__(
-        self, initial_learning_rate, decay_steps, decay_rate, staircase=False, name="ExponentialDecay"
-    ):
+    def __init__(self, initial_learning_rate, decay_steps, decay_rate, staircase=False, name="ExponentialDecay"):
         self.initial_learning_rate = initial_learning_rate
         self.decay_steps = decay_steps
         self.decay_rate = decay_rate
@@ -109,9 +107,7 @@ class PolynomialDecay(LearningRateSchedule):
 class InverseTimeDecay(LearningRateSchedule):
     """initial / (1 + decay_rate · step / decay_steps)."""
 
-    def __init__(
-        self, initial_learning_rate, decay_steps, decay_rate, staircase=False, name="InverseTimeDecay"
-    ):
+    def __init__(self, initial_learning_rate, decay_steps, decay_rate, staircase=False, name="InverseTimeDecay"):
         self.initial_learning_rate = initial_learning_rate
         self.decay_steps = decay_steps
         self.decay_rate = decay_rate
@@ -160,15 +156,55 @@ class CosineDecay(LearningRateSchedule):
         return start * ((1.0 - self.alpha) * 0.5 * (1.0 + ops.cos(math.pi * done)) + self.alpha)
 
 
+class CosineDecayRestarts(LearningRateSchedule):
+    """Cosine decays one after another, each t_mul times as long and starting at m_mul times the rate.
+
+    Source: Loshchilov, Hutter 2016, "SGDR", equation 5.
+    """
+
+    def __init__(self, initial_learning_rate, first_decay_steps, t_mul=2.0, m_mul=1.0, alpha=0.0, name="SGDRDecay"):
+        self.initial_learning_rate = initial_learning_rate
+        self.first_decay_steps = first_decay_steps
+        self.t_mul = t_mul
+        self.m_mul = m_mul
+        self.alpha = alpha
+        self.name = name
+        if first_decay_steps <= 0:
+            raise ArgumentError(
+                f"Argument `first_decay_steps` must be > 0. Received: first_decay_steps={first_decay_steps}"
+            )
+
+    def __call__(self, step):
+        periods = _number(step) / self.first_decay_steps  # in units of the first one
+        if self.t_mul == 1.0:
+            restarts = ops.floor(periods)
+            done = periods - restarts
+        else:
+            # n periods take (t_mul^n - 1) / (t_mul - 1)
+            restarts = ops.floor(ops.log(1.0 - periods * (1.0 - self.t_mul)) / math.log(self.t_mul))
+            length = ops.power(_number(self.t_mul), restarts)
+            done = (periods - (1.0 - length) / (1.0 - self.t_mul)) / length
+        height = ops.power(_number(self.m_mul), restarts)
+        decayed = 0.5 * height * (1.0 + ops.cos(math.pi * done))
+        return self.initial_learning_rate * ((1.0 - self.alpha) * decayed + self.alpha)
+
+
 CLASSES = {
     c.__name__: c
-    for c in (ExponentialDecay, PiecewiseConstantDecay, PolynomialDecay, InverseTimeDecay, CosineDecay)
+    for c in (
+        ExponentialDecay,
+        PiecewiseConstantDecay,
+        PolynomialDecay,
+        InverseTimeDecay,
+        CosineDecay,
+        CosineDecayRestarts,
+    )
 }
 
 
-def serialize(schedule: LearningRateSchedule) -> dict[str, Any]:
+def serialize(learning_rate_schedule: LearningRateSchedule) -> dict[str, Any]:
     """Return a schedule's class name and config."""
-    return {"class_name": type(schedule).__name__, "config": schedule.get_config()}
+    return {"class_name": type(learning_rate_schedule).__name__, "config": learning_rate_schedule.get_config()}
 
 
 def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> LearningRateSchedule:

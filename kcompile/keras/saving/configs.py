@@ -334,5 +334,3 @@ def _classic_node(node: dict) -> list:
     collect(node["args"])
     kwargs = {k: v for k, v in node["kwargs"].items() if v is not None}
     return [[*reference, kwargs if number == 0 else {}] for number, reference in enumerate(tensors)]
-
-

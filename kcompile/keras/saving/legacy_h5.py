@@ -175,9 +175,7 @@ def _compile(model: Model, training: dict[str, Any], native: bool) -> None:
     compilation.compile_from(model, arguments, native)
 
 
-def read_layers(
-    group: Any, model: Model, name: str, by_name: bool = False, skip_mismatch: bool = False
-) -> list[str]:
+def read_layers(group: Any, model: Model, name: str, by_name: bool = False, skip_mismatch: bool = False) -> list[str]:
     """Set the weights of `model` from a group of layers; all is checked before anything is set.
 
     Args:    by_name: fill layers of the same name only; else layers are matched in order.

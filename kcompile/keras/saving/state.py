@@ -153,9 +153,7 @@ def _variables(owner: Any) -> list:
 # reading ---------------------------------------------------------------------------------------------
 
 
-def read_state(
-    file: Any, model: Model, name: str, skip_mismatch: bool = False, continues: bool = False
-) -> list[str]:
+def read_state(file: Any, model: Model, name: str, skip_mismatch: bool = False, continues: bool = False) -> list[str]:
     """Set the state of `model` from an open HDF5 file; all is checked before anything is set.
 
     Args:    name: of the file, for errors. skip_mismatch: leave layers that do not fit as they are.

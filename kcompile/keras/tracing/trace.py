@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,7 @@ def trace(
             None is a size learned at run time: `batch` on axis 0 of every input, `<name>_<axis>` elsewhere.
         arenas: variables in them are slices of one source each; others become sources when first read.
     """
+    start = time.perf_counter()
     graph = TraceGraph(name)
     scope = TraceScope(graph, arenas)
     values = {}
@@ -69,6 +71,7 @@ def trace(
         result = fn(values)
         structure = _name_outputs(graph, result)
         scope.finish()
+    graph.trace_s = time.perf_counter() - start
     return Traced(graph, scope.variables, structure)
 
 

@@ -8,5 +8,6 @@ data/         arrays and iterables as sources
 checks.py     labels before they reach native code
 loop.py       epochs of batches
 lean.py       single batches with little overhead
+profiling.py  model.profile
 trainer.py    Trainer: compile, fit, evaluate, predict
 """

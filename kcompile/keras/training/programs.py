@@ -127,9 +127,7 @@ class Programs:
             self._prepare_training(model)
         arenas = [a for a in self._arenas if a.holds(a.variables)]
         arenas += [a for part in self._flat for a in part.slots.values()] if mode == TRAIN else []
-        traced = trace(
-            self._step(mode, model, batch), specs(model, batch), arenas=arenas, name=f"{model.name}_{mode}"
-        )
+        traced = trace(self._step(mode, model, batch), specs(model, batch), arenas=arenas, name=f"{model.name}_{mode}")
         model._clear_losses()
         program = InterpretedProgram(traced.graph) if compile_graph is None else compile_graph(traced.graph)
         found = self._found[key] = StepProgram(mode, traced, program, limits=_limits(model, batch))

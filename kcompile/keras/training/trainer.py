@@ -14,6 +14,7 @@ import numpy as np
 
 from kcompile.errors import ArgumentError, KcompileError, NotSupportedError
 from kcompile.keras import losses as loss_table
+from kcompile.keras import metrics as metric_table
 from kcompile.keras import ops, optimizers
 from kcompile.keras.callbacks import CallbackList, History
 from kcompile.keras.layers import tracking
@@ -103,6 +104,10 @@ class Trainer:
             raise ArgumentError(f"sample_weight_mode must be None or 'temporal'. Received: {sample_weight_mode!r}")
         if kwargs:
             raise ArgumentError(f"compile(): unexpected arguments {sorted(kwargs)}")
+        if jit not in (None, True, False):
+            raise ArgumentError(f"`jit` must be True, False or None. Received: jit={jit!r}")
+        if num_threads is not None:
+            _check_count("num_threads", num_threads, least=1)
         metrics, loss_weights = _third_positional(metrics, loss_weights)
         names = getattr(self, "output_names", None)
         made = Training(
@@ -115,7 +120,8 @@ class Trainer:
             steps_per_execution=steps_per_execution or 1,
             compiled=True,
         )
-        _check_names(loss, loss_table.get, "loss")
+        _check_names(loss, loss_table.get)
+        _check_names([metrics, weighted_metrics], metric_table.get)
         made.arguments = {
             "optimizer": made.optimizer,
             "loss": loss,
@@ -279,6 +285,8 @@ class Trainer:
             max_queue_size, workers, use_multiprocessing: accepted.
         """
         self._assert_compiled("fit")
+        _check_count("epochs", epochs)
+        _check_count("initial_epoch", initial_epoch)
         if validation_split and validation_data is None:
             if is_batch_source(x):
                 raise ArgumentError("`validation_split` is only supported for arrays, not for sources of batches.")
@@ -302,8 +310,9 @@ class Trainer:
         self.stop_training = False
         run = self._pass(TRAIN, callbacks)
         logs: dict[str, float] = {}
+        self._initial_epoch = None  # BackupAndRestore sets it to continue an interrupted run
         callbacks.on_train_begin({})
-        for epoch in range(initial_epoch, epochs):
+        for epoch in range(self._initial_epoch or initial_epoch, epochs):
             self.reset_metrics()
             callbacks.on_epoch_begin(epoch, {})
             done = run.arrays(data, data.order(rng)) if isinstance(data, ArrayData) else run.batches(data, rng)
@@ -417,9 +426,7 @@ class Trainer:
 
     # one batch -------------------------------------------------------------------------------------------
 
-    def train_on_batch(
-        self, x, y=None, sample_weight=None, class_weight=None, reset_metrics=True, return_dict=False
-    ):
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, reset_metrics=True, return_dict=False):
         """Make one update; returns the loss, or loss and metrics, of this batch.
 
         reset_metrics=False keeps accumulating over calls.
@@ -444,6 +451,18 @@ class Trainer:
         if lean is None or not lean.takes(x, None, None):
             lean, x, _, _ = self._lean(PREDICT, x)
         return lean.predict(x)
+
+    # looking ---------------------------------------------------------------------------------------------
+
+    def profile(self, x, y=None, batch_size=32):
+        """Time each kernel of one step on the first `batch_size` rows; returns a Profile, `print` it.
+
+        With `y` it is the training step (the test step if there is no optimizer), without it prediction.
+        Weights, optimizer and metrics stay as they are. `profile(...).html()` is a page with the timeline.
+        """
+        from kcompile.keras.training.profiling import profile  # loads LLVM
+
+        return profile(self, x, y, batch_size)
 
     def _lean(self, mode: str, x, y=None, sample_weight=None, class_weight=None):
         x, y = convert_all(x, "x"), convert_all(y, "y")
@@ -548,11 +567,16 @@ def _is_numbers(value: Any) -> bool:
     return bool(flat) and all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in flat)
 
 
-def _check_names(identifiers: Any, get: Callable, what: str) -> None:
+def _check_names(identifiers: Any, get: Callable) -> None:
     """Unknown names are reported by `compile`, not by the first batch."""
     for identifier in tree.flatten(identifiers):
         if isinstance(identifier, str) and identifier.lower() not in ("crossentropy", "ce"):
             get(identifier)
+
+
+def _check_count(name: str, value: Any, least: int = 0) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ArgumentError(f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}")
 
 
 def _has_loss(compiled: Training) -> list[bool]:

@@ -42,8 +42,10 @@ class Native:
         kernel = self.kernel
         slots = [a.ctypes.data for a in arrays]
         self.spaces = []
-        for nbytes in (dim.evaluate(kernel.workspace_bytes_per_worker, sizes) * workers,
-                       dim.evaluate(kernel.shared_workspace_bytes, sizes)):
+        for nbytes in (
+            dim.evaluate(kernel.workspace_bytes_per_worker, sizes) * workers,
+            dim.evaluate(kernel.shared_workspace_bytes, sizes),
+        ):
             self.spaces.append(aligned_empty(nbytes))
             self.spaces[-1][:] = 0xFF  # NaN: what a workspace holds before does not matter
         if kernel.has_workspace:

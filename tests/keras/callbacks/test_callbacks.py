@@ -1,15 +1,20 @@
 """Callbacks: W-9, W-12, and what each one does to a training run."""
 
 import csv
+import http.server
+import json
 import math
+import struct
+import threading
+import urllib.parse
 
 import numpy as np
 import pytest
 
 from kcompile import keras
-from kcompile.errors import ArgumentError
+from kcompile.errors import ArgumentError, NotSupportedError
 from kcompile.keras import callbacks as cb
-from kcompile.keras.callbacks import CallbackList
+from kcompile.keras.callbacks import CallbackList, event_file
 
 
 def small_model(**options):
@@ -165,6 +170,186 @@ def test_terminate_on_nan():
     y[4] = math.nan
     history = model.fit(x, y, batch_size=2, epochs=5, shuffle=False, callbacks=[cb.TerminateOnNaN()], verbose=0)
     assert len(history.epoch) == 1
+
+
+def test_terminate_on_nan_may_raise():
+    model = small_model()
+    x, y = data(4)
+    y[0] = math.nan
+    with pytest.raises(RuntimeError, match="batch 0"):
+        model.fit(x, y, callbacks=[cb.TerminateOnNaN(raise_error=True)], verbose=0)
+
+
+def test_base_logger_sees_the_epoch_means_without_a_call_per_batch():
+    logger = cb.BaseLogger(stateful_metrics=["mae"])
+    assert not CallbackList([logger]).wants_every_batch("train")
+    history = small_model().fit(*data(10), batch_size=4, epochs=2, callbacks=[logger], verbose=0)
+    assert logger.totals == {k: v[-1] for k, v in history.history.items()}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_remote_monitor_posts_every_epoch(as_json):
+    received = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            received.append((self.path, self.headers["X-Mine"], body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        root = f"http://127.0.0.1:{server.server_port}"
+        monitor = cb.RemoteMonitor(root, path="/here/", headers={"X-Mine": "yes"}, send_as_json=as_json)
+        history = small_model().fit(*data(4), epochs=2, callbacks=[monitor], verbose=0)
+        server.shutdown()
+        thread.join()
+    assert [(path, header) for path, header, _ in received] == [("/here/", "yes")] * 2
+    bodies = [body if as_json else urllib.parse.parse_qs(body)["data"][0] for _, _, body in received]
+    expected = [{"epoch": e, **{k: v[e] for k, v in history.history.items()}} for e in range(2)]
+    assert [json.loads(b) for b in bodies] == expected
+    with pytest.warns(UserWarning, match="Could not reach"):
+        monitor.on_epoch_end(0, {"loss": 1.0})  # the server is gone
+
+
+def test_swap_ema_weights_shows_the_averages():
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, kernel_initializer="zeros")])
+    model.compile(optimizer, "mse", jit=False)
+    x, y = data(8)
+    seen = []
+
+    class Look(cb.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append([v.numpy() for v in (self.model.weights[1], optimizer._averages[1])])
+
+        def on_test_end(self, logs=None):
+            seen.append([v.numpy() for v in (self.model.weights[1], optimizer._averages[1])])
+
+    options = {"batch_size": 2, "shuffle": False, "verbose": 0, "validation_data": (x, y)}
+    model.fit(x, y, callbacks=[Look(), cb.SwapEMAWeights()], **options)
+    (inside, outside), (after, average) = seen
+    assert (inside, outside) == (average, after) and inside != after
+    assert model.weights[1].numpy() == average  # `fit` ends with the averages
+    predicted = model.predict(x, callbacks=[cb.SwapEMAWeights()], verbose=0)
+    np.testing.assert_allclose(predicted[0], average)
+    with pytest.raises(ArgumentError, match="use_ema"):
+        small_model().fit(x, y, callbacks=[cb.SwapEMAWeights()], **options)
+
+
+@pytest.mark.parametrize("save_freq", ["epoch", 2])
+def test_backup_and_restore_continues_where_it_stopped(tmp_path, save_freq):
+    x, y = np.random.default_rng(0).normal(size=(8, 3)).astype("float32"), np.ones((8, 1), "float32")
+    folder = tmp_path / "backup"
+    options = {"batch_size": 4, "epochs": 4, "shuffle": False, "verbose": 0}
+
+    def adam_model():
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, kernel_initializer="zeros")])
+        model.compile(keras.optimizers.Adam(0.1), "mse", jit=False)
+        return model
+
+    class PowerCut(cb.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    backup = {"save_freq": save_freq, "double_checkpoint": True}
+    with pytest.raises(KeyboardInterrupt):
+        adam_model().fit(x, y, callbacks=[PowerCut(), cb.BackupAndRestore(folder, **backup)], **options)
+    assert (folder / "latest.weights.h5").exists() and (folder / "latest.weights.h5.bkp").exists()
+    if save_freq == 2:  # the last save lies before the end of its epoch: that epoch runs again
+        assert json.loads((folder / "training_metadata.json").read_text()) == {"epoch": 1, "batch": 1}
+    else:
+        (folder / "latest.weights.h5.bkp").write_bytes((folder / "latest.weights.h5").read_bytes())
+        (folder / "training_metadata.json.bkp").write_bytes((folder / "training_metadata.json").read_bytes())
+        (folder / "latest.weights.h5").write_bytes(b"cut short")
+    model = adam_model()
+    history = model.fit(x, y, callbacks=[cb.BackupAndRestore(folder, **backup)], **options)
+    assert not folder.exists()  # it ran to its end
+    if save_freq == "epoch":
+        assert history.epoch == [2, 3]
+        whole = adam_model()
+        whole.fit(x, y, **options)
+        for a, b in zip(model.get_weights(), whole.get_weights()):
+            np.testing.assert_array_equal(a, b)
+    else:
+        assert history.epoch == [1, 2, 3]
+    with pytest.raises(ArgumentError, match="backup_dir"):
+        cb.BackupAndRestore("")
+
+
+def read_events(folder):
+    """Read event files with the standard library: [(step, tag, value), ...]; checks every checksum."""
+
+    def fields(data):
+        at = 0
+
+        def varint():
+            nonlocal at
+            found, shift = 0, 0
+            while True:
+                byte, at = data[at], at + 1
+                found |= (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    return found
+
+        while at < len(data):
+            key = varint()
+            if key & 7 == 0:
+                yield key >> 3, varint()
+                continue
+            size = {1: 8, 5: 4}.get(key & 7) or varint()
+            at += size
+            yield key >> 3, data[at - size : at]
+
+    found = []
+    for path in sorted(folder.iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            event = dict(fields(data[12 : 12 + length]))
+            assert data[: 16 + length] == event_file.record(data[12 : 12 + length])
+            data = data[16 + length :]
+            if 5 in event:
+                value = dict(fields(dict(fields(event[5]))[1]))
+                number = struct.unpack("<f", value[2])[0] if 2 in value else dict(fields(value[5]))
+                found.append((event.get(2, 0), value[1].decode(), number))
+            else:
+                assert event[3] == b"brain.Event:2"
+    return found
+
+
+def test_tensorboard_writes_event_files(tmp_path):
+    board = cb.TensorBoard(tmp_path, update_freq=2, histogram_freq=1, write_steps_per_second=True)
+    model = small_model()
+    history = model.fit(*data(6), batch_size=2, epochs=2, validation_data=data(4), callbacks=[board], verbose=0)
+    train, validation = read_events(tmp_path / "train"), read_events(tmp_path / "validation")
+    tags = {tag for _, tag, _ in train}
+    assert {"epoch_loss", "epoch_mae", "epoch_learning_rate", "epoch_steps_per_second", "batch_loss"} < tags
+    for kind, events in (("", train), ("val_", validation)):
+        written = [(s, v) for s, tag, v in events if tag == "epoch_loss"]
+        assert [s for s, _ in written] == [0, 1]
+        np.testing.assert_allclose([v for _, v in written], history.history[f"{kind}loss"], rtol=1e-6)
+    assert [s for s, tag, _ in train if tag == "batch_loss"] == [0, 2, 4]
+    assert [s for s, tag, _ in validation if tag == "evaluation_mae_vs_iterations"] == [3, 6]
+    shapes = [h for _, tag, h in train if tag.endswith("kernel/histogram")]
+    assert len(shapes) == 2 and struct.unpack("<d", shapes[0][3])[0] == 3.0  # three numbers
+    plain = CallbackList([cb.TensorBoard(tmp_path)])
+    assert not plain.wants_every_batch("train")
+
+
+def test_event_file_checksum_and_options():
+    assert event_file.crc32c(b"123456789") == 0xE3069283  # RFC 3720's check value of the polynomial
+    with pytest.raises(NotSupportedError, match="embeddings_freq"):
+        cb.TensorBoard(embeddings_freq=1)
+    with pytest.raises(ArgumentError, match="update_freq"):
+        cb.TensorBoard(update_freq=0)
 
 
 def test_stop_training_inside_an_epoch():

@@ -51,6 +51,8 @@ CASES = [
     ("Conv3DTranspose", {"filters": 2, "kernel_size": 2, "strides": 2}, (1, 2, 2, 2, 2), {}),
     ("DepthwiseConv1D", {"kernel_size": 3, "depth_multiplier": 2}, (2, 6, 2), {}),
     ("DepthwiseConv2D", {"kernel_size": 3, "padding": "same"}, (2, 5, 4, 3), {}),
+    ("SeparableConv1D", {"filters": 4, "kernel_size": 3, "strides": 2, "padding": "same"}, (2, 6, 2), {}),
+    ("SeparableConv2D", {"filters": 4, "kernel_size": (2, 3), "depth_multiplier": 2}, (2, 5, 4, 3), {}),
     ("MaxPooling1D", {"pool_size": 2, "strides": 1}, (2, 5, 2), {}),
     ("MaxPooling2D", {}, (2, 5, 4, 2), {}),
     ("MaxPooling2D", {"pool_size": 3, "strides": 2, "padding": "same"}, (2, 5, 6, 2), {}),

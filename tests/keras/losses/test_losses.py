@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kcompile import keras as kc
 from kcompile import plugins
 from kcompile.errors import ArgumentError, ShapeError, UnknownNameError
 from kcompile.keras import losses, ops
@@ -84,6 +85,11 @@ CASES = [
     ("SparseCategoricalCrossentropy", "sparse", {}),
     ("SparseCategoricalCrossentropy", "sparse_logits", {"from_logits": True}),
     ("SparseCategoricalCrossentropy", "sparse", {"ignore_class": 1}),
+    ("Dice", "masks", {"axis": (1, 2)}),
+    ("Tversky", "masks", {"axis": (1, 2), "alpha": 0.3, "beta": 0.6}),
+    ("CTC", "frames", {}),
+    ("Circle", "embeddings", {}),
+    ("Circle", "embeddings", {"remove_diagonal": False, "gamma": 20.0, "margin": 0.2}),
 ]
 
 
@@ -94,6 +100,12 @@ def arrays(kind, rng):
     labels = rng.integers(0, 4, 6)
     one_hot = np.eye(4, dtype="float32")[labels]
     return {
+        "masks": (rng.integers(0, 2, (6, 3, 4)), rng.random((6, 3, 4))),
+        "frames": (
+            np.array([[1, 2, 2], [3, 0, 0], [1, 1, 1], [0, 0, 0], [2, 1, 2], [3, 3, 0]]),
+            rng.normal(size=(6, 7, 4)),
+        ),
+        "embeddings": (np.array([0, 1, 0, 2, 1, 0]), logits / np.linalg.norm(logits, axis=-1, keepdims=True)),
         "real": (rng.normal(size=(6, 4)), logits),
         "positive": (rng.random((6, 4)), rng.random((6, 4)) + 0.1),
         "binary": (rng.integers(0, 2, (6, 4)), rng.random((6, 4))),
@@ -117,6 +129,54 @@ def test_every_loss_equals_keras(name, kind, options, reduction):
     for weight in (None, weights):
         expected = np.asarray(theirs(y_true, y_pred, sample_weight=weight))
         np.testing.assert_allclose(ours(y_true, y_pred, sample_weight=weight).numpy(), expected, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name, options, units, target",
+    [
+        ("Dice", {}, 4, "masks"),
+        ("Tversky", {"alpha": 0.3, "axis": (1, 2)}, 4, "masks"),
+        ("CTC", {}, 4, "frames"),
+        ("Circle", {"gamma": 2.0}, 4, "embeddings"),
+        ("CategoricalFocalCrossentropy", {"from_logits": True}, 4, "onehot"),
+        ("BinaryFocalCrossentropy", {"from_logits": True}, 4, "logits"),
+    ],
+    ids=lambda v: str(v),
+)
+def test_compiled_training_equals_keras(name, options, units, target):
+    """Forward and backward as native code: three steps of a Dense layer."""
+    real = real_keras()
+    rng = np.random.default_rng(4)
+    y_true, y_pred = arrays(target, rng)
+    x = rng.normal(size=(*y_pred.shape[:-1], 3)).astype("float32")
+    y_true = y_true.astype("int32" if target in ("frames", "embeddings") else "float32")
+    kernel = rng.normal(size=(3, units)).astype("float32")
+    found = []
+    for keras in (kc, real):
+        activation = "sigmoid" if target == "masks" else None
+        model = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Dense(units, activation=activation)])
+        model.set_weights([kernel, np.zeros(units, "float32")])
+        model.compile(keras.optimizers.SGD(0.1), getattr(keras.losses, name)(**options))
+        steps = [float(model.train_on_batch(x, y_true)) for _ in range(3)]
+        found.append((steps, model.get_weights()))
+    (ours, weights), (theirs, expected) = found
+    np.testing.assert_allclose(ours, theirs, rtol=2e-5)
+    for a, b in zip(weights, expected):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
+
+
+def test_dice_of_everything_is_one_number():
+    y, p = np.array([[1, 0], [1, 1]], "float32"), np.array([[0.5, 0.5], [1.0, 0.0]], "float32")
+    assert float(losses.Dice()(y, p)) == pytest.approx(1 - 2 * 1.5 / 5, abs=1e-6)
+    assert float(losses.Tversky()(y, p)) == pytest.approx(1 - 1.5 / 2.5, abs=1e-6)
+
+
+def test_ctc_counts_alignments():
+    """Two frames, uniform over {blank, a}: 3 of the 4 paths spell "a"."""
+    value = losses.ctc(np.array([[1]]), np.zeros((1, 2, 2), "float32"))
+    assert float(value[0]) == pytest.approx(-np.log(0.75), abs=1e-6)
+    with pytest.raises(ShapeError, match="frames"):
+        losses.ctc(np.array([[1]]), np.zeros((1, 2), "float32"))
 
 
 def test_every_registered_loss_class_is_compared():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kcompile import keras as kc
 from kcompile import plugins
 from kcompile.errors import ArgumentError
 from kcompile.keras import metrics, ops
@@ -68,9 +69,43 @@ CASES = [
     ("FalseNegatives", "binary", {}),
     ("Precision", "binary", {"thresholds": [0.2, 0.7]}),
     ("Recall", "binary", {"class_id": 1}),
+    ("Precision", "binary", {"top_k": 2}),
+    ("Recall", "onehot", {"top_k": 3, "class_id": 2}),
+    ("Precision", "binary", {"top_k": 2, "thresholds": 0.5}),
+    ("AUC", "binary", {}),
+    ("AUC", "binary", {"curve": "PR"}),
+    ("AUC", "binary", {"curve": "PRGAIN", "num_thresholds": 20}),
+    ("AUC", "binary", {"curve": "PR", "summation_method": "majoring", "thresholds": [0.2, 0.5, 0.9]}),
+    ("AUC", "binary", {"summation_method": "minoring", "label_weights": [0.1, 0.2, 0.3, 0.4]}),
+    ("AUC", "binary", {"multi_label": True, "num_labels": 4, "label_weights": [0.1, 0.2, 0.3, 0.4]}),
+    ("AUC", "binary", {"multi_label": True, "curve": "PR"}),
+    ("AUC", "scores", {"from_logits": True}),
+    ("PrecisionAtRecall", "binary", {"recall": 0.6}),
+    ("RecallAtPrecision", "binary", {"precision": 0.5, "num_thresholds": 50}),
+    ("SensitivityAtSpecificity", "binary", {"specificity": 0.6}),
+    ("SpecificityAtSensitivity", "binary", {"sensitivity": 0.5, "class_id": 1}),
+    ("F1Score", "onehot", {}),
+    ("F1Score", "binary", {"threshold": 0.4, "average": "micro"}),
+    ("FBetaScore", "binary", {"threshold": 0.4, "beta": 2.0, "average": "macro"}),
+    ("FBetaScore", "onehot", {"beta": 0.5, "average": "weighted"}),
+    ("IoU", "labels", {"num_classes": 4, "target_class_ids": [0, 2]}),
+    ("IoU", "labels", {"num_classes": 4, "target_class_ids": [0, 2], "ignore_class": 1}),
+    ("BinaryIoU", "binary", {"threshold": 0.3}),
+    ("MeanIoU", "labels", {"num_classes": 5}),
+    ("OneHotIoU", "onehot", {"num_classes": 4, "target_class_ids": [1]}),
+    ("OneHotMeanIoU", "onehot", {"num_classes": 4}),
+    ("R2Score", "real", {}),
+    ("R2Score", "real", {"class_aggregation": "variance_weighted_average", "num_regressors": 2}),
+    ("R2Score", "real", {"class_aggregation": None}),
+    ("PearsonCorrelation", "real", {}),
+    ("ConcordanceCorrelation", "real", {}),
 ]
-COUNTS = ("TruePositives", "FalsePositives", "TrueNegatives", "FalseNegatives", "Precision", "Recall")
-NOT_IN_KERAS = {"Metric", "Mean", "Sum", "MeanMetricWrapper", "Huber"}  # or covered above
+COUNTS = ("TruePositives", "FalsePositives", "TrueNegatives", "FalseNegatives", "Precision", "Recall", "AUC")
+COUNTS += ("PrecisionAtRecall", "RecallAtPrecision", "SensitivityAtSpecificity", "SpecificityAtSensitivity")
+IOU = ("IoU", "BinaryIoU", "MeanIoU", "OneHotIoU", "OneHotMeanIoU")
+# or covered below
+NOT_IN_KERAS = {"Metric", "Mean", "Sum", "MeanMetricWrapper", "Huber", "MeanTensor", "MeanRelativeError"}
+NOT_IN_KERAS |= {"BinaryFocalCrossentropy", "CategoricalFocalCrossentropy"}
 
 
 def arrays(kind, rng):
@@ -79,6 +114,7 @@ def arrays(kind, rng):
     labels = rng.integers(0, 4, 6).astype("int32")
     return {
         "labels": (labels, rng.integers(0, 4, 6).astype("int32")),
+        "scores": (rng.integers(0, 2, (6, 4)).astype("int32"), rng.normal(size=(6, 4)).astype("float32")),
         "real": (rng.normal(size=(6, 4)).astype("float32"), rng.normal(size=(6, 4)).astype("float32")),
         "positive": (rng.random((6, 4)).astype("float32"), scores),
         "binary": (rng.integers(0, 2, (6, 4)).astype("int32"), rng.random((6, 4)).astype("float32")),
@@ -98,6 +134,8 @@ def test_every_metric_equals_keras(name, kind, options, weighted):
         weight = rng.random(6).astype("float32") if weighted else None
         if weighted and name in COUNTS:  # Keras wants weights of the predictions' rank there
             weight = weight[:, None] if "class_id" in options else np.broadcast_to(weight[:, None], y_true.shape)
+        if weighted and name in IOU:  # its counts are whole
+            weight = rng.integers(1, 4, 6 if name != "BinaryIoU" else (6, 4)).astype("int32")
         ours.update_state(y_true, y_pred, sample_weight=weight)
         theirs.update_state(y_true, y_pred, sample_weight=weight)
     np.testing.assert_allclose(ours.result().numpy(), np.asarray(theirs.result()), rtol=2e-5, atol=1e-6)
@@ -110,6 +148,68 @@ def test_every_registered_metric_class_is_compared():
     names = plugins.names("metrics", aliases=False)
     builtin = {n for n in names if plugins.get("metrics", n).__module__.startswith("kcompile.")}
     assert builtin - NOT_IN_KERAS == {name for name, _, _ in CASES}
+
+
+def test_compiled_totals_equal_keras():
+    """One native program with a metric of every kind: what `evaluate` reports is what Keras computes."""
+    keras = real_keras()
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(20, 4)).astype("float32")
+    y = np.eye(4, dtype="float32")[rng.integers(0, 4, 20)]
+    wanted = {
+        "auc": ("AUC", {"num_thresholds": 30}),
+        "pr": ("AUC", {"curve": "PR", "multi_label": True, "num_labels": 4, "num_thresholds": 20}),
+        "best": ("PrecisionAtRecall", {"recall": 0.4, "num_thresholds": 25}),
+        "top": ("Precision", {"top_k": 2}),
+        "f1": ("F1Score", {"average": "weighted"}),
+        "iou": ("OneHotMeanIoU", {"num_classes": 4}),
+        "r2": ("R2Score", {}),
+        "pearson": ("PearsonCorrelation", {}),
+        "rmse": ("RootMeanSquaredError", {}),
+    }
+    model = kc.Sequential([kc.Input((4,)), kc.layers.Activation("softmax")])
+    model.compile("sgd", "categorical_crossentropy", [getattr(metrics, n)(name=k, **o) for k, (n, o) in wanted.items()])
+    found = model.evaluate(x, y, batch_size=8, verbose=0, return_dict=True)
+    e = np.exp(x)
+    for label, (name, options) in wanted.items():
+        theirs = getattr(keras.metrics, name)(**options)
+        theirs.update_state(y, e / e.sum(-1, keepdims=True))
+        assert found[label] == pytest.approx(float(theirs.result()), rel=1e-4, abs=1e-6), label
+
+
+def test_metrics_of_keras_2():
+    mean = metrics.MeanTensor()
+    mean.update_state([0.0, 2.0])
+    mean.update_state([4.0, 4.0], sample_weight=[1.0, 3.0])
+    np.testing.assert_allclose(mean.result().numpy(), [2.0, 3.5])
+    relative = metrics.MeanRelativeError(normalizer=[1, 3, 2, 3])
+    relative.update_state([1, 3, 2, 3], [2, 4, 6, 8])  # the documentation's example: 1, 1/3, 2, 5/3
+    assert float(relative.result()) == pytest.approx(1.25)
+
+
+def test_focal_metrics_are_the_means_of_the_losses():
+    y, p = arrays("onehot", np.random.default_rng(2))
+    for name in ("binary_focal_crossentropy", "categorical_focal_crossentropy"):
+        metric = metrics.get(name)
+        metric.update_state(y, p)
+        assert float(metric.result()) == pytest.approx(float(np.mean(getattr(metrics, name)(y, p).numpy())), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["AUC", "PrecisionAtRecall", "F1Score", "FBetaScore", "IoU", "BinaryIoU", "MeanIoU"])
+def test_configs_round_trip(name):
+    given = {
+        "AUC": {"curve": "PR", "thresholds": [0.3, 0.6], "label_weights": [1.0, 2.0]},
+        "PrecisionAtRecall": {"recall": 0.3, "num_thresholds": 7, "class_id": 2},
+        "F1Score": {"average": "micro", "threshold": 0.3},
+        "FBetaScore": {"beta": 2.0},
+        "IoU": {"num_classes": 3, "target_class_ids": [1], "ignore_class": 0},
+        "BinaryIoU": {"threshold": 0.7},
+        "MeanIoU": {"num_classes": 3, "sparse_y_pred": False},
+    }[name]
+    config = metrics.serialize(getattr(metrics, name)(**given))
+    again = metrics.deserialize(config)
+    assert again.get_config() == config["config"]
+    assert {k: config["config"][k] for k in given} == given
 
 
 def test_weighted_mean_and_sum():

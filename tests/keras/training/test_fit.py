@@ -355,3 +355,14 @@ def test_models_that_share_layers_see_each_others_updates(jit):
         seen.append(encoder.predict(x))
         np.testing.assert_allclose(seen[-1], x @ shared.kernel.numpy() + shared.bias.numpy(), rtol=1e-5)
         assert (seen[-1] != seen[-2]).any()
+
+
+def test_any_memory_layout_of_the_same_numbers(jit):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    model.compile("sgd", "mse", jit=jit)
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    expected = model.predict(x, verbose=0)
+    others = [np.asfortranarray(x), np.repeat(x, 2, axis=0)[::2], x.astype(">f4"), x.astype("f8"), x.astype("i2")]
+    for other in [*others, x.tolist(), x.astype(">i8"), x[::-1][::-1]]:
+        np.testing.assert_array_equal(model.predict(other, verbose=0), expected)
+        np.testing.assert_array_equal(model.predict_on_batch(other), expected)

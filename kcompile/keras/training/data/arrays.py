@@ -58,10 +58,13 @@ def map_arrays(function, structure: Any) -> Any:
 def convert(value: Any, name: str = "x") -> np.ndarray:
     """Return one tensor as a contiguous array of a dtype that programs take.
 
-    Raises: DTypeError for strings and objects; ArgumentError for a scalar.
+    Raises: DTypeError for strings, objects and rows of different length; ArgumentError for a scalar.
     """
-    array = np.asarray(value)
-    if array.dtype.char not in _TAKEN or not array.flags.c_contiguous:
+    try:
+        array = np.asarray(value)
+    except ValueError:  # what NumPy says of rows that differ in length
+        array = np.empty(0, object)
+    if array.dtype.char not in _TAKEN or not array.dtype.isnative or not array.flags.c_contiguous:
         array = _canonical(array, name)
     if array.ndim == 0:
         raise ArgumentError(f"`{name}` needs a batch axis; received the single number {array!r}")
@@ -70,7 +73,7 @@ def convert(value: Any, name: str = "x") -> np.ndarray:
 
 def _canonical(array: np.ndarray, name: str) -> np.ndarray:
     kind = array.dtype.kind
-    if array.dtype.byteorder == ">":
+    if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if kind == "O":
         raise DTypeError(
@@ -134,6 +137,8 @@ def class_weights(y: Any, class_weight: Mapping[int, float]) -> np.ndarray:
     array = np.rint(array).astype(np.int64) if array.dtype.kind == "f" else array
     weights = np.ones(array.shape, config.floatx())
     for label, weight in class_weight.items():
+        if isinstance(label, bool) or not isinstance(label, (int, np.integer)):
+            raise ArgumentError(f"`class_weight` expects class indices as keys. Received: {label!r} in {class_weight}")
         weights[array == label] = weight
     return weights
 
@@ -181,7 +186,7 @@ def split(structures: Sequence[Any], validation_split: float) -> tuple[list[Any]
 
     Raises: ArgumentError if one part would be empty, or the data are no arrays.
     """
-    if not 0 < validation_split < 1:
+    if not isinstance(validation_split, (int, float, np.number)) or not 0 < validation_split < 1:
         raise ArgumentError(f"`validation_split` must be between 0 and 1. Received: {validation_split}")
     rows = len(leaves(structures[0])[0])
     at = math.floor(rows * (1.0 - validation_split))

@@ -1,0 +1,74 @@
+"""Forms -> kernels with object code, from the disk cache where they are there.
+
+look up     by the form's text: a hit needs neither emission nor LLVM
+emit        LLVM IR of the forms that are missing
+compile     object code of those, kept for next time
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kcompile.codegen import emit, stored
+from kcompile.codegen.fingerprint import fingerprint
+from kcompile.codegen.kernel import Kernel
+from kcompile.codegen.llvm import compile_module
+from kcompile.forms.digest import canonical_text, digest
+from kcompile.forms.records import Form
+from kcompile.observe import Observer
+from kcompile.runtime import cache
+from kcompile.target import Target
+
+
+@dataclass(frozen=True)
+class Made:
+    """A kernel and its object file."""
+
+    kernel: Kernel
+    object_code: bytes
+    is_new: bool  # False: it was in the disk cache
+
+
+def make_kernels(forms: Iterable[Form], target: Target, observer: Observer) -> dict[Form, Made]:
+    """Return a compiled kernel for each distinct form."""
+    distinct = list(dict.fromkeys(forms))
+    made = observer.stage("look up", _look_up, distinct, target)
+    missing = [f for f in distinct if f not in made]
+    kernels = observer.stage("emit", lambda: [emit.emit(f, target, kernel_name(f)) for f in missing])
+    objects = observer.stage("LLVM", lambda: [compile_module(k.ir_text, target) for k in kernels])
+    for form, kernel, object_code in zip(missing, kernels, objects):
+        cache.counters.compiles += 1
+        cache.put(kernel_key(form, target), stored.to_bytes(kernel, object_code))
+        made[form] = Made(kernel, object_code, True)
+    return {form: made[form] for form in distinct}
+
+
+def kernel_name(form: Form) -> str:
+    """The symbol of a form's kernel."""
+    return f"kc_{form.name}_{digest(form)}"
+
+
+def kernel_key(form: Form, target: Target) -> str:
+    """The name under which a form's kernel is kept."""
+    return cache.key("\n".join((kernel_name(form), fingerprint(), canonical_text(form))), target)
+
+
+def _look_up(forms: list[Form], target: Target) -> dict[Form, Made]:
+    found: dict[Form, Made] = {}
+    for form in forms:
+        data = cache.get(kernel_key(form, target))
+        if data is None:
+            continue
+        name = kernel_name(form)
+        try:
+            kernel, object_code = stored.from_bytes(data, name, _emits(form, target, name))
+        except ValueError:
+            cache.counters.damaged += 1  # whole, but not ours: compiled again and written over
+            continue
+        found[form] = Made(kernel, object_code, False)
+    return found
+
+
+def _emits(form: Form, target: Target, name: str):
+    return lambda: emit.emit(form, target, name).ir_text

@@ -1,0 +1,355 @@
+"""Where the time of a program goes: every step timed natively, beside what the machine could do.
+
+A program of one step is made of each step, so each is entered exactly as in the whole program: same kernels, same
+places, same number of threads. `kc_timeline` runs them in order with a clock reading between, several times over; a
+step's time is the median. Variables are copied first: profiling a training step trains nothing.
+
+The limit of a step is the larger of two times: its arithmetic at the machine's peak, and its buffers, read or
+written once, at the speed of the smallest level of memory that holds them. A step can beat it where an earlier step
+left its inputs in a nearer cache, and where its operations cost less than the rough numbers of `forms/scalar.py`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kcompile.codegen.entry import PARALLEL_FOR, emit_entry
+from kcompile.codegen.program import WORKERS, Copy, Run
+from kcompile.forms.records import Contract
+from kcompile.forms.work import Work, work
+from kcompile.ir import dim
+from kcompile.ir.graph import Node
+from kcompile.ir.op import Kind
+from kcompile.passes.fuse import Cluster
+from kcompile.runtime import cache, threads
+from kcompile.runtime.arena import address, aligned_empty
+from kcompile.runtime.executable import Bound, Executable
+from kcompile.runtime.link import Library, link
+from kcompile.runtime.machine import Machine, machine
+
+if TYPE_CHECKING:  # pipeline.py stands above
+    from kcompile.pipeline import Build
+
+BUDGET_S = 1.0  # of all repetitions together
+MIN_REPETITIONS, MAX_REPETITIONS = 5, 200
+WARM_UP = 2
+EMPTY_STEPS = 64  # to measure what a clock reading and a call cost, which is then taken off each step
+COMPUTE = "compute"  # as `Record.bound`; else the name of a level of memory
+
+_TIMELINE = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One step of a program.
+
+    kernel: "copy" and "fill" for steps that only move bytes.     what: the nodes it computes.
+    path:   the way a contraction is computed, "loops" otherwise.  start_s: since the program began, median.
+    limit_s, bound: the time the machine needs at least, and what sets it.
+    """
+
+    number: int
+    kernel: str
+    layers: tuple[str, ...]
+    what: tuple[str, ...]
+    path: str
+    start_s: float
+    seconds: float
+    work: Work
+    limit_s: float
+    bound: str
+
+    @property
+    def flops_per_s(self) -> float:
+        return self.work.flops / max(self.seconds, 1e-9)
+
+    @property
+    def bytes_per_s(self) -> float:
+        return self.work.nbytes / max(self.seconds, 1e-9)
+
+    @property
+    def share(self) -> float:
+        """Share of the machine's limit: 1 is as fast as can be."""
+        return self.limit_s / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A buffer of the arena: where it lies, and the first and last record that touches it."""
+
+    name: str
+    offset: int
+    nbytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What `profile` found. `str(profile)` is a table, `profile.html()` a page of its own.
+
+    total_s: the whole program in one native call, median: what the steps' times should add up to. Where other
+    programs take the cores it is more, since a long run is interrupted more often than a short step.
+    """
+
+    name: str
+    sizes: Mapping[str, int]
+    machine: Machine
+    repetitions: int
+    total_s: float
+    records: tuple[Record, ...]
+    arena_bytes: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def limit_s(self) -> float:
+        """The limits of all steps together."""
+        return sum(r.limit_s for r in self.records)
+
+    def __str__(self) -> str:
+        from kcompile.runtime.profile_text import table  # written from the records above
+
+        return table(self)
+
+    def html(self) -> str:
+        """A self-contained page: table, timeline and memory plan."""
+        from kcompile.runtime.profile_page import page  # see __str__
+
+        return page(self)
+
+
+def profile(
+    built: Build,
+    inputs: Mapping[str, np.ndarray],
+    variables: Mapping[str, np.ndarray],
+    *,
+    num_threads: int | None = None,
+    budget_s: float = BUDGET_S,
+) -> Profile:
+    """Run a built program and time its steps.
+
+    Args:
+        built: from `pipeline.build`.
+        inputs, variables: arrays by name, as for `Executable.run`; none of them is changed.
+        budget_s: about how long to repeat; at least MIN_REPETITIONS times.
+    Raises: ArgumentError, ShapeError for arrays the program does not take.
+    """
+    workers = num_threads or threads.num_threads()
+    library = link(built.objects, {PARALLEL_FOR: threads.parallel_for_address()})
+    bound = _Timed(Executable(built.program, library, built.constants, workers), _copies(variables), budget_s)
+    bound.steps = _Steps(built, library)
+    bound.run({n: _copy(a) for n, a in inputs.items()})
+    limits = machine(workers)
+    # of each repetition the durations, then the median per step
+    durations = np.maximum(np.median(np.diff(bound.times, axis=1), axis=0) - bound.clock_ns, 0.0) * 1e-9
+    starts = np.concatenate([[0.0], np.cumsum(durations)])
+    facts = _facts(built, bound.named)
+    records = []
+    for number, (fact, start, seconds) in enumerate(zip(facts, starts.tolist(), durations.tolist())):
+        limit_s, what = _limit(fact, limits)
+        records.append(
+            Record(number, fact.kernel, fact.layers, fact.what, fact.path, start, seconds, fact.work, limit_s, what)
+        )
+    return Profile(
+        built.traced.name,
+        {n: v for n, v in bound.named.items() if n != WORKERS},
+        limits,
+        len(bound.times),
+        max(float(np.median(bound.whole)) - bound.clock_ns, 0.0) * 1e-9,
+        tuple(records),
+        dim.evaluate(built.plan.arena_bytes, bound.named),
+        tuple(_pieces(built, bound.named)),
+    )
+
+
+# running ----------------------------------------------------------------------------------------
+
+
+class _Steps:
+    """A native function per step of a program, and the timeline that calls them."""
+
+    def __init__(self, built: Build, library: Library):
+        program = built.program
+        singles = [replace(program, name=f"{program.name}_step{n}", steps=(s,)) for n, s in enumerate(program.steps)]
+        empty = replace(program, name=f"{program.name}_nothing", steps=())
+        called = {p.function for s in program.steps if isinstance(s, Run) for p in s.kernel.phases}
+        symbols = {name: library.address(name) for name in called}
+        text = _merged([emit_entry(s) for s in (*singles, empty)])
+        target = built.target
+        objects = [_object(text, target), _timeline_object(target)]
+        self.library = link(objects, {**symbols, PARALLEL_FOR: threads.parallel_for_address()})
+        self.functions = np.array([self.library.address(f"{s.name}_run") for s in singles], np.int64)
+        self.nothing = np.full(EMPTY_STEPS, self.library.address(f"{empty.name}_run"), np.int64)
+        self.run = _TIMELINE(self.library.address("kc_timeline"))
+
+
+class _Timed(Bound):
+    """A bound program whose call is repeated, step by step and as a whole in turns."""
+
+    def __init__(self, executable: Executable, variables: Mapping[str, np.ndarray], budget_s: float):
+        super().__init__(executable, variables)
+        self.budget_s = budget_s
+        self.steps: _Steps | None = None
+        self.named: dict[str, int] = {}
+        self.times = np.zeros((0, 0))
+        self.whole: list[int] = []
+        self.clock_ns = 0.0  # of the time of each step, what measuring it takes
+
+    def _call(self, table: np.ndarray, sizes: np.ndarray, function) -> None:
+        executable, steps = self._executable, self.steps
+        self.named = dict(zip(executable.program.symbols, sizes.tolist()))
+        block = executable.workspaces.take(executable.arena_bytes(tuple(sizes.tolist())))
+
+        def once(functions: np.ndarray) -> np.ndarray:
+            count = len(functions)
+            times = np.zeros(count + 1, np.int64)
+            steps.run(address(functions), count, address(table), address(sizes), block.address, address(times))
+            return times
+
+        program = np.array([ctypes.cast(function, ctypes.c_void_p).value], np.int64)
+
+        try:
+            for _ in range(WARM_UP):
+                once(program)
+                times = once(steps.functions)
+            taken = max(float(times[-1] - times[0]) * 1e-9, 1e-6)
+            repetitions = max(MIN_REPETITIONS, min(MAX_REPETITIONS, int(self.budget_s / taken / 2)))
+            # in turns: what else runs on the machine then slows both alike
+            pairs = [(once(steps.functions), once(program)) for _ in range(repetitions)]
+            self.times = np.stack([times for times, _ in pairs])
+            self.whole = [int(times[1] - times[0]) for _, times in pairs]
+            empty = [once(steps.nothing) for _ in range(MIN_REPETITIONS)]
+            self.clock_ns = min(float(t[-1] - t[0]) for t in empty) / EMPTY_STEPS
+        finally:
+            executable.workspaces.give_back(block)
+
+
+def _merged(texts: list[str]) -> str:
+    """Several modules of entry functions as one: each declaration once."""
+    declared: dict[str, None] = {}
+    rest = []
+    for text in texts:
+        lines = text.splitlines()
+        declared.update(dict.fromkeys(line for line in lines if line.startswith("declare ")))
+        rest += [line for line in lines if not line.startswith("declare ")]
+    return "\n".join([*declared, *rest, ""])
+
+
+def _object(text: str, target) -> bytes:
+    from kcompile.codegen.llvm import compile_module  # LLVM takes 50 ms to load
+
+    # -O1: calls of kernels have nothing to vectorise
+    return cache.get_or_compile(cache.key(text, target, opt=1), lambda: compile_module(text, target, opt=1))
+
+
+def _timeline_object(target) -> bytes:
+    from kcompile.codegen.probe import timeline_ir  # as above
+
+    return _object(timeline_ir(target), target)
+
+
+def _copy(array: np.ndarray) -> np.ndarray:
+    """A contiguous copy, aligned as the arenas of a model are."""
+    copy = aligned_empty(array.nbytes).view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def _copies(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: _copy(a) for name, a in variables.items()}
+
+
+# what the steps are ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Fact:
+    kernel: str
+    layers: tuple[str, ...]
+    what: tuple[str, ...]
+    path: str
+    work: Work
+    flop_scale: float = 1.0  # float32 operations that take as long as one of this step's
+
+
+def _facts(built: Build, named: Mapping[str, int]) -> list[_Fact]:
+    calls = iter([s for s in built.placed.steps if s.call is not None])
+    return [_fact(built, step, calls, named) for step in built.program.steps]
+
+
+def _fact(built: Build, step, calls, named: Mapping[str, int]) -> _Fact:
+    if not isinstance(step, Run):
+        kind, times = ("copy", 2) if isinstance(step, Copy) else ("fill", 1)
+        return _Fact(kind, (), (kind,), "", Work(0, 0, times * dim.evaluate(step.nbytes, named)))
+    nodes = _computed(built, next(calls).call.cluster)
+    form = built.forms[step.kernel.name]
+    layers = dict.fromkeys(_layer(n.origin.layer) for n in nodes if n.origin.layer)
+    what = tuple(dict.fromkeys(n.op.name for n in nodes if n.op.kind is not Kind.SHAPE))
+    path, scale = "loops", 1.0
+    if isinstance(form, Contract):
+        path, scale = _path(form, built.target), form.dtype.size_bytes / 4
+    return _Fact(step.kernel.name, tuple(layers), what, path, work(form, named), max(scale, 1.0))
+
+
+@functools.lru_cache(maxsize=4096)
+def _path(form: Contract, target) -> str:
+    from kcompile.codegen.contract import describe  # LLVM, see _object
+
+    return describe(form, target)
+
+
+def _computed(built: Build, cluster: Cluster) -> list[Node]:
+    """The nodes a kernel computes: its units, and what is computed inside them; producers first."""
+    found: dict[Node, None] = {}
+    stack = [(unit, False) for unit in reversed(cluster.units)]
+    while stack:
+        node, inputs_done = stack.pop()
+        if inputs_done:
+            found.setdefault(node)
+            continue
+        stack.append((node, True))
+        inner = [v.node for v in node.inputs if not v.node.is_source and v.node not in built.fusion.cluster_of]
+        stack += [(n, False) for n in inner if n not in found]
+    return list(found)
+
+
+def _layer(origin: str) -> str:
+    """`model/dense/grad` -> `dense/grad`: the model's own name tells no two layers apart."""
+    _, _, rest = origin.partition("/")
+    return origin if rest in ("", "grad") else rest
+
+
+def _limit(fact: _Fact, limits: Machine) -> tuple[float, str]:
+    """Time needed at least, and why. Operations that are no multiply-adds run at half the peak."""
+    level = limits.level_for(fact.work.nbytes)
+    moving = fact.work.nbytes / level.bytes_per_s
+    computing = 2 * (fact.work.multiply_adds + fact.work.operations) * fact.flop_scale / limits.flops_per_s
+    return (computing, COMPUTE) if computing > moving else (moving, level.name)
+
+
+def _pieces(built: Build, named: Mapping[str, int]) -> list[Piece]:
+    """The arena's buffers; live ranges in numbers of records instead of steps of the plan."""
+    first_record: dict[int, int] = {}
+    record = 0
+    for step in built.placed.steps:
+        first_record[step.number] = record
+        record += len(step.fills) + len(step.copies) + (step.call is not None)
+    last = max(record - 1, 0)
+
+    def at(number: int) -> int:
+        return min(first_record.get(number, last), last)
+
+    pieces = []
+    for b in built.plan.buffers:
+        offset, nbytes = (dim.evaluate(v, named) for v in (built.plan.offsets[b.name], b.nbytes))
+        end = first_record.get(b.last + 1, record) - 1
+        pieces.append(Piece(b.name, offset, nbytes, at(b.first), max(at(b.first), min(end, last))))
+    return sorted(pieces, key=lambda p: (p.offset, p.first))

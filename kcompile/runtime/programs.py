@@ -1,0 +1,228 @@
+"""Whole programs on disk, found by the traced graph: a hit runs no pass, no fusion, no lowering.
+
+    key     the graph's text with the whole digest of its constants, the target, the compiler's sources
+    entry   one line of JSON (sizes, arguments, steps, which kernels), the entry's object file, constant arrays
+
+A program's offsets share most of their terms, so sizes are a table: a number, the name of a size, the pair
+of a floor division, or {"sum": [[coefficient, factor, ...], ...]}, each over rows above it.
+
+Kernels are entries of their own (runtime/kernels.py), shared by all programs; an entry names them. If one
+of them is gone, the program is compiled again. Reading accepts exactly what writing makes.
+
+`key` is None for what a text cannot tell apart: ops and passes of plugins, bodies of loops.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kcompile import plugins
+from kcompile.codegen.fingerprint import fingerprint
+from kcompile.codegen.kernel import Kernel
+from kcompile.codegen.program import CONSTANT, Argument, Copy, Fill, Pointer, Program, Run
+from kcompile.codegen.stored import from_bytes
+from kcompile.errors import CompilerBug
+from kcompile.ir import dim
+from kcompile.ir.dim import Dim, DimLike, FloorDiv, Symbol
+from kcompile.ir.graph import CONSTANT as CONSTANT_ROLE
+from kcompile.ir.graph import Graph
+from kcompile.ir.text import to_text
+from kcompile.ir.types import DTYPES, DType, Type
+from kcompile.ops import BUILT_IN
+from kcompile.runtime import cache
+from kcompile.target import Target
+
+SOURCES = ("codegen", "forms", "ir", "ops", "passes", "runtime", "pipeline.py")
+MOST_CONSTANT_BYTES = 1 << 24  # a program with more keeps them in memory only
+_PLAIN = (str, bool, int, float, Dim, DType, type(None))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What `pipeline.compile` links."""
+
+    program: Program
+    objects: list[bytes]
+    constants: dict[str, np.ndarray]
+
+
+def key(graph: Graph, name: str, target: Target) -> str | None:
+    """The name under which the program of a graph is kept, or None if its text does not say everything."""
+    if plugins.names("passes"):
+        return None
+    digest = hashlib.sha256()
+    for node in graph.live_nodes():
+        if node.role == CONSTANT_ROLE:
+            digest.update(f"{node.data.dtype.str} {node.data.shape};".encode())
+            digest.update(np.ascontiguousarray(node.data).tobytes())
+        elif not node.is_source and not (node.op.name in BUILT_IN and _is_plain(tuple(node.attrs.values()))):
+            return None
+    sizes = {s for v in graph.sources.values() for d in v.shape for s in dim.symbols(d)}
+    if not all(s.isidentifier() for s in sizes):
+        return None
+    compiler = f"{fingerprint(SOURCES)} numpy {np.__version__}"
+    text = to_text(graph, origins=False)
+    return cache.key("\n".join(("program", json.dumps(name), compiler, digest.hexdigest(), text)), target)
+
+
+def _is_plain(value: Any) -> bool:
+    return all(map(_is_plain, value)) if isinstance(value, tuple) else isinstance(value, _PLAIN)
+
+
+def keep(name: str, program: Program, entry: bytes, kernel_keys: Mapping[str, str], constants: Mapping) -> None:
+    """Keep a program under the name `key` gave. kernel_keys: of its kernels, by name."""
+    if sum(a.nbytes for a in constants.values()) <= MOST_CONSTANT_BYTES:
+        cache.put(name, to_bytes(program, entry, kernel_keys, constants))
+
+
+def find(name: str) -> Stored | None:
+    """The program kept under `name`, with all its kernels; None if any of it is missing or damaged."""
+    data = cache.get(name)
+    if data is None:
+        return None
+    try:
+        return read(data)
+    except _Gone:
+        return None
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        cache.counters.damaged += 1
+        return None
+
+
+class _Gone(Exception):
+    """A kernel is not on disk any more."""
+
+
+# writing ---------------------------------------------------------------------------------------
+
+
+def to_bytes(program: Program, entry: bytes, kernel_keys: Mapping[str, str], constants: Mapping) -> bytes:
+    """Return the entry of a program."""
+    names = list(kernel_keys)
+    numbers = {n: i for i, n in enumerate(names)}
+    sizes = _Sizes()
+    record = {
+        "name": program.name,
+        "symbols": list(program.symbols),
+        "arena": sizes.number(program.arena_bytes),
+        "arguments": [
+            [a.name, a.type.dtype.name, [sizes.number(s) for s in a.type.shape], a.role] for a in program.arguments
+        ],
+        "kernels": [[n, kernel_keys[n]] for n in names],
+        "steps": [_written_step(s, numbers, sizes) for s in program.steps],
+        "entry_bytes": len(entry),
+        "sizes": sizes.rows,
+    }
+    arrays = [np.ascontiguousarray(constants[a.name]).tobytes() for a in program.arguments if a.role == CONSTANT]
+    return b"".join([json.dumps(record, separators=(",", ":")).encode(), b"\n", entry, *arrays])
+
+
+class _Sizes:
+    """The table of sizes while it is written."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+        self._numbers: dict[Any, int] = {}
+
+    def number(self, value: DimLike | Symbol | FloorDiv) -> int:
+        """The row of a size or of an atom in one; entered if it is new."""
+        if value not in self._numbers:
+            if isinstance(value, Dim):
+                row = {"sum": [[c, *map(self.number, monomial)] for monomial, c in value.terms.items()]}
+            elif isinstance(value, FloorDiv):
+                row = [self.number(value.numerator), self.number(value.denominator)]
+            elif isinstance(value, Symbol):
+                row = value.name
+            else:
+                row = int(value)
+            self._numbers[value] = len(self.rows)
+            self.rows.append(row)
+        return self._numbers[value]
+
+
+def _read_sizes(rows: Sequence[Any]) -> list[Any]:
+    found: list[Any] = []
+    for row in rows:
+        if isinstance(row, dict):
+            found.append(Dim({tuple(found[n] for n in factors): c for c, *factors in row["sum"]}))
+        elif isinstance(row, list):
+            top, bottom = row
+            found.append(FloorDiv(found[top], found[bottom]))
+        elif isinstance(row, str):
+            found.append(Symbol(row))
+        else:
+            found.append(int(row))
+    return found
+
+
+def _written_step(step: Run | Copy | Fill, numbers: Mapping[str, int], sizes: _Sizes) -> list:
+    def place(pointer: Pointer) -> list:
+        return [pointer.argument, sizes.number(pointer.offset_bytes)]
+
+    if isinstance(step, Run):
+        return ["run", numbers[step.kernel.name], [place(p) for p in step.pointers]]
+    if isinstance(step, Copy):
+        return ["copy", place(step.source), place(step.target), sizes.number(step.nbytes)]
+    return ["fill", place(step.target), sizes.number(step.nbytes), step.byte]
+
+
+# reading ---------------------------------------------------------------------------------------
+
+
+def read(data: bytes) -> Stored:
+    """Return the program of an entry. Raises: ValueError and the like if it is not one, _Gone without a kernel."""
+    line, _, rest = data.partition(b"\n")
+    record = json.loads(line)
+    kernels, objects = [], []
+    for name, kept_as in record["kernels"]:
+        found = cache.get(kept_as)
+        if found is None:
+            raise _Gone
+        kernel, object_code = from_bytes(found, name, _no_ir)
+        kernels.append(kernel)
+        objects.append(object_code)
+    sizes = _read_sizes(record["sizes"])
+    arguments = tuple(
+        Argument(name, Type(DTYPES[dtype], tuple(sizes[n] for n in shape)), role)
+        for name, dtype, shape, role in record["arguments"]
+    )
+    steps = tuple(_read_step(s, kernels, sizes) for s in record["steps"])
+    program = Program(record["name"], arguments, tuple(record["symbols"]), steps, sizes[record["arena"]])
+    entry, rest = rest[: record["entry_bytes"]], rest[record["entry_bytes"] :]
+    constants = {}
+    for argument in arguments:
+        if argument.role == CONSTANT:
+            nbytes = dim.evaluate(argument.type.nbytes, {})
+            array = np.frombuffer(rest[:nbytes], argument.type.dtype.numpy).reshape(argument.type.shape)
+            constants[argument.name], rest = array, rest[nbytes:]
+    if to_bytes(program, entry, dict(record["kernels"]), constants) != data:
+        raise ValueError("not a program")
+    return Stored(program, [*objects, entry], constants)
+
+
+def _read_step(written: Sequence, kernels: Sequence[Kernel], sizes: Sequence) -> Run | Copy | Fill:
+    def pointer(where: Sequence) -> Pointer:
+        argument, offset = where
+        if argument is not None and type(argument) is not int:
+            raise ValueError(f"argument {argument!r}")
+        return Pointer(argument, sizes[offset])
+
+    kind, *parts = written
+    if kind == "run":
+        number, pointers = parts
+        return Run(kernels[number], tuple(map(pointer, pointers)))
+    if kind == "copy":
+        source, target, nbytes = parts
+        return Copy(pointer(source), pointer(target), sizes[nbytes])
+    target, nbytes, byte = parts
+    return Fill(pointer(target), sizes[nbytes], byte)
+
+
+def _no_ir() -> str:
+    raise CompilerBug("a program from the disk cache has no LLVM IR: pipeline.build makes it")

@@ -1,0 +1,51 @@
+"""Work of forms, counted by hand."""
+
+from kcompile import ops, pipeline
+from kcompile.forms.work import Work, work
+from kcompile.ir import dim
+from kcompile.ir.graph import Graph
+from kcompile.ir.types import Type, f32
+from kcompile.ops.contract import matmul
+
+BATCH = dim.symbol("batch")
+
+
+def only_form(make):
+    g = Graph("g")
+    make(g)
+    (form,) = pipeline.build(g).forms.values()
+    return form
+
+
+def test_a_product_with_an_epilogue():
+    def make(g):
+        x, w, b = (g.input(n, Type(f32, s)) for n, s in (("x", (BATCH, 6)), ("w", (6, 8)), ("b", (8,))))
+        g.output("y", ops.add(matmul(x, w), b))
+
+    form = only_form(make)
+    for rows in (3, 7):
+        # one addition per element of the result; every array read or written once
+        expected = Work(rows * 6 * 8, rows * 8, 4 * (rows * 6 + 48 + 8 + rows * 8))
+        assert work(form, {"batch": rows}) == expected
+        assert expected.flops == 2 * rows * 48 + rows * 8
+
+
+def test_a_map_counts_operations_and_not_loads():
+    def make(g):
+        x, y = (g.input(n, Type(f32, (BATCH, 5))) for n in "xy")
+        g.output("z", ops.mul(ops.add(x, y), x))
+
+    assert work(only_form(make), {"batch": 4}) == Work(0, 2 * 20, 3 * 4 * 20)
+
+
+def test_a_sum_counts_each_addition():
+    def make(g):
+        g.output("s", ops.reduce_sum(g.input("x", Type(f32, (BATCH, 50))), axes=(1,), keepdims=False))
+
+    found = work(only_form(make), {"batch": 3})
+    assert found.multiply_adds == 0 and found.nbytes == 4 * (150 + 3)
+    assert 150 <= found.operations <= 2 * 150
+
+
+def test_works_add_up():
+    assert Work(1, 2, 3) + Work(10, 20, 30) == Work(11, 22, 33)

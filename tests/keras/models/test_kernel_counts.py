@@ -1,0 +1,153 @@
+"""How many kernels, and how many passes over the activations, well-known computations take.
+
+A kernel is a pass over memory, or two where rows or columns have to be summed first. The numbers are the
+plan's: they fall when fusion learns something, and must not rise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kcompile import keras, ops, pipeline
+from kcompile.autodiff import grad
+from kcompile.forms.compose import buffer_types
+from kcompile.forms.records import LOCAL
+from kcompile.ir import dim
+from kcompile.ir.graph import Graph
+from kcompile.ir.types import Type, f32, i32
+from kcompile.keras import layers
+
+BATCH = dim.symbol("batch")
+
+
+def kernels(graph: Graph) -> list:
+    """The forms a graph runs, in order."""
+    built = pipeline.build(graph)
+    return [call.form for call in built.calls]
+
+
+def passes(forms, elements) -> int:
+    """Kernels that touch an array of so many elements."""
+    return sum(any(b.role != LOCAL and b.type.size == elements for b in buffer_types(f).values()) for f in forms)
+
+
+def test_softmax_is_one_kernel():
+    graph = Graph("softmax")
+    x = graph.input("x", Type(f32, (BATCH, 100)))
+    shifted = ops.exp(x - ops.reduce_max(x, axes=(1,), keepdims=True))
+    graph.output("y", shifted / ops.reduce_sum(shifted, axes=(1,), keepdims=True))
+    assert len(kernels(graph)) == 1
+
+
+def test_softmax_cross_entropy_and_its_gradient_are_one_kernel_and_a_mean():
+    graph = Graph("loss")
+    x, y = graph.input("x", Type(f32, (BATCH, 100))), graph.input("y", Type(i32, (BATCH, 1)))
+    shifted = x - ops.reduce_max(x, axes=(1,), keepdims=True)
+    logs = shifted - ops.log(ops.reduce_sum(ops.exp(shifted), axes=(1,), keepdims=True))
+    classes = ops.iota(graph.constant(0), shape=(BATCH, 100), axis=1, dtype="i32")
+    picked = ops.select(ops.eq(classes, y), logs, 0.0)
+    count = ops.size(x, value=BATCH, dtype="f32")
+    losses = ops.neg(ops.reduce_sum(picked, axes=(1,), keepdims=False))
+    loss = ops.reduce_sum(losses, axes=(0,), keepdims=False) / count
+    graph.output("loss", loss)
+    graph.output("dx", grad(loss, [x])[0])
+    made = kernels(graph)
+    assert passes(made, 100 * BATCH) == 1
+    assert len(made) == 2
+
+
+def normalised(x, axes, count):
+    mean = ops.reduce_sum(x, axes=axes, keepdims=True) / count
+    centred = x - mean
+    variance = ops.reduce_sum(ops.square(centred), axes=axes, keepdims=True) / count
+    return centred, ops.rsqrt(variance + 1e-3)
+
+
+def test_layer_normalization_is_one_kernel_and_its_gradient_another():
+    graph = Graph("layer_norm")
+    x, g = (graph.input(n, Type(f32, (BATCH, 96))) for n in "xg")
+    gamma, beta = (graph.source("parameter", n, Type(f32, (96,))) for n in ("gamma", "beta"))
+    centred, scale = normalised(x, (1,), 96.0)
+    y = centred * scale * gamma + beta
+    graph.output("y", y)
+    assert len(kernels(graph)) == 1
+    loss = ops.reduce_sum(y * g, axes=(0, 1), keepdims=False)
+    for name, value in zip(("dx", "dgamma", "dbeta"), grad(loss, [x, gamma, beta])):
+        graph.output(name, value)
+    assert passes(kernels(graph), 96 * BATCH) == 2, "rows forward and backward at once; columns for gamma and beta"
+
+
+def test_batch_normalization_passes_thrice_forward_and_twice_backward():
+    graph = Graph("batch_norm")
+    x, g = (graph.input(n, Type(f32, (BATCH, 6, 6, 16))) for n in "xg")
+    gamma, beta = (graph.source("parameter", n, Type(f32, (16,))) for n in ("gamma", "beta"))
+    centred, scale = normalised(x, (0, 1, 2), ops.size(x, value=36 * BATCH, dtype="f32"))
+    y = ops.relu(centred * (scale * gamma) + beta)
+    graph.output("y", y)
+    whole = 36 * 16 * BATCH
+    assert passes(kernels(graph), whole) == 3, "mean, variance, result"
+    loss = ops.reduce_sum(y * g, axes=(0, 1, 2, 3), keepdims=False)
+    for name, value in zip(("dx", "dgamma", "dbeta"), grad(loss, [x, gamma, beta])):
+        graph.output(name, value)
+    assert passes(kernels(graph), whole) == 5, "sums of the gradient, the gradient"
+
+
+def built_train_step(model, x, y, monkeypatch):
+    made = []
+    build = pipeline.build
+
+    def seen(*args, **kwargs):
+        made.append(build(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(pipeline, "build", seen)
+    model.fit(x, y, verbose=0, batch_size=4)
+    return made[-1]
+
+
+def names(built, part: str) -> list[str]:
+    return [c.form.name for c in built.calls if part in c.form.name]
+
+
+def test_adam_is_one_pass_over_all_parameters(monkeypatch):
+    model = keras.Sequential(
+        [keras.Input((8,)), layers.Dense(64, activation="relu"), layers.Dense(48), layers.Dense(3)]
+    )
+    model.compile("adam", "mse")
+    built = built_train_step(model, np.ones((4, 8), np.float32), np.ones((4, 3), np.float32), monkeypatch)
+    (arena,) = {v.type.size for n, v in built.graph.sources.items() if n == "params"}
+    assert arena >= model.count_params()
+    assert passes([c.form for c in built.calls], arena) == 1
+
+
+@pytest.mark.parametrize("normalise", [True, False], ids=["normalised", "plain"])
+def test_a_convolution_block_stores_no_activation_twice(normalise, monkeypatch):
+    """Convolution, normalisation, relu, twice: what the next convolution pads is never stored without its border."""
+    body = [keras.Input((8, 8, 3))]
+    for _ in range(2):
+        body.append(layers.Conv2D(16, 3, padding="same", use_bias=not normalise))
+        body += [layers.BatchNormalization()] if normalise else []
+        body.append(layers.ReLU())
+    model = keras.Sequential([*body, layers.GlobalAveragePooling2D(), layers.Dense(3)])
+    model.compile("sgd", "mse")
+    built = built_train_step(model, np.ones((4, 8, 8, 3), np.float32), np.ones((4, 3), np.float32), monkeypatch)
+    written = [v for c in built.calls for v in c.writes.values() if v.type.size == 8 * 8 * 16 * BATCH]
+    assert not names(built, "slice")
+    # forward: both convolutions; backward: the gradient at the padded one's input, and at the first convolution
+    assert len(written) == (4 if normalise else 3)
+
+
+def test_pooling_gradient_and_relu_are_one_pass_over_vectors(monkeypatch):
+    model = keras.Sequential(
+        [keras.Input((9, 9, 2)), layers.Conv2D(16, 2, activation="relu"), layers.MaxPooling2D(), layers.Flatten()]
+    )
+    model.add(layers.Dense(2))
+    model.compile("sgd", "mse")
+    built = built_train_step(model, np.ones((4, 9, 9, 2), np.float32), np.ones((4, 2), np.float32), monkeypatch)
+    assert names(built, "window_unpool") == ["window_unpool_select"]
+    (kernel,) = [
+        s.kernel for s in built.program.steps if "window_unpool" in getattr(getattr(s, "kernel", None), "name", "")
+    ]
+    (phase,) = kernel.phases
+    assert dim.evaluate(phase.tasks, {"batch": 4}) == 4 * 8 * 8, "a task is the channels of a place, not a number"
