@@ -6,4 +6,4 @@ cd "$(dirname "$0")"
 .venv/bin/python -m pip install --quiet --editable ".[test]"
 .venv/bin/python -m ruff check .
 export KERAS_BACKEND=jax JAX_PLATFORMS=cpu
-exec .venv/bin/python -m pytest "$@"
+exec .venv/bin/python -m pytest -n 2 "$@"
