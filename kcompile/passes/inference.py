@@ -9,10 +9,13 @@ channels, a division) is moved out of the way first.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from kcompile import ops
-from kcompile.ir.graph import Graph, Value
+from kcompile.errors import CompilerBug
+from kcompile.ir.graph import PARAMETER, STATE, Graph, Value, copy_node
 from kcompile.ir.op import Kind
 from kcompile.ir.pattern import Match, Rule, attributes, computed, constant, rewrite, wildcards
 from kcompile.ops.spec import parse_spec, plain_letter
@@ -121,3 +124,25 @@ SCALES = (
         where=lambda m: _follows_contraction(m) and _reshaped_scale(m) is not None,
     ),
 )
+
+
+def freeze(graph: Graph, arrays: Mapping[str, np.ndarray]) -> Graph:
+    """Make parameters and state constants, so that what depends on them alone can be folded.
+
+    Args:    arrays: their values by name; they are copied, so later training does not change the graph.
+    Raises:  CompilerBug if the graph assigns one of them: a training step cannot be frozen.
+    """
+    if graph.assignments:
+        raise CompilerBug(f"{graph.name} assigns {', '.join(graph.assignments)}: only inference can be frozen")
+    frozen = Graph(graph.name)
+    mapped: dict[Value, Value] = {}
+    for node in graph.live_nodes():
+        with frozen.origin(node.origin.layer, node.origin.line):
+            if node.role in (PARAMETER, STATE):
+                made = frozen.constant(np.array(arrays[node.name]))
+            else:
+                made = copy_node(frozen, node, tuple(mapped[v] for v in node.inputs))
+        mapped.update(zip(node.outputs, made if isinstance(made, tuple) else (made,)))
+    for name, value in graph.outputs.items():
+        frozen.output(name, mapped[value])
+    return frozen

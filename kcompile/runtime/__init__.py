@@ -7,6 +7,7 @@ link.py         objects -> addresses in this process
 arena.py        aligned memory, scratch blocks
 threads.py      the process-wide thread pool: size, start, fork
 executable.py   bind arrays, call, return
+compare.py      KCOMPILE_COMPARE: each kernel beside its form
 interpreted.py  the same surface over the NumPy interpreter
 machine.py      what this machine can do: multiply-adds, bandwidth per cache level
 profile.py      time, flops, bytes, share of the machine's limit per kernel

@@ -1,4 +1,4 @@
-"""Minimax polynomials behind vmath.py, lowest order first; one table per function and interval.
+"""Minimax polynomials behind vmath, lowest order first; one table per function and interval.
 
 Each is our own fit: Remez exchange in 40-digit arithmetic, weighted for relative error of the whole
 function, then rounded to the format. The comment gives what is approximated, where, and the relative

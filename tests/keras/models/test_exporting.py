@@ -5,11 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
-from kcompile import keras
-from kcompile.errors import KcompileError, NotSupportedError
+from kcompile import keras, pipeline
+from kcompile.errors import CompilerBug, KcompileError, NotSupportedError
 from kcompile.ir.interpret import run
 from kcompile.keras.training.programs import predict_graph, trace_predict
+from kcompile.passes.inference import freeze
 from tests.keras.saving.models import cnn, data, interpret, two_by_two
+from tests.passes.test_program import dense_training
 
 
 def test_inputs_and_outputs_carry_their_names():
@@ -58,3 +60,25 @@ def test_exported_library_predicts(tmp_path):
     for rows in (1, 3, 8):
         expected = interpret(model).predict(x[:rows], verbose=0)
         np.testing.assert_allclose(library(x[:rows]), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(not any(shutil.which(c) for c in ("cc", "gcc", "clang")), reason="no C compiler")
+def test_normalisation_folds_into_weights(tmp_path):
+    from kcompile.export.load import ExportedModel
+
+    model, x, y = cnn(keras)
+    interpret(model).fit(x, y, verbose=0, epochs=2)
+    traced = trace_predict(model)
+    built = pipeline.build(freeze(traced.graph, traced.arrays()))
+    assert "rsqrt" in str(traced.graph)
+    assert not {"rsqrt", "sub"} & {n.op.name for n in built.graph.live_nodes() if n.op and n.output.rank == 4}
+    model.export(tmp_path / "libm.so", fold_weights=True)
+    np.testing.assert_allclose(
+        ExportedModel(tmp_path / "libm.so")(x), model.predict(x, verbose=0), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_a_training_step_cannot_be_frozen():
+    graph = dense_training()
+    with pytest.raises(CompilerBug, match="only inference"):
+        freeze(graph, {})
