@@ -128,9 +128,7 @@ class _Placer:
         self.place_assignments(tail)
         self.place_outputs(tail)
         self.place_packed()
-        for value in self.written():
-            if value not in self.places:
-                self.places[value] = Place(ARENA, f"{value.node.label}")
+        self.place_rest()
         self.fill_packs()
         self.finish_tail(tail)
         ordered = self.order()
@@ -226,6 +224,39 @@ class _Placer:
                     self.places[base] = piece
                 else:
                     self.copied.setdefault(node, []).append((operand, at))
+
+    def place_rest(self) -> None:
+        """Arena places: over an operand that nobody reads any more, else a buffer of its own."""
+        taken = {storage(v)[0] for v, _, _ in self.late}  # operands that must last, or are already written over
+        for value, writer in self.written().items():
+            if value in self.places:
+                continue
+            operand = self.dying_operand(value, writer, taken)
+            if operand is None:
+                self.places[value] = Place(ARENA, value.node.label)
+            else:
+                taken.add(operand)
+                self.places[value] = self.places[operand]
+
+    def dying_operand(self, value: Value, writer: Step, taken: set[Value]) -> Value | None:
+        """A temporary of the same size and dtype that `writer` reads last, element by element."""
+        if writer.call is None:
+            return None
+        packed = {n.label for n in self.packs}
+        for operand in dict.fromkeys(storage(v)[0] for v in writer.call.reads.values()):
+            where = self.places.get(operand)
+            if where is None or where.space != ARENA or operand in taken or where.name in packed:
+                continue
+            if operand.dtype is not value.dtype or operand.type.size != value.type.size:
+                continue
+            others = self.readers[operand] - {writer}
+            if any(not self.comes_after(writer, r) for r in others):
+                continue
+            pairs = _in_place_pairs(writer.call, value, operand)
+            if pairs is not None and _reordered(writer.call.form, {**writer.merged, **pairs}) is not None:
+                writer.merged.update(pairs)
+                return operand
+        return None
 
     def fill_packs(self) -> None:
         for node in self.packs:

@@ -13,7 +13,7 @@ from kcompile.ops.contract import matmul
 from kcompile.ops.conv import conv
 from kcompile.passes.fuse import fuse
 from kcompile.passes.lower import lower
-from kcompile.passes.place import own_results
+from kcompile.passes.place import own_results, place
 from tests.simulate import simulate
 
 BATCH = dim.symbol("batch")
@@ -133,3 +133,30 @@ def test_results_that_are_sources_are_copied():
     np.testing.assert_array_equal(assigned["a"], arrays["b"])
     np.testing.assert_array_equal(assigned["b"], arrays["a"])
     np.testing.assert_array_equal(outputs["same"], arrays["a"])
+
+
+def test_a_temporary_is_written_over():
+    """The normalised rows take the place of what they are made from, which nothing reads afterwards."""
+    g = Graph("donate")
+    x = g.input("x", Type(f32, (BATCH, 8)))
+    w = g.source("parameter", "w", Type(f32, (8, 16)))
+    y = matmul(x, w)
+    mean = ops.div(ops.reduce_sum(y, axes=(0,), keepdims=True), 4.0)
+    centred = ops.exp(ops.sub(y, mean))
+    g.output("z", matmul(centred, ops.transpose(w, perm=(1, 0))))
+    placed = place(g, lower(fuse(own_results(g))))
+    assert sum(b.nbytes == 64 * BATCH for b in placed.buffers) == 1
+    arrays = arrays_for(g, 4)
+    np.testing.assert_allclose(simulate(g, arrays)[0]["z"], run(g, arrays)[0]["z"], rtol=2e-5)
+
+
+def test_a_temporary_that_is_read_later_stays():
+    g = Graph("keep")
+    x = g.input("x", Type(f32, (BATCH, 8)))
+    w = g.source("parameter", "w", Type(f32, (8, 16)))
+    y = matmul(x, w)
+    mean = ops.div(ops.reduce_sum(y, axes=(0,), keepdims=True), 4.0)
+    z = matmul(ops.exp(ops.sub(y, mean)), ops.transpose(w, perm=(1, 0)))
+    g.output("z", ops.add(z, matmul(y, ops.transpose(w, perm=(1, 0)))))
+    arrays = arrays_for(g, 4)
+    np.testing.assert_allclose(simulate(g, arrays)[0]["z"], run(g, arrays)[0]["z"], rtol=2e-5)

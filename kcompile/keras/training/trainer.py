@@ -464,6 +464,16 @@ class Trainer:
 
         return profile(self, x, y, batch_size)
 
+    def memory_plan(self, x=None, y=None):
+        """What a step keeps in memory, by batch size, before it runs; returns a MemoryPlan, `print` it.
+
+        `x`, `y`: a few rows, as for `fit`; without `y` the step is prediction. `memory_plan(...).picture(32)` draws
+        the arena over time, `.largest_batch(limit_bytes)` says what fits.
+        """
+        from kcompile.keras.training.memory import memory_plan  # loads LLVM
+
+        return memory_plan(self, x, y)
+
     def _lean(self, mode: str, x, y=None, sample_weight=None, class_weight=None):
         x, y = convert_all(x, "x"), convert_all(y, "y")
         sample_weight = convert_all(sample_weight, "sample_weight")
