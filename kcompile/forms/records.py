@@ -9,8 +9,9 @@ operation's identity each time its buffer's scope is entered: for a local buffer
 `outer`, for an output buffer once, before the kernel, unless a Store to it comes first. So an
 element nothing is added to holds the identity.
 
-Contract: out[out_axes] = sum over `over` of lhs * rhs, then the stores, whose values may read
-the sum as `load(ACC, (), dtype)`.
+Contract: out[out_axes] = sum over `over` of lhs * rhs, then the statements of `stores`, whose values may
+read the sum as `load(ACC, (), dtype)`. Those that accumulate come first: sums over all out_axes but the one
+they are indexed by (bias gradients, batch statistics), complete when the kernel ends.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Contract:
     over: tuple[Axis, ...]
     lhs: Expr
     rhs: Expr
-    stores: tuple[Store, ...]
+    stores: tuple[Store | Accumulate, ...]
     dtype: DType  # of the accumulation
     name: str = "contract"
     facts: dict = field(default_factory=dict, compare=False, hash=False)

@@ -99,12 +99,16 @@ def _verify_contract(form: Contract, buffers: dict[str, Buffer], written: set[st
     read = axes_in(form.lhs, form.rhs)
     idle = [a.name for a in axes if a not in read and a.extent != 1]
     _need(not idle, f"axis {', '.join(idle)} indexes neither side")
-    _need(bool(form.stores), "the sum is never stored")
     with_sum = {**buffers, ACC: Buffer(ACC, Type(form.dtype, ()), LOCAL)}
-    for store in form.stores:
-        _need(isinstance(store, Store), "the epilogue of a contraction only stores")
-        _verify_statement(store, form.out_axes, with_sum, written | {ACC})
-        written = written | {store.buffer}
+    _need(any(isinstance(s, Store) for s in form.stores), "the sum is never stored")
+    for statement, previous in zip(form.stores, (None, *form.stores)):
+        if isinstance(statement, Accumulate):
+            _need(statement.how == "sum", "the epilogue of a contraction accumulates sums only")
+            _need(statement.value.dtype is form.dtype, f"a sum of {statement.value.dtype} beside one of {form.dtype}")
+            _need(not isinstance(previous, Store), "the sums of an epilogue come before its stores")
+        _verify_statement(statement, form.out_axes, with_sum, written | {ACC})
+        if isinstance(statement, Store):
+            written = written | {statement.buffer}
 
 
 def _verify_statement(

@@ -18,6 +18,8 @@ from functools import lru_cache
 
 from kcompile.errors import CompilerBug
 
+NOMINAL_SIZE = 32  # what a named size is taken to be when a decision must guess: a common batch
+
 
 @dataclass(frozen=True)
 class Symbol:
@@ -520,6 +522,19 @@ def evaluate(value: DimLike, sizes: Mapping[str, int]) -> int:
                 raise CompilerBug(f"{atom} has no value outside a kernel")
         total += product
     return total
+
+
+def nominal(value: DimLike) -> int:
+    """Return a likely number for a size, where a decision has to guess: every named size counts as NOMINAL_SIZE."""
+    return value if is_static(value) else evaluate(value, _Nominal())
+
+
+class _Nominal(dict):
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> int:
+        return NOMINAL_SIZE
 
 
 def product(sizes) -> DimLike:

@@ -88,7 +88,7 @@ def reduction(
             lambda x, *, axes, keepdims: _lower(name, how, x, infer(x, axes=axes, keepdims=keepdims), axes, keepdims),
             lambda rng: _samples(rng, takes),
             differentiable=vjp is not None,
-            facts={"picks": how in ("max", "min")},  # the result is one of the elements
+            facts={"picks": how in ("max", "min"), "adds": how == "sum"},  # picks: the result is one of the elements
         )
     )
 

@@ -38,6 +38,8 @@ CHEAP_COST = 4  # operations that cost about as much as storing and loading the 
 LIGHT_COST = 8  # the same where storing it would save reading no second array
 EXPANDED_COST = 2  # operations on a value read for many elements that cost less than computing it beforehand
 WINDOW_COST = 8  # operations per window element that still cost less than a pass over memory
+CACHED_BYTES = 8 << 20  # of a result that a later kernel reads as cheaply as a contraction's epilogue adds to sums
+FEWEST_COLUMNS = 8  # of a contraction that also sums them: fewer lie badly in vectors
 MAX_UNITS = 24  # per cluster: LLVM's register allocation and our patience
 
 MAP, ROW, REDUCE, WINDOW, CONTRACT, SINGLE = "map", "row", "reduce", "window", "contract", "single"
@@ -378,6 +380,8 @@ class _Builder:
         return None
 
     def reduce_refusal(self, node: Node, cluster: Cluster) -> str | None:
+        if cluster.kind == CONTRACT:
+            return self.column_sum_refusal(node, cluster)
         if _is_row_reduction(node):
             rows = _rows(node)
             if cluster.kind == MAP:
@@ -402,6 +406,30 @@ class _Builder:
             return "the reductions run over different elements"
         if any(v.node in self.cluster_of and self.cluster_of[v.node] is cluster for v in self.inputs[node]):
             return "it needs the finished sum"
+        return None
+
+    def column_sum_refusal(self, node: Node, cluster: Cluster) -> str | None:
+        """A contraction also sums columns of what it makes: bias gradients, batch statistics."""
+        anchor, operand = cluster.units[0], node.inputs[0]
+        if not node.op.facts.get("adds") or node.output.dtype is not anchor.output.dtype:
+            return "a contraction's epilogue only sums, in the contraction's dtype"
+        if operand.shape != cluster.domain or reduced_axes(node) != tuple(range(operand.rank - 1)):
+            return "a contraction's epilogue sums over all axes but the last"
+        if _fits_cache(operand.type):
+            return "what it sums is still in the cache when it is read again"
+        if not _columns_are_its_own(anchor) or node.output.shape == cluster.domain:
+            return "the last axis of the contraction is not one of a single operand, or there is no other"
+        if any(
+            v.node in self.cluster_of and self.cluster_of[v.node] is cluster and v.shape != cluster.domain
+            for v in self.inputs[node]
+        ):
+            return "it needs the finished sum"
+
+        def same_place(user: Node, value: Value) -> bool:
+            return user is node or _same_place(user, value)
+
+        if not self.reads_here(node, cluster, same_place):
+            return "it reads this kernel's result at another place"
         return None
 
     def row_refusal(self, node: Node, cluster: Cluster, rows: Shape) -> str | None:
@@ -447,6 +475,18 @@ def reduced_axes(node: Node) -> tuple[int, ...]:
     rank = node.inputs[0].rank
     axes = (axes,) if isinstance(axes, int) else tuple(axes)
     return tuple(sorted(a % rank for a in axes))
+
+
+def _columns_are_its_own(anchor: Node) -> bool:
+    """True if the last axis of a contraction's result is long, and an axis of just one operand."""
+    form = anchor.op.lower(*(v.type for v in anchor.inputs), **anchor.attrs)
+    last = form.out_axes[-1]
+    sides = [last in axes_in(side) for side in (form.lhs, form.rhs)]
+    return dim.is_static(last.extent) and last.extent >= FEWEST_COLUMNS and sides.count(True) == 1
+
+
+def _fits_cache(type_: Type) -> bool:
+    return dim.nominal(type_.size) * type_.dtype.size_bytes <= CACHED_BYTES
 
 
 def _is_row_reduction(node: Node) -> bool:

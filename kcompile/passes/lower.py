@@ -16,6 +16,7 @@ from kcompile.forms.records import (
     IN,
     LOCAL,
     OUT,
+    Accumulate,
     Buffer,
     Contract,
     Form,
@@ -184,10 +185,19 @@ class _Lowering:
             result = form.stores[0].value  # the lowering's own last step (a cast, say) over the sum
             self.here[anchor.output] = self.at_place(anchor, at, result)
             own = [Store(self.output(anchor.output), at, result)] if self.needed_outside(anchor) else []
-            return (*own, *self.map_stores(epilogue, at))
+            own += self.map_stores([u for u in epilogue if u.op.kind is not Kind.REDUCE], at)
+            sums = [self.column_sum(u, at) for u in epilogue if u.op.kind is Kind.REDUCE]
+            if not own:  # only its sums are needed: there is no kernel without a result
+                own = [Store(self.output(anchor.output), at, result)]
+            return (*sums, *own)
 
         lhs, rhs, all_stores = compose.contract_with(form, self.operand_of(anchor), stores)
         return replace(form, buffers=tuple(self.buffers), lhs=lhs, rhs=rhs, stores=all_stores)
+
+    def column_sum(self, unit: Node, at: Index) -> Accumulate:
+        value = self.expression(unit.inputs[0], at)
+        kept = tuple(at[-1] if n == unit.output.rank - 1 else 0 for n in range(unit.output.rank))
+        return Accumulate(self.output(unit.output), kept, "sum", value)
 
     def anchored_form(self) -> Loops:
         """Reductions, windows, scatters: their own loops, then map units at the same points."""

@@ -444,7 +444,8 @@ def _in_place(step: Step) -> KernelCall:
     )
     if isinstance(form, Contract):
         sides = [rewrite(e, on_load=on_load, memo=memo) for e in (form.lhs, form.rhs)]
-        form = replace(form, buffers=buffers, lhs=sides[0], rhs=sides[1], stores=tuple(moved(s) for s in tail))
+        body = (*form.stores[: len(form.stores) - len(tail)], *tail)
+        form = replace(form, buffers=buffers, lhs=sides[0], rhs=sides[1], stores=tuple(moved(s) for s in body))
     else:
         body = (*form.body[: len(form.body) - len(tail)], *tail)
         form = replace(form, buffers=buffers, body=tuple(moved(s) for s in body))

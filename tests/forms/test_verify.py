@@ -75,7 +75,8 @@ BAD = {
     ),
     "the sum is never stored": replace(MATRIX, stores=()),
     "axis q indexes neither side": replace(MATRIX, over=(R, Axis("q", 3))),
-    "only stores": replace(MATRIX, stores=(Accumulate("y", (i,), "sum", SUM),)),
+    "sums only": replace(MATRIX, stores=(Accumulate("y", (i,), "max", SUM), *MATRIX.stores)),
+    "come before its stores": replace(MATRIX, stores=(*MATRIX.stores, Accumulate("y", (i,), "sum", SUM))),
     "acc loads from acc, which is not declared": storing(SUM),
     "the extent of axis k depends on an axis": replace(GOOD, outer=(I, Axis("k", i + 1))),
 }

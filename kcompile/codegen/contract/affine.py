@@ -14,8 +14,6 @@ from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, FloorDiv, Loaded, Symbol
 from kcompile.ir.types import DType, Shape
 
-NOMINAL_SIZE = 32  # what a named size is taken to be when a plan must guess: a common batch
-
 
 @dataclass(frozen=True)
 class Affine:
@@ -87,21 +85,6 @@ def memory_of(expr: Expr, shapes: Mapping[str, Shape], dtype: DType) -> Memory |
 def _widens(narrow: DType, wide: DType) -> bool:
     """True for conversions that the emitter does lane by lane while loading."""
     return wide.is_float and narrow.is_float and narrow.size_bytes <= wide.size_bytes
-
-
-def nominal(value: DimLike) -> int:
-    """A likely number for a size: every named size is taken as NOMINAL_SIZE."""
-    if dim.is_static(value):
-        return value
-    return dim.evaluate(value, _Nominal())
-
-
-class _Nominal(dict):
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __missing__(self, name: str) -> int:
-        return NOMINAL_SIZE
 
 
 def ceildiv(value: DimLike, by: DimLike) -> DimLike:

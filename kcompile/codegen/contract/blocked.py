@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from kcompile.codegen.build import I64, Index, Param, memory_type, pointer
-from kcompile.codegen.contract import pack
+from kcompile.codegen.contract import columns, pack
 from kcompile.codegen.contract.affine import Memory, ceildiv
 from kcompile.codegen.contract.finish import finish_function, transposed_finish_function
 from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, WORKER_SPACE, Frame, Signature
@@ -44,32 +44,34 @@ def scratch_bytes(plan: Plan) -> int:
     return -(-plan.task_elements * plan.problem.dtype.size_bytes // 64) * 64
 
 
-def emit_phases(module, target, sig: Signature, plan: Plan, name: str, partials: DimLike) -> tuple[Phase, ...]:
+def emit_phases(
+    module, target, sig: Signature, plan: Plan, name: str, partials: DimLike, sums: DimLike
+) -> tuple[Phase, ...]:
     """Write all functions of the kernel; return its phases.
 
-    partials: where partial sums start in the shared workspace, in elements.
+    partials, sums: where partial tiles and the partial sums of columns start in the shared workspace, in elements.
     """
     phases = []
     if plan.packed:
         phases.append(pack.emit_phase(module, target, sig, plan, name))
     variants = _variants(module, target, sig, plan, name)
-    task = _task_function(module, target, sig, plan, f"{name}.task", variants)
+    task = _task_function(module, target, sig, plan, f"{name}.task", variants, sums)
     _emit_main(module, target, sig, plan, name, task, partials)
     phases.append(Phase(name, plan.tasks, plan.cost_per_task))
     if plan.blocks_per_share:
-        finish = _finish_task_function(module, target, sig, plan, f"{name}.finish.task", variants)
+        finish = _finish_task_function(module, target, sig, plan, f"{name}.finish.task", variants, sums)
         _emit_sum(module, target, sig, plan, f"{name}_sum", finish, partials)
         phases.append(Phase(f"{name}_sum", plan.tiles_tasks, plan.shares * plan.task_elements))
-    return tuple(phases)
+    return (*phases, *columns.emit_phase(module, target, sig, plan, name, sums))
 
 
 def _variants(module, target, sig: Signature, plan: Plan, name: str) -> Variants:
-    columns = plan.columns
+    wide = plan.columns
     tiles, finish = {}, {}
-    for is_tail, vectors in ((False, columns.vectors), (True, columns.tail_vectors)):
+    for is_tail, vectors in ((False, wide.vectors), (True, wide.tail_vectors)):
         if not vectors or (not is_tail and _only_tail(plan)):
             continue
-        masked = is_tail and columns.tail_lanes != 0
+        masked = is_tail and wide.tail_lanes != 0
         tag = f"{vectors}v" + ("m" if masked else "")
         for steps in plan.rows.sizes:
             label = f"{name}.tile{steps * plan.rows.inner_rows}x{tag}"
@@ -127,10 +129,13 @@ def _emit_sum(module, target, sig: Signature, plan: Plan, name: str, finish_fn, 
     b.ret()
 
 
-def _task_function(module, target, sig: Signature, plan: Plan, name: str, variants: Variants) -> ir.Function:
+def _task_function(
+    module, target, sig: Signature, plan: Plan, name: str, variants: Variants, sums: DimLike
+) -> ir.Function:
     """The function that runs the tiles of one task; finishes them too, unless k is shared."""
     task = _Task(_task_frame(module, target, sig, plan, name), plan, variants)
     task.locate()
+    task.keep_sums(sums)
     task.blocks_of_k()
     if not plan.blocks_per_share:
         task.finish_units()
@@ -138,9 +143,12 @@ def _task_function(module, target, sig: Signature, plan: Plan, name: str, varian
     return task.b.fn
 
 
-def _finish_task_function(module, target, sig: Signature, plan: Plan, name: str, variants: Variants) -> ir.Function:
+def _finish_task_function(
+    module, target, sig: Signature, plan: Plan, name: str, variants: Variants, sums: DimLike
+) -> ir.Function:
     task = _Task(_task_frame(module, target, sig, plan, name), plan, variants)
     task.locate()
+    task.keep_sums(sums)
     task.finish_units()
     task.b.ret()
     return task.b.fn
@@ -174,6 +182,10 @@ class _Task:
         self.end_unit = b.min(b.add(self.first_unit, plan.units_per_task), frame.index(plan.units))
         self.rhs = self.start_of(plan.b, [*plan.outer], b.mul(self.block, frame.index(plan.block_stride)))
         self.lhs = self.start_of(plan.a, [*plan.outer, plan.vector])
+
+    def keep_sums(self, start: DimLike) -> None:
+        """Begin the sums of columns."""
+        self.sums = columns.begin_task(self.frame, self.plan, start, self.b["task"])
 
     def start_of(self, memory: Memory, axes: list[Axis], more: Index = 0) -> ir.Value:
         """Address of an operand at this task's outer axes."""
@@ -301,6 +313,7 @@ class _Task:
             corner,
             rhs,
             slot,
+            *self.sums,
             *(b.index(all_places[axis]) for axis in tile_axes(plan)),
             b.index(steps),
             b.condition(first),
@@ -319,7 +332,7 @@ class _Task:
             end = b.min(frame_end(self), self.frame.index(plan.rows.along.extent))
             count = b.sub(end, places[plan.rows.along])
             where = [*(b.index(places[axis]) for axis in tile_axes(plan)), b.index(count), b.index(self.valid)]
-            b.call(self.variants.finish[False], [*self.frame.leading(), b["scratch"], *where])
+            b.call(self.variants.finish[False], [*self.frame.leading(), b["scratch"], *self.sums, *where])
             return
         with self.units() as unit:
             places, left = self.unit_places(unit)
@@ -329,6 +342,7 @@ class _Task:
                 arguments = [
                     *self.frame.leading(),
                     self.slot(unit),
+                    *self.sums,
                     *(b.index(all_places[axis]) for axis in tile_axes(plan)),
                     b.index(left),
                     b.index(self.valid),

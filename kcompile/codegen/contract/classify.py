@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from kcompile.codegen.contract.affine import Affine, Memory, affine, linear_address, memory_of, nominal
-from kcompile.forms.records import ACC, Contract, Store
+from kcompile.codegen.contract.affine import Affine, Memory, affine, linear_address, memory_of
+from kcompile.forms.records import ACC, Accumulate, Contract, Store
 from kcompile.forms.scalar import Expr, Index, Load, axes_in, rewrite, walk
 from kcompile.ir import dim
-from kcompile.ir.dim import Axis, DimLike
+from kcompile.ir.dim import Axis, DimLike, nominal
 from kcompile.ir.types import DType, Shape
 
 
@@ -36,7 +36,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Problem:
-    """out[batch, m, n] = sum over k of lhs[batch, m, k] * rhs[batch, k, n], then stores.
+    """out[batch, m, n] = sum over k of lhs[batch, m, k] * rhs[batch, k, n], then sums over columns, then stores.
 
     Axes of each part are in memory order of the result (k: of rhs), outermost first.
     """
@@ -48,6 +48,7 @@ class Problem:
     lhs: Operand
     rhs: Operand
     stores: tuple[Store, ...]
+    sums: tuple[Accumulate, ...]
     shapes: dict[str, Shape]
     dtype: DType
 
@@ -69,7 +70,7 @@ def classify(form: Contract) -> Problem:
     lhs, rhs = (Operand(e, memory_of(e, shapes, form.dtype)) for e in (form.lhs, form.rhs))
     live_out = [a for a in form.out_axes if a.extent != 1]
     k = [a for a in form.over if a.extent != 1]
-    stores = form.stores
+    stores = tuple(s for s in form.stores if isinstance(s, Store))
 
     first = affine(linear_address(stores[0].index, shapes[stores[0].buffer]))
     out = _ordered(live_out, lambda a: first.stride(a) if first else 0)
@@ -79,7 +80,7 @@ def classify(form: Contract) -> Problem:
     key = rhs if rhs.memory else lhs
     k = _ordered(k, key.stride) if key.memory else k
 
-    views = _epilogue_views(stores, shapes)
+    views = _epilogue_views(form.stores, shapes)
     moved: dict[Axis, DimLike] = {}
     groups = []
     for part, is_out in ((batch, True), (m, True), (n, True), (k, False)):
@@ -93,6 +94,7 @@ def classify(form: Contract) -> Problem:
         lhs=_moved_operand(lhs, moved),
         rhs=_moved_operand(rhs, moved),
         stores=tuple(_moved_store(s, moved) for s in stores),
+        sums=tuple(_moved_store(s, moved) for s in form.stores if isinstance(s, Accumulate)),
         shapes=shapes,
         dtype=form.dtype,
     )
@@ -113,7 +115,7 @@ class _Opaque:
     axes: frozenset[Axis]
 
 
-def _epilogue_views(stores: Iterable[Store], shapes: dict[str, Shape]) -> list[Affine | _Opaque]:
+def _epilogue_views(stores: Iterable[Store | Accumulate], shapes: dict[str, Shape]) -> list[Affine | _Opaque]:
     """The addresses and index values of an epilogue."""
     views: list[Affine | _Opaque] = []
     for store in stores:
@@ -175,7 +177,7 @@ def _moved_operand(operand: Operand, moved: dict[Axis, DimLike]) -> Operand:
     return Operand(expr, replace(operand.memory, at=affine(address)))
 
 
-def _moved_store(store: Store, moved: dict[Axis, DimLike]) -> Store:
+def _moved_store(store: Store | Accumulate, moved: dict[Axis, DimLike]) -> Store | Accumulate:
     def place(atom):
         return moved.get(atom) if isinstance(atom, Axis) else None
 

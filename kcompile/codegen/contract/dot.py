@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from kcompile.codegen.build import I64, Index, Param, memory_type
-from kcompile.codegen.contract.affine import Memory, ceildiv, extent, nominal
+from kcompile.codegen.contract.affine import Memory, ceildiv, extent
 from kcompile.codegen.contract.classify import Problem
 from kcompile.codegen.contract.epilogue import scalar_value, store_scalar
 from kcompile.codegen.contract.frame import ROLLED, Frame, Signature
@@ -25,7 +25,7 @@ from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened
 from kcompile.codegen.kernel import Phase
 from kcompile.ir import dim
-from kcompile.ir.dim import Axis, DimLike
+from kcompile.ir.dim import Axis, DimLike, nominal
 from kcompile.target import Target
 
 ACCUMULATORS = 16  # at most, in registers

@@ -11,6 +11,7 @@ import contextlib
 from llvmlite import ir
 
 from kcompile.codegen.build import I64, Param, pointer
+from kcompile.codegen.contract import columns
 from kcompile.codegen.contract.epilogue import Along, store_vector
 from kcompile.codegen.contract.frame import ROLLED, Frame, Signature
 from kcompile.codegen.contract.micro import tile_axes
@@ -21,6 +22,7 @@ from kcompile.codegen.contract.transpose import copy_square, line_table, set_lin
 def _begin(module, target, sig: Signature, plan: Plan, name: str) -> Frame:
     more = [
         pointer("scratch", align_bytes=plan.problem.dtype.size_bytes),
+        *columns.params(plan),
         *(Param(f"at{i}", I64) for i, _ in enumerate(tile_axes(plan))),
         Param("count", I64),
         Param("valid", I64),
@@ -52,6 +54,7 @@ def finish_function(module, target, sig: Signature, plan: Plan, name: str, vecto
         valid = b.sub(b["valid"], column) if masked else None
         mask = b.tail_mask(lanes, valid) if masked else None
         at = Along(frame.with_places(places), plan.vector, lanes, mask, valid, acc)
+        columns.add(plan, [at], column)
         for store in plan.problem.stores:
             store_vector(at, store)
     b.ret()
@@ -65,15 +68,15 @@ def transposed_finish_function(module, target, sig: Signature, plan: Plan, name:
     along, wide = plan.rows.along, plan.block_lanes
     square = b.alloca(dtype, lanes * lanes, align_bytes=64)
     table = line_table(b, lanes)
-    columns = b.min(b["valid"], wide)
-    with b.loop("row", 0, b["count"], lanes, **ROLLED) as row, b.loop("column", 0, columns, lanes, **ROLLED) as column:
+    width = b.min(b["valid"], wide)
+    with b.loop("row", 0, b["count"], lanes, **ROLLED) as row, b.loop("column", 0, width, lanes, **ROLLED) as column:
         corner = b.add(b.mul(row, wide), column)
         set_lines(b, table, [b.at(b["scratch"], dtype, b.add(corner, i * wide)) for i in range(lanes)])
         copy_square(b, table, 0, dtype, square, lanes, dtype, lanes)
         left = b.sub(b["count"], row)
         with b.if_else(b.compare(">=", left, lanes)) as (then, otherwise):
             for branch, valid in ((then, None), (otherwise, left)):
-                with branch, b.loop("line", 0, b.min(lanes, b.sub(columns, column)), **ROLLED) as line:
+                with branch, b.loop("line", 0, b.min(lanes, b.sub(width, column)), **ROLLED) as line:
                     places = {
                         along: b.add(frame.places[along], row),
                         plan.vector: b.add(frame.places[plan.vector], b.add(column, line)),

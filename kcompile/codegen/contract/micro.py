@@ -11,6 +11,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from kcompile.codegen.build import I1, I64, Index, KernelBuilder, Param, memory_type, pointer
+from kcompile.codegen.contract import columns
 from kcompile.codegen.contract.affine import Memory
 from kcompile.codegen.contract.epilogue import Along, store_vector
 from kcompile.codegen.contract.frame import Frame, Signature
@@ -39,6 +40,7 @@ def tile_function(module, target, sig: Signature, plan: Plan, name: str, steps: 
         pointer("a", align_bytes=1),
         pointer("b", align_bytes=1),
         pointer("scratch", align_bytes=plan.vector_bytes),
+        *columns.params(plan),
         *(Param(f"at{i}", I64) for i, _ in enumerate(tile_axes(plan))),
         Param("steps", I64),
         Param("first", I1),
@@ -216,7 +218,7 @@ class _Micro:
     def _step(self, acc: Tile, a: ir.Value, bp: ir.Value) -> Tile:
         b, plan = self.b, self.plan
         mask_b = [None] * self.vectors if plan.packed else self.masks
-        columns = [self._vector(bp, plan.b, j * self.lanes, mask_b[j]) for j in range(self.vectors)]
+        rhs = [self._vector(bp, plan.b, j * self.lanes, mask_b[j]) for j in range(self.vectors)]
         new = []
         for i, offset in enumerate(self.row_offsets):
             place = self._advance(a, plan.a, offset)
@@ -224,7 +226,7 @@ class _Micro:
                 factors = [self._vector(place, plan.a, j * self.lanes, self.masks[j]) for j in range(self.vectors)]
             else:
                 factors = [b.splat(self._converted(b.load(place, plan.a.dtype), plan.a), self.lanes)] * self.vectors
-            new.append([multiply_add(b, self.dtype, f, c, acc[i][j]) for j, (f, c) in enumerate(zip(factors, columns))])
+            new.append([multiply_add(b, self.dtype, f, c, acc[i][j]) for j, (f, c) in enumerate(zip(factors, rhs))])
         return new
 
     def _vector(self, place: ir.Value, memory: Memory, offset: int, mask) -> ir.Value:
@@ -242,14 +244,20 @@ class _Micro:
 
 def _finish_direct(frame: Frame, plan: Plan, rows, acc: Tile, masks) -> None:
     """Evaluate the stores on the tile in registers, row by row."""
+    points = [
+        [_point(frame, plan, row, j, masks[j], value) for j, value in enumerate(acc[i])] for i, row in enumerate(rows)
+    ]
+    for j in range(len(masks)):
+        columns.add(plan, [row[j] for row in points], j * plan.lanes)
+    for at in (at for row in points for at in row):
+        for store in plan.problem.stores:
+            store_vector(at, store)
+
+
+def _point(frame: Frame, plan: Plan, row: dict[Axis, int], j: int, mask, value: ir.Value) -> Along:
+    """Vector `j` of a row of the tile."""
     b = frame.b
-    start = frame.places[plan.vector]
-    base = {a: frame.places.get(a, 0) for a in (plan.rows.along, *plan.rows.inside)}
-    for i, row in enumerate(rows):
-        here = {axis: b.add(base[axis], place) for axis, place in row.items()}
-        for j, value in enumerate(acc[i]):
-            places = {**here, plan.vector: b.add(start, j * plan.lanes)}
-            valid = None if masks[j] is None else b.sub(b["valid"], j * plan.lanes)
-            at = Along(frame.with_places(places), plan.vector, plan.lanes, masks[j], valid, value)
-            for store in plan.problem.stores:
-                store_vector(at, store)
+    places = {axis: b.add(frame.places.get(axis, 0), place) for axis, place in row.items()}
+    places[plan.vector] = b.add(frame.places[plan.vector], j * plan.lanes)
+    valid = None if mask is None else b.sub(b["valid"], j * plan.lanes)
+    return Along(frame.with_places(places), plan.vector, plan.lanes, mask, valid, value)

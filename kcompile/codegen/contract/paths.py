@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from kcompile.codegen.contract import dot, tiles
-from kcompile.codegen.contract.affine import Affine, Memory, extent, nominal
+from kcompile.codegen.contract.affine import Affine, Memory, affine, extent, linear_address
 from kcompile.codegen.contract.classify import Operand, Problem
 from kcompile.codegen.contract.epilogue import is_light
 from kcompile.codegen.contract.frame import SHARED_SPACE
 from kcompile.codegen.contract.pack import panel_memory
 from kcompile.codegen.contract.plan import DIRECT, SCRATCH, TRANSPOSED, Plan
 from kcompile.codegen.contract.tiles import column_blocks, k_block, split_columns
+from kcompile.forms.records import Accumulate
 from kcompile.ir import dim
-from kcompile.ir.dim import Axis, DimLike
+from kcompile.ir.dim import Axis, DimLike, nominal
 from kcompile.target import Target
 
 # Cycles per element; measured on Zen 5, the order of magnitude is that of every current core.
@@ -47,17 +48,26 @@ def candidates(problem: Problem) -> Iterator[Candidate]:
     """Every orientation that can run."""
     for view in (problem, problem.swapped()):
         for axis in view.n:
-            yield Candidate(view, axis, False)
+            if all(_is_column(s, axis, problem) for s in problem.sums):
+                yield Candidate(view, axis, False)
         if view.rhs.memory and view.lhs.memory:
-            for axis in view.batch:
+            for axis in view.batch if not problem.sums else ():
                 if view.lhs.stride(axis) == 1 and view.rhs.stride(axis) == 1:
                     yield Candidate(view, axis, True)
     if not problem.m and not problem.n:
         yield Candidate(problem, Axis("column", 1), False)
 
 
+def _is_column(total: Accumulate, axis: Axis, problem: Problem) -> bool:
+    """True if the sum has one element per step of `axis`, in order."""
+    found = affine(linear_address(total.index, problem.shapes[total.buffer]))
+    return found is not None and found.offset == 0 and dict(found.strides) == {axis: 1}
+
+
 def make_plan(problem: Problem, target: Target) -> Plan | dot.DotPlan:
-    """Return the cheapest plan of all paths."""
+    """Return the cheapest plan of all paths; only tiles sum columns too."""
+    if problem.sums:
+        return tiled_plan(problem, target)
     plans = [plan(problem, target) for plan in PATHS]
     return min((p for p in plans if p is not None), key=lambda p: p.cycles)
 

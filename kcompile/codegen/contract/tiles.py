@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kcompile.codegen.contract.affine import ceildiv, extent, nominal
+from kcompile.codegen.contract.affine import ceildiv, extent
 from kcompile.ir import dim
-from kcompile.ir.dim import Axis, DimLike
+from kcompile.ir.dim import Axis, DimLike, nominal
 from kcompile.target import Target
 
 # Of every current wide core: two multiply-adds and two loads per cycle, a multiply-add takes 4 cycles.

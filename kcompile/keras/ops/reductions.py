@@ -185,12 +185,31 @@ def norm(x, ord=None, axis=None, keepdims=False):
 
 
 def moments_over(x, axes: tuple[int, ...], keepdims: bool):
-    """Return mean and variance of a float operand over axes counted from the front."""
-    centre = mean_over(x, axes, True)
-    variance = mean_over(prim.square(prim.sub(x, centre)), axes, keepdims)
-    if not keepdims:
-        centre = prim.reshape(centre, shape=tuple(s for i, s in enumerate(x.shape) if i not in axes))
-    return centre, variance
+    """Return mean and variance of a float operand over axes counted from the front.
+
+    Rows are in a core's cache when they are read again, to be centred. Columns would be read from memory again:
+    if the first axis is among those summed, one pass does. Its sums are shifted by the mean of the first
+    element of that axis, so that they cancel little (Chan, Golub, LeVeque 1983, "Algorithms for computing the
+    sample variance", section 3).
+    """
+    if 0 in axes and x.shape[0] != 0 and len(axes) < len(x.shape):
+        mean, variance = _shifted_moments(x, axes)
+    else:
+        mean = mean_over(x, axes, True)
+        variance = mean_over(prim.square(prim.sub(x, mean)), axes, True)
+    if keepdims:
+        return mean, variance
+    kept = tuple(s for i, s in enumerate(x.shape) if i not in axes)
+    return prim.reshape(mean, shape=kept), prim.reshape(variance, shape=kept)
+
+
+def _shifted_moments(x, axes: tuple[int, ...]):
+    first = prim.slice(x, starts=(0,) * len(x.shape), sizes=(1, *x.shape[1:]), strides=(1,) * len(x.shape))
+    shift = prim.stop_gradient(mean_over(first, axes, True))
+    shifted = prim.sub(x, shift)
+    off = mean_over(shifted, axes, True)
+    spread = prim.sub(mean_over(prim.square(shifted), axes, True), prim.square(off))
+    return prim.add(shift, off), prim.maximum(spread, 0.0)  # rounding may leave a constant column below zero
 
 
 @public

@@ -12,11 +12,13 @@ import pytest
 from kcompile import keras, ops, pipeline
 from kcompile.autodiff import grad
 from kcompile.forms.compose import buffer_types
-from kcompile.forms.records import LOCAL
+from kcompile.forms.records import LOCAL, Accumulate, Contract
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph
 from kcompile.ir.types import Type, f32, i32
 from kcompile.keras import layers
+from kcompile.keras.tracing.trace import trace
+from kcompile.ops.contract import matmul
 
 BATCH = dim.symbol("batch")
 
@@ -91,6 +93,39 @@ def test_batch_normalization_passes_thrice_forward_and_twice_backward():
     for name, value in zip(("dx", "dgamma", "dbeta"), grad(loss, [x, gamma, beta])):
         graph.output(name, value)
     assert passes(kernels(graph), whole) == 5, "sums of the gradient, the gradient"
+
+
+def test_batch_normalization_layer_passes_twice_each_way():
+    layer = layers.BatchNormalization()
+    layer.build((None, 6, 6, 16))
+
+    def forward(values):
+        return {"y": ops.relu(layer(values["x"], training=True))}
+
+    def both(values):
+        y = forward(values)["y"]
+        loss = ops.reduce_sum(y * values["g"], axes=(0, 1, 2, 3), keepdims=False)
+        return {"y": y, "dx": grad(loss, [values["x"]])[0]}
+
+    specs = dict.fromkeys("xg", ((None, 6, 6, 16), "float32"))
+    whole = 36 * 16 * BATCH
+    assert passes(kernels(trace(forward, {"x": specs["x"]}).graph), whole) == 2, "both moments, result"
+    assert passes(kernels(trace(both, specs).graph), whole) == 4, "sums of the gradient, the gradient"
+
+
+def test_a_large_contraction_sums_its_columns_itself():
+    """The bias gradient of a layer is summed where the data gradient of the next one is made."""
+    graph = Graph("bias_gradient")
+    x = graph.input("x", Type(f32, (BATCH, 3000, 16)))
+    w, b = (graph.source("parameter", n, Type(f32, s)) for n, s in (("w", (16, 64)), ("b", (64,))))
+    v = graph.source("parameter", "v", Type(f32, (64, 32)))
+    y = ops.relu(matmul(x, w) + b)
+    loss = ops.reduce_sum(ops.square(matmul(y, v)), axes=(0, 1, 2), keepdims=False)
+    for name, value in zip(("dw", "db"), grad(loss, [w, b])):
+        graph.output(name, value)
+    made = kernels(graph)
+    assert passes(made, 3000 * 64 * BATCH) == 4, "y, and as an operand; its gradient with db, and as an operand"
+    assert any(isinstance(s, Accumulate) for f in made if isinstance(f, Contract) for s in f.stores)
 
 
 def built_train_step(model, x, y, monkeypatch):

@@ -292,3 +292,12 @@ def test_missing_names_say_so():
     with pytest.raises(AttributeError, match=r"keras.ops.softmx is not available in kcompile. Did you mean 'softmax'"):
         _ = ops.softmx
     assert not hasattr(ops, "fft2_of_something")
+
+
+def test_moments_of_columns_far_from_zero():
+    """One pass over memory must not cost accuracy: a spread of 1 at 1000 keeps four digits."""
+    x = (np.random.default_rng(0).standard_normal((500, 7)) + 1000 * np.arange(-3, 4)).astype(np.float32)
+    mean, variance = ops.moments(x, [0])
+    np.testing.assert_allclose(mean, x.astype(np.float64).mean(0), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(variance, x.astype(np.float64).var(0), rtol=1e-4)
+    assert np.all(ops.moments(np.full((9, 2), 1e6, np.float32), [0])[1] >= 0)
