@@ -56,42 +56,31 @@ def _mapping(nbytes: int) -> np.ndarray:
     return np.frombuffer(block, np.uint8)
 
 
-class Block:
-    """A piece of scratch memory. `address` and `nbytes` are plain ints: reading them costs a hot call nothing."""
-
-    __slots__ = ("address", "array", "nbytes")
-
-    def __init__(self, nbytes: int):
-        self.array = aligned_empty(nbytes)
-        self.address = address(self.array)
-        self.nbytes = nbytes
-
-
 class Workspaces:
     """Scratch blocks of one executable; each call in flight holds one, so threads never share.
 
-    Blocks grow to the largest size asked for and stay until the executable is dropped. There is no
-    lock: the deque's own pop and append are atomic, which also makes it safe across `fork`.
+    A block is a u8 array. Blocks grow to the largest size asked for and stay until the executable is dropped.
+    There is no lock: the deque's own pop and append are atomic, which also makes it safe across `fork`.
+    `pop` and `give_back` are the deque's own methods; native code calls them (`runtime/prepared.py`).
     """
 
-    __slots__ = ("_free",)
+    __slots__ = ("_free", "give_back", "pop")
 
     def __init__(self) -> None:
-        self._free: deque[Block] = deque()
+        self._free: deque[np.ndarray] = deque()
+        self.pop = self._free.pop
+        self.give_back = self._free.append
 
-    def take(self, nbytes: int) -> Block:
+    def take(self, nbytes: int) -> np.ndarray:
         """A block of at least `nbytes` bytes that nobody else holds; hand it to `give_back` after use."""
         try:
-            block = self._free.pop()
+            block = self.pop()
         except IndexError:
-            return Block(nbytes)
+            return aligned_empty(nbytes)
         if block.nbytes >= nbytes:
             return block
         del block  # before allocating: the small block and the large one need not live together
-        return Block(nbytes)
-
-    def give_back(self, block: Block) -> None:
-        self._free.append(block)
+        return aligned_empty(nbytes)
 
     @property
     def idle_bytes(self) -> int:

@@ -58,7 +58,7 @@ class ComparedBound(Bound):
         block = executable.workspaces.take(executable.arena_bytes(tuple(sizes.tolist())))
 
         def place(pointer: Pointer) -> int:
-            base = block.address if pointer.argument is None else int(table[pointer.argument])
+            base = address(block) if pointer.argument is None else int(table[pointer.argument])
             return base + dim.evaluate(pointer.offset_bytes, named)
 
         try:

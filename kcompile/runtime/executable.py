@@ -4,12 +4,15 @@
 once (their storage never moves); a `Bound` then only looks at its inputs: their shapes give the
 named sizes, their addresses go into the argument table, one native call does the rest. Calls release
 the GIL and take scratch memory of their own, so one program may run in several threads at once.
+
+The first call with arrays of some shapes goes through Python, which checks and evaluates everything. It leaves a
+prepared call (`prepared.py`) for the next ones of these shapes: a built-in that looks at the arrays itself.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +20,10 @@ import numpy as np
 from kcompile.codegen.program import BATCH, CONSTANT, INPUT, OUTPUT, VARIABLE, WORKERS, Argument, Program
 from kcompile.errors import ArgumentError, CompilerBug, ShapeError
 from kcompile.ir import dim
-from kcompile.runtime.arena import Workspaces
+from kcompile.runtime import prepared
+from kcompile.runtime.arena import Workspaces, address
 from kcompile.runtime.link import Library
+from kcompile.runtime.results import maker
 
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 _BATCHES = ctypes.CFUNCTYPE(
@@ -28,9 +33,7 @@ _BATCHES = ctypes.CFUNCTYPE(
 )
 
 
-def address(array: np.ndarray) -> int:
-    """The address of an array's first element."""
-    return array.__array_interface__["data"][0]
+_MOST_PREPARED = 64  # combinations of shapes a bound program remembers
 
 
 class Executable:
@@ -40,6 +43,7 @@ class Executable:
         self.program = program
         self.workers = workers
         self.workspaces = Workspaces()
+        self.changes = np.zeros(1, np.int64)  # whoever counts this up ends all prepared calls: see Bound.run
         self.no_sizes = np.zeros(len(program.symbols), np.int64)  # before any input told them
         self.no_sizes[program.symbols.index(WORKERS)] = workers
         self._library = library  # keeps the code loaded
@@ -85,21 +89,82 @@ class Bound:
             self._kept.append(executable._constants[argument.name])
             table[n] = address(self._kept[-1])
         self._table = table
+        self._names = tuple(i.argument.name for i in self._inputs)
+        self._output_names = tuple(a.name for _, a in self._outputs)
+        self._only = self._output_names[0] if len(self._outputs) == 1 else None
+        self._prepared: dict[tuple, prepared.Prepared] = {}
+        self._may_prepare = type(self)._call is Bound._call and prepared.usable()
+        # the last prepared call; until there is one, and for everything it refuses, NotImplemented
+        self.direct: Callable[..., Any] = _refuse
+        self._named: Callable[..., Any] = _refuse
         self._batch_symbol = program.symbols.index(BATCH) if BATCH in program.symbols else None
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run once. `inputs`: C-contiguous arrays of the declared dtypes, by name."""
+        """Run once. `inputs`: C-contiguous arrays of the declared dtypes, by name.
+
+        `direct(x, y)` is the same for arrays in the order of the inputs, of the shapes of the last call: it returns
+        the only result, a tuple or None; NotImplemented asks for a call of `run`.
+        """
+        found = self._named(inputs)
+        if found is NotImplemented:
+            return self._run_checked(inputs)
+        return self._by_name(found)
+
+    def _by_name(self, found: Any) -> dict[str, np.ndarray]:
+        if self._only is not None:
+            return {self._only: found}
+        return {} if found is None else dict(zip(self._output_names, found))
+
+    def _run_checked(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run on inputs of other shapes than last time, or unusable ones."""
         executable = self._executable
+        key = (int(executable.changes[0]), *(getattr(inputs.get(n), "shape", None) for n in self._names))
+        known = self._prepared.get(key)
+        if known is not None:
+            found = known.named(inputs)
+            if found is not NotImplemented:
+                self.direct, self._named = known.direct, known.named
+                return self._by_name(found)
         table, sizes = self._table.copy(), executable.no_sizes.copy()
         self._read_inputs(inputs, table, sizes)
-        results = {}
         named = dict(zip(executable.program.symbols, sizes.tolist()))
-        for n, argument in self._outputs:
-            shape = tuple(dim.evaluate(s, named) for s in argument.type.shape)
-            result = results[argument.name] = np.empty(shape, argument.type.dtype.numpy)
+        makers = [
+            maker(tuple(dim.evaluate(s, named) for s in a.type.shape), a.type.dtype.numpy) for _, a in self._outputs
+        ]
+        results = {}
+        for (n, argument), (make, arguments) in zip(self._outputs, makers):
+            result = results[argument.name] = make(*arguments)
             table[n] = address(result)
         self._call(table, sizes, executable._run)
+        if known is None and self._may_prepare:
+            self._prepare(key, inputs, sizes, makers)
         return results
+
+    def _prepare(
+        self, key: tuple, inputs: Mapping[str, np.ndarray], sizes: np.ndarray, makers: Sequence[tuple]
+    ) -> None:
+        executable = self._executable
+        name = executable.program.name
+
+        def fail(code: int) -> None:
+            raise CompilerBug(f"program {name} stopped with code {code}")
+
+        made = prepared.prepare(
+            run=ctypes.cast(executable._run, ctypes.c_void_p).value,
+            arguments=self._table,
+            sizes=sizes,
+            arena_bytes=executable.arena_bytes(tuple(sizes.tolist())),
+            inputs=[prepared.Input(i.number, n, i.dtype, inputs[n].shape) for i, n in zip(self._inputs, self._names)],
+            outputs=[prepared.Output(n, *m) for (n, _), m in zip(self._outputs, makers)],
+            workspaces=executable.workspaces,
+            watched=executable.changes,
+            fail=fail,
+            keep=(executable, self._kept),
+        )
+        if len(self._prepared) >= _MOST_PREPARED:
+            self._prepared.clear()
+        self._prepared[key] = made
+        self.direct, self._named = made.direct, made.named
 
     def run_batches(
         self,
@@ -140,9 +205,9 @@ class Bound:
         arena = executable.arena_bytes(tuple(sizes.tolist()))
         block = executable.workspaces.take(arena + staging_bytes + 64)
         try:
-            staging = -(-(block.address + arena) // 64) * 64
+            staging = -(-(address(block) + arena) // 64) * 64
             code = executable._run_batches(
-                *(address(table), address(sizes), block.address),
+                *(address(table), address(sizes), address(block)),
                 *(0 if order is None else address(order), rows, batch_size, first, count, staging),
             )
         finally:
@@ -175,7 +240,7 @@ class Bound:
         executable = self._executable
         block = executable.workspaces.take(executable.arena_bytes(tuple(sizes.tolist())))
         try:
-            code = function(address(table), address(sizes), block.address)
+            code = function(address(table), address(sizes), address(block))
         finally:
             executable.workspaces.give_back(block)
         if code:
@@ -217,6 +282,10 @@ class _Input:
             f"input {self.argument.name!r}: expected {self.dtype} of shape ({shape}), "
             f"received {array.dtype} of shape {array.shape}{layout}"
         )
+
+
+def _refuse(*arrays: Any) -> Any:
+    return NotImplemented
 
 
 def _arguments(program: Program, role: str) -> list[tuple[int, Argument]]:

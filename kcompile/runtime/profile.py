@@ -211,7 +211,7 @@ class _Timed(Bound):
         def once(functions: np.ndarray) -> np.ndarray:
             count = len(functions)
             times = np.zeros(count + 1, np.int64)
-            steps.run(address(functions), count, address(table), address(sizes), block.address, address(times))
+            steps.run(address(functions), count, address(table), address(sizes), address(block), address(times))
             return times
 
         program = np.array([ctypes.cast(function, ctypes.c_void_p).value], np.int64)
