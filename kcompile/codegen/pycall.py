@@ -23,7 +23,7 @@ FUNCTIONS = ("kc_call", "kc_call_named")
 
 # what of the C API is called; the caller of `link` gives the addresses
 API = (
-    *("PyEval_SaveThread", "PyEval_RestoreThread", "PyObject_Vectorcall", "PyTuple_GetItem", "PyTuple_SetItem"),
+    *("PyEval_SaveThread", "PyEval_RestoreThread", "PyObject_VectorcallDict", "PyTuple_GetItem", "PyTuple_SetItem"),
     *("PyTuple_New", "PyLong_FromLong", "PyDict_GetItemWithError", "PyErr_Clear", "Py_IncRef", "Py_DecRef"),
 )
 
@@ -59,7 +59,7 @@ def pycall_ir(object_bytes: int) -> str:
 _TEXT = """\
 declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
-declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
+declare ptr @PyObject_VectorcallDict(ptr, ptr, i64, ptr)
 declare ptr @PyTuple_GetItem(ptr, i64)
 declare i32 @PyTuple_SetItem(ptr, i64, ptr)
 declare ptr @PyTuple_New(i64)
@@ -194,7 +194,7 @@ scratch:
   br i1 %no.arena, label %make.all, label %pop
 pop:
   %pop.function = call ptr @field(ptr %record, i64 {pop})
-  %block = call ptr @PyObject_Vectorcall(ptr %pop.function, ptr null, i64 0, ptr null)
+  %block = call ptr @PyObject_VectorcallDict(ptr %pop.function, ptr null, i64 0, ptr null)
   store ptr %block, ptr %held, align 8
   %no.block = icmp eq ptr %block, null
   br i1 %no.block, label %all.taken, label %measure
@@ -227,7 +227,7 @@ output.make:
   %make = call ptr @field(ptr %output.record, i64 {out.make})
   %make.arguments = call ptr @field(ptr %output.record, i64 {out.make_arguments})
   %make.count = call i64 @number(ptr %output.record, i64 {out.make_count})
-  %made = call ptr @PyObject_Vectorcall(ptr %make, ptr %make.arguments, i64 %make.count, ptr null)
+  %made = call ptr @PyObject_VectorcallDict(ptr %make, ptr %make.arguments, i64 %make.count, ptr null)
   %failed = icmp eq ptr %made, null
   br i1 %failed, label %not.made, label %output.made
 output.made:
@@ -261,7 +261,7 @@ stopped:
   %told = alloca ptr, align 8
   store ptr %number, ptr %told, align 8
   %fail = call ptr @field(ptr %record, i64 {fail})
-  %never = call ptr @PyObject_Vectorcall(ptr %fail, ptr %told, i64 1, ptr null)
+  %never = call ptr @PyObject_VectorcallDict(ptr %fail, ptr %told, i64 1, ptr null)
   call void @Py_DecRef(ptr %number)
   br label %spoilt
 spoilt:
@@ -309,7 +309,7 @@ entry:
   %none = icmp eq ptr %block, null
   br i1 %none, label %good, label %give
 give:
-  %answer = call ptr @PyObject_Vectorcall(ptr %append, ptr %held, i64 1, ptr null)
+  %answer = call ptr @PyObject_VectorcallDict(ptr %append, ptr %held, i64 1, ptr null)
   call void @Py_DecRef(ptr %block)
   %bad = icmp eq ptr %answer, null
   br i1 %bad, label %failed, label %given

@@ -58,6 +58,7 @@ boolean = DType("bool", "bool", 1, "bool")
 
 DTYPES: dict[str, DType] = {t.name: t for t in (f64, f32, f16, bf16, i64, i32, i16, i8, u64, u32, u16, u8, boolean)}
 _BY_KERAS = {t.keras: t for t in DTYPES.values()}
+_BY_CODE = {c: _BY_KERAS[np.dtype(c).name] for c in "?bBhHiIlLqQefd"}  # NumPy's: its names are slow to ask for
 
 
 def dtype(spec: object) -> DType:
@@ -68,6 +69,8 @@ def dtype(spec: object) -> DType:
         found = DTYPES.get(spec) or _BY_KERAS.get(spec)
         if found is not None:
             return found
+    elif isinstance(spec, np.dtype) and spec.char in _BY_CODE:
+        return _BY_CODE[spec.char]
     try:
         return _BY_KERAS[np.dtype(spec).name]
     except (TypeError, KeyError):

@@ -23,7 +23,7 @@ from kcompile.ir import dim
 from kcompile.runtime import prepared
 from kcompile.runtime.arena import Workspaces, address
 from kcompile.runtime.link import Library
-from kcompile.runtime.results import maker
+from kcompile.runtime.results import maker, new
 
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 _BATCHES = ctypes.CFUNCTYPE(
@@ -221,7 +221,7 @@ class Bound:
         if argument.has_rows:
             shape = (rows, *shape[1:])
         if outputs is None or argument.name not in outputs:
-            block = np.empty(shape, argument.type.dtype.numpy)
+            block = new(shape, argument.type.dtype.numpy)
         else:
             block = outputs[argument.name]
             if block.shape != shape or block.dtype != argument.type.dtype.numpy or not block.flags.c_contiguous:

@@ -1,4 +1,5 @@
-"""One batch with little Python around it: train_on_batch, test_on_batch, predict_on_batch.
+"""One batch with little Python around it: train_on_batch, test_on_batch, predict_on_batch; and predict and
+evaluate where all rows are one batch and nobody watches.
 
 Everything that can be known is found out when the first batch of a kind comes. Later batches of the same
 dtypes and row shapes only pay a few comparisons, the program's own call and the division of each mean.
@@ -11,10 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from kcompile.ir import dim
 from kcompile.keras.metrics.metric import Metric
+from kcompile.keras.metrics.reduction import Mean
 from kcompile.keras.training.checks import check_indices, check_labels
 from kcompile.keras.training.compiled import CompiledLosses
+from kcompile.keras.training.data import DEFAULT_BATCH_SIZE
 from kcompile.keras.training.programs import Batch, StepProgram
+
+_BATCH = dim.symbol("batch")
 
 
 class Lean:
@@ -33,7 +39,7 @@ class Lean:
         reset: Callable[[], None],
         entries: Callable[[], list[tuple[str, Metric]]],
     ):
-        self._program = program
+        self.program = program
         self._losses = losses if losses is not None and any(p.classes for p in losses.parts or ()) else None
         self._x = _kind(batch.x)
         self._y = _kind(batch.y)
@@ -47,6 +53,9 @@ class Lean:
         plain = all(type(m).reset_state is Metric.reset_state for m in self._metrics)
         self._totals = [v._array for m in self._metrics for v in m.variables] if plain else None
         self._reset = reset
+        # what a mean shows is a number, and outputs with rows are what predict joins: see is_all
+        self._is_plain = all(type(m).result is Mean.result for m in self._metrics)
+        self._is_plain &= all(v.shape and v.shape[0] == _BATCH for v in program.traced.graph.outputs.values())
         self._output = program.traced.structure if isinstance(program.traced.structure, str) else None
 
     def takes(self, x: Any, y: Any, sample_weight: Any) -> bool:
@@ -67,6 +76,14 @@ class Lean:
             and y.flags.c_contiguous
         )
 
+    def is_all(self, x, y, sample_weight, batch_size, verbose, callbacks, steps) -> bool:
+        """True if a call of `predict` or `evaluate` is one batch like the first, with nothing to show or to call."""
+        if verbose or callbacks or steps is not None or not self._is_plain or not self.takes(x, y, sample_weight):
+            return False
+        if batch_size is None:
+            return len(x) <= DEFAULT_BATCH_SIZE
+        return type(batch_size) is int and len(x) <= batch_size
+
     def step(self, x: Any, y: Any, sample_weight: Any, reset_metrics: bool, return_dict: bool) -> Any:
         """Run a train or test step; returns the values of the logs."""
         if self._losses is not None:
@@ -77,9 +94,9 @@ class Lean:
             else:
                 for total in self._totals:
                     total.fill(0)
-        if self._program.limits:
-            check_indices(self._program.limits, Batch(x).inputs())
-        bound = self._program.ready()
+        if self.program.limits:
+            check_indices(self.program.limits, Batch(x).inputs())
+        bound = self.program.ready()
         if self._single and sample_weight is None:
             bound.run({"x0": x, "y0": y} if y is not None else {"x0": x})
         else:
@@ -92,10 +109,10 @@ class Lean:
     def predict(self, x: Any) -> Any:
         """Run a predict step; returns the outputs in the model's nesting."""
         inputs = {"x0": x} if self._single else Batch(x).inputs()
-        if self._program.limits:
-            check_indices(self._program.limits, inputs)
-        outputs = self._program.ready().run(inputs)
-        return outputs[self._output] if self._output is not None else self._program.traced.pack(outputs)
+        if self.program.limits:
+            check_indices(self.program.limits, inputs)
+        outputs = self.program.ready().run(inputs)
+        return outputs[self._output] if self._output is not None else self.program.traced.pack(outputs)
 
 
 def _kind(value: Any) -> tuple[np.dtype, tuple[int, ...]] | None:

@@ -16,10 +16,10 @@ import numpy as np
 
 from kcompile.keras.callbacks import CallbackList
 from kcompile.keras.training.data import ArrayData, BatchData
-from kcompile.keras.training.programs import PREDICT, TRAIN, Batch
+from kcompile.keras.training.programs import PREDICT, TRAIN, Batch, StepProgram
 
 WAKE_S = 0.1  # how long a native slice should take
-GROWTH = 8  # a slice is at most so many times the one before: the first ones only measure
+GROWTH = 8  # a slice is at most so many times the one before: the first ones only measure, unless a pass before did
 
 
 class Run:
@@ -48,6 +48,7 @@ class Run:
         self.logs = logs
         self.stopped = stopped
         self.chunk = max(1, int(chunk or 1))
+        self.program: StepProgram | None = None  # of the arrays run last
         self.begin = getattr(callbacks, f"on_{mode}_batch_begin")
         self.end = getattr(callbacks, f"on_{mode}_batch_end")
         self.every = callbacks.wants_every_batch(mode)
@@ -58,9 +59,11 @@ class Run:
     def arrays(self, data: ArrayData, order: np.ndarray | None, outputs: dict[str, np.ndarray] | None = None) -> int:
         """Run all batches of whole arrays; returns how many ran. `outputs` receive the rows of predictions."""
         batch = Batch(data.x, data.y, data.sample_weight)
-        bound = self.program_for(batch).ready()
+        self.program = program = self.program_for(batch)
+        bound = program.ready()
         inputs = batch.inputs()
-        total, done, count = data.num_batches, 0, 1
+        total, done = data.num_batches, 0
+        count = max(1, int(WAKE_S / (program.row_s * data.batch_size))) if program.row_s else 1
         fixed = {"order": order, "batch_size": data.batch_size, **({"outputs": outputs} if outputs is not None else {})}
         while done < total and not self.stopped():
             if self.every:
@@ -73,7 +76,10 @@ class Run:
             done += count
             if self.every or self.some:
                 self.end(done - 1, self._batch_logs(outputs, data, done - count, done))
-            count = max(1, min(GROWTH * count, int(WAKE_S * count / max(elapsed, 1e-9))))
+            step_s = max(elapsed, 1e-9) / count
+            count = max(1, min(GROWTH * count, int(WAKE_S / step_s)))
+        if done:
+            program.row_s = step_s / data.batch_size
         return done
 
     def _batch_logs(self, outputs, data: ArrayData, first: int, stop: int) -> dict[str, Any]:

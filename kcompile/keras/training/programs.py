@@ -26,6 +26,7 @@ from kcompile.keras.tracing.trace import Traced, infer, trace
 from kcompile.keras.tracing.variable import Variable
 from kcompile.keras.training import step
 from kcompile.keras.training.checks import index_limits
+from kcompile.runtime import results
 from kcompile.runtime.interpreted import InterpretedProgram
 
 TRAIN, TEST, PREDICT = "train", "test", "predict"
@@ -70,6 +71,7 @@ class StepProgram:
     program: Any
     bound: Any = None
     adoptions: int = -1
+    row_s: float = 0.0  # seconds per row when whole arrays ran last, 0 before
     limits: dict[str, tuple[int, str]] = field(default_factory=dict)  # of inputs that are indices, see checks.py
 
     def ready(self) -> Any:
@@ -98,7 +100,7 @@ class StepProgram:
             if not value.shape or value.shape[0] != dim.symbol("batch"):
                 return None
             shape = tuple(dim.evaluate(d, sizes) for d in value.shape)
-            arrays[name] = np.empty(shape, value.dtype.numpy)
+            arrays[name] = results.new(shape, value.dtype.numpy)
         return arrays
 
 

@@ -359,6 +359,9 @@ class Trainer:
         use_multiprocessing=False,
     ):
         """Return loss and metrics in test mode: a number, a list in the order of `metrics_names`, or a dict."""
+        lean = self._training.lean.get(TEST)
+        if lean is not None and lean.is_all(x, y, sample_weight, batch_size, verbose, callbacks, steps):
+            return lean.step(x, y, None, True, return_dict)
         self._assert_compiled("evaluate")
         data = make_data(x, y, sample_weight, batch_size=batch_size, steps=steps)
         callbacks = self._callbacks(callbacks, verbose, 1, data.num_batches)
@@ -372,6 +375,7 @@ class Trainer:
         callbacks.on_test_begin({})
         if isinstance(data, ArrayData):
             run.arrays(data, None)
+            self._remember(TEST, run.program, Batch(data.x, data.y, data.sample_weight))
         else:
             run.batches(data, np.random.default_rng(0))
         logs = self.get_metrics_result()
@@ -390,10 +394,15 @@ class Trainer:
         use_multiprocessing=False,
     ):
         """Return the outputs for all rows, as arrays in the nesting of the model's outputs."""
+        silent = 0 if verbose == "auto" else verbose
+        lean = self._training.lean.get(PREDICT)
+        if lean is not None and lean.is_all(x, None, None, batch_size, silent, callbacks, steps):
+            self.stop_training = False
+            return lean.predict(x)
         data = make_data(x, batch_size=batch_size, steps=steps)
         if isinstance(data, BatchData):
             data.source = _InputsOnly(data.source)
-        callbacks = self._callbacks(callbacks, 0 if verbose == "auto" else verbose, 1, data.num_batches)
+        callbacks = self._callbacks(callbacks, silent, 1, data.num_batches)
         self.stop_training = False
         run = self._pass(PREDICT, callbacks)
         callbacks.on_predict_begin({})
@@ -403,6 +412,7 @@ class Trainer:
 
     def _predict_arrays(self, data: ArrayData, run: Run) -> Any:
         program = self._program(PREDICT, Batch(data.x))
+        self._remember(PREDICT, program, Batch(data.x))
         arrays = program.output_arrays(Batch(data.x).inputs())
         if arrays is None:  # an output without a batch axis: one value per batch, stacked
             steps = (data.batch(i, None) for i in range(data.num_batches))
@@ -482,12 +492,18 @@ class Trainer:
             sample_weight = weights if sample_weight is None else weights * leaves(sample_weight)[0]
         ArrayData(x, y, sample_weight)  # checks the lengths
         batch = Batch(x, y, sample_weight)
-        program = self._program(mode, batch)
+        return self._remember(mode, self._program(mode, batch), batch), x, y, sample_weight
+
+    def _remember(self, mode: str, program: StepProgram, batch: Batch) -> Lean:
+        """Return the step prepared for batches like this one, which is the next call's first guess."""
         compiled = self._training
+        known = compiled.lean.get(mode)
+        if known is not None and known.program is program and known.takes(batch.x, batch.y, batch.sample_weight):
+            return known
         lean = Lean(program, batch, compiled.losses, self.reset_metrics, self._log_entries)
-        if isinstance(x, np.ndarray) and (y is None or isinstance(y, np.ndarray)):
+        if isinstance(batch.x, np.ndarray) and (batch.y is None or isinstance(batch.y, np.ndarray)):
             compiled.lean[mode] = lean
-        return lean, x, y, sample_weight
+        return lean
 
     # inside ----------------------------------------------------------------------------------------------
 
