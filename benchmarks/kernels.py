@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.kernel_cases import CASES, Case, moved_bytes, multiply_adds
-from benchmarks.run import Worker
+from benchmarks.turns import Worker
 
 PEERS = ("kcompile", "numpy", "torch")
 OURS = "kcompile"

@@ -1,4 +1,4 @@
-"""The workloads in PyTorch eager, written as its tutorials write them."""
+"""The workloads in PyTorch eager, written as its tutorials write them: NCHW or channels last, Adam fused or not."""
 
 from __future__ import annotations
 
@@ -9,50 +9,86 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.workloads import Workload, data
+from benchmarks.models_torch import build
+from benchmarks.peers import Run
+from benchmarks.timing import repeated
+from benchmarks.workloads import FIT, TRAIN, Workload, data
+
+DEFAULT, LAST = torch.contiguous_format, torch.channels_last
+EPOCH_BATCHES = 16
 
 
-def _model(name: str) -> nn.Module:
-    if name == "tiny":
-        return nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 1))
-    if name == "mlp":
-        return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
-    return nn.Sequential(
-        nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 64), nn.ReLU(), nn.Linear(64, 10),
-    )  # fmt: skip
+def ways(peer: str, workload: Workload, threads: int) -> dict[str, Run]:
+    """Every combination that may be the fastest."""
+    torch.set_num_threads(threads)
+    layouts = layouts_of(workload)
+    if not workload.trains:
+        return {name: inference(model_for(workload, form), inputs(workload, form)) for name, form in layouts.items()}
+    found = {}
+    for name, form in layouts.items():
+        for fused in (False, True):
+            model = model_for(workload, form)
+            found[f"{name}{' fused' * fused}"] = training(workload, form, model, loss_of(workload, model), fused)
+    return found
 
 
-def prepare(peer: str, workload: Workload) -> Callable[[int], float]:
-    """Return a function that runs n steps and gives seconds per step."""
-    model = _model(workload.model)
-    optimizer = torch.optim.Adam(model.parameters())
-    loss_of = nn.MSELoss() if workload.model == "tiny" else nn.CrossEntropyLoss()
-    x, y = data(workload.model, workload.batch * (64 if workload.mode == "fit" else 1))
-    if workload.model == "cnn":
-        x = x.transpose(0, 3, 1, 2)
-    inputs, targets = torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y)
-    targets = targets.long() if workload.model != "tiny" else targets
+def layouts_of(workload: Workload) -> dict[str, torch.memory_format]:
+    """Memory formats worth a try."""
+    return {"nchw": DEFAULT, "nhwc": LAST} if data(workload.model, 1)[0].ndim == 4 else {"eager": DEFAULT}
 
-    def train(batch_x, batch_y):
+
+def model_for(workload: Workload, form: torch.memory_format) -> nn.Module:
+    """The model in a memory format, in training or inference mode."""
+    made = build(workload.model, softmax=not workload.trains).train(workload.trains)
+    return made.to(memory_format=form)
+
+
+def inputs(workload: Workload, form: torch.memory_format = DEFAULT, batches: int = 1) -> torch.Tensor:
+    """Images are transposed beforehand: no peer pays for the other's layout."""
+    x = data(workload.model, batches * workload.batch)[0]
+    found = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x)
+    return found.contiguous(memory_format=form) if found.ndim == 4 else found
+
+
+def inference(model: Callable, x: torch.Tensor) -> Run:
+    """One call over and over."""
+
+    def step():
+        with torch.inference_mode():
+            return model(x).numpy()
+
+    return repeated(step)
+
+
+def loss_of(workload: Workload, model: nn.Module) -> Callable:
+    """The loss of a batch."""
+    loss = nn.MSELoss() if workload.model == "tiny" else nn.CrossEntropyLoss()
+    return lambda x, y: loss(model(x), y)
+
+
+def training(workload: Workload, form: torch.memory_format, model: nn.Module, loss: Callable, fused: bool) -> Run:
+    """Steps of an epoch in random order, or on the same batch."""
+    optimizer = torch.optim.Adam(model.parameters(), fused=fused)
+    shuffled = workload.mode in (FIT, TRAIN)
+    batches = EPOCH_BATCHES if shuffled else 1
+    x, y = inputs(workload, form, batches), torch.from_numpy(data(workload.model, batches * workload.batch)[1])
+    y = y if workload.model == "tiny" else y.long()
+
+    def step(batch_x, batch_y):
         optimizer.zero_grad()
-        loss = loss_of(model(batch_x), batch_y)
-        loss.backward()
+        loss(batch_x, batch_y).backward()
         optimizer.step()
 
     def run(steps: int) -> float:
-        order = torch.randperm(len(inputs))
         start = time.perf_counter()
         for n in range(steps):
-            if workload.mode == "fit":
-                rows = order[(n * workload.batch) % len(inputs) :][: workload.batch]
-                train(inputs[rows], targets[rows])
-            elif workload.mode == "train_on_batch":
-                train(inputs, targets)
+            if n % batches == 0 and shuffled:
+                order = torch.randperm(len(x))
+            if shuffled:
+                rows = order[(n % batches) * workload.batch :][: workload.batch]
+                step(x[rows], y[rows])
             else:
-                with torch.inference_mode():
-                    model(inputs)
+                step(x, y)
         return (time.perf_counter() - start) / steps
 
-    run(2)
     return run

@@ -1,111 +1,130 @@
-"""Start the peers, let them take turns, print one table, write JSON."""
+"""Whole models beside every installed peer: `python -m benchmarks.run --only "cnn train"`.
+
+Each peer lives in a process of its own; peers take turns, so all see the same machine. A row shows the median time
+of a step, the share of the machine's arithmetic limit (multiply-adds of the model at the measured peak), and each
+peer's time with its ratio to kcompile's (above 1: kcompile is faster) and the spread of that ratio over the turns.
+`best` is the ratio to the fastest peer. A peer with several ways to do a row takes its fastest.
+"""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
-import os
 import statistics
-import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.peers import OURS, PEERS, installed
+from benchmarks.turns import Worker, take_turns
+from benchmarks.workloads import Workload, chosen
 
-PEERS = {  # name -> (package it needs, environment)
-    "kcompile": ("kcompile", {}),
-    "keras-jax": ("jax", {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}),
-    "keras-tensorflow": ("tensorflow", {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}),
-    "torch": ("torch", {}),
-}
-TURN_S = 0.4  # each turn of a peer lasts about this long
+TURN_S, QUICK_TURN_S = 0.4, 0.1
+TURNS, QUICK_TURNS = 7, 5
 
-
-class Worker:
-    """One peer in a process of its own."""
-
-    def __init__(self, peer: str, threads: int, module: str = "benchmarks.worker"):
-        limits = {n: str(threads) for n in ("KCOMPILE_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        environment = PEERS[peer][1] if peer in PEERS else {}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", module, peer, str(threads)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env={**os.environ, **environment, **limits}, cwd=Path(__file__).parent.parent,
-        )  # fmt: skip
-
-    def ask(self, **request):
-        """Send a request, wait for the answer; None if the peer died."""
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            return None
-        return json.loads(line) if line else None
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+Row = "dict[str, Any]"  # seconds: by peer, one number per turn; ways, first_s: by peer; limit_s
 
 
-def measure(workload: Workload, peers: list[str], threads: int, turns: int) -> dict[str, list[float]]:
-    """Seconds per step of each peer, one number per turn; peers take turns."""
-    workers = {p: Worker(p, threads) for p in peers}
-    steps: dict[str, int] = {}
-    for peer, worker in list(workers.items()):
-        ready = worker.ask(prepare=[workload.model, workload.mode, workload.batch])
-        first = ready and worker.ask(measure=8) and worker.ask(measure=32)
-        if not first:
-            print(f"  {peer} failed on {workload.name}", file=sys.stderr)
-            del workers[peer]
+def measure(workload: Workload, workers: Sequence[Worker], turns: int, turn_s: float) -> Row:
+    """Let the peers take turns on one workload; a peer that has no way to do it, or died, is left out."""
+    ready: dict[str, dict] = {}
+    for worker in workers:
+        worker.revive()
+        if not PEERS[worker.peer].trains and workload.trains:
             continue
-        steps[peer] = max(8, min(20000, int(TURN_S / max(first["seconds"], 1e-7))))
-        worker.ask(measure=steps[peer])
-    times: dict[str, list[float]] = {p: [] for p in workers}
-    for _ in range(turns):
-        for peer, worker in workers.items():
-            times[peer].append(worker.ask(measure=steps[peer])["seconds"])
-    for worker in workers.values():
-        worker.close()
-    return times
+        answer = worker.ask(prepare=[workload.model, workload.mode, workload.batch], turn_s=turn_s)
+        if answer is None:
+            print(f"  {worker.peer} failed on {workload.name}", file=sys.stderr)
+        elif answer["way"]:
+            ready[worker.peer] = answer
+    times = take_turns([w for w in workers if w.peer in ready], turns)
+    limits = next((w.ask(limits=True) for w in workers if w.peer == OURS and OURS in times), None)
+    return {
+        "seconds": times,
+        "ways": {p: ready[p]["way"] for p in times},
+        "first_s": {p: ready[p]["first_s"] for p in times},
+        "limit_s": 2 * limits["multiply_adds"] / limits["flops_per_s"] if limits else None,
+    }
 
 
-def row(workload: Workload, times: dict[str, list[float]], peers: list[str]) -> str:
-    """One line: medians in microseconds, and each peer's ratio to kcompile with its spread over turns."""
-    cells = [f"{workload.name:24s}"]
-    ours = times.get("kcompile")
+def ratios(times: Mapping[str, Sequence[float]], peer: str) -> list[float]:
+    """A peer's time over kcompile's, turn by turn, sorted."""
+    return sorted(t / o for t, o in zip(times.get(peer, ()), times.get(OURS, ())))
+
+
+def best(times: Mapping[str, Sequence[float]]) -> tuple[str, float] | None:
+    """The fastest peer and the median of its ratios."""
+    medians = {p: statistics.median(t) for p, t in times.items() if p != OURS and t}
+    if not medians or not times.get(OURS):
+        return None
+    peer = min(medians, key=medians.__getitem__)
+    return peer, statistics.median(ratios(times, peer))
+
+
+def line(workload: Workload, row: Row, peers: Sequence[str]) -> str:
+    """A row as text."""
+    times = row["seconds"]
+    ours = statistics.median(times[OURS]) if times.get(OURS) else None
+    cells = [f"{workload.name:26s}", f"{1e6 * ours:10.1f}" if ours else f"{'-':>10s}"]
+    cells.append(f"{row['limit_s'] / ours:6.0%}" if ours and row["limit_s"] else f"{'-':>6s}")
+    found = best(times)
+    cells.append(f"{f'x{found[1]:.2f}' if found else '-':>8s}")
     for peer in peers:
-        if not times.get(peer):
-            cells.append(f"{'-':>24s}")
+        if peer == OURS:
             continue
-        text = f"{1e6 * statistics.median(times[peer]):.1f}"
-        if peer != "kcompile" and ours:
-            ratios = sorted(t / o for t, o in zip(times[peer], ours))
-            text += f" x{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
-        cells.append(f"{text:>24s}")
+        text = "-"
+        if peer in times:
+            text = f"{1e6 * statistics.median(times[peer]):.1f}"
+            if spread := ratios(times, peer):
+                text += f" x{statistics.median(spread):.2f} ({spread[0]:.2f}-{spread[-1]:.2f})"
+        cells.append(f"{text:>29s}")
     return " ".join(cells)
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="workloads whose name contains this")
-    parser.add_argument("--peers", default=",".join(PEERS), help="names with commas")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=7)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--quick", action="store_true", help="small models, short turns")
+    parser.add_argument("--list", action="store_true", help="print the names of the rows")
+    parser.add_argument("--peers", default="", help="names with commas; kcompile always takes part")
+    parser.add_argument("--threads", default="2", help="numbers with commas")
+    parser.add_argument("--turns", type=int, help=f"{TURNS}, quick {QUICK_TURNS}")
+    parser.add_argument("--verbose", action="store_true", help="show what peers print, errors included")
     parser.add_argument("--json", type=Path, help="write all numbers to this file")
-    args = parser.parse_args()
-    peers = [p for p in args.peers.split(",") if importlib.util.find_spec(PEERS[p][0])]
-    print(f"microseconds per step (median of {args.turns} turns), {args.threads} threads; xN: times kcompile's")
-    print(" ".join([f"{'workload':24s}", *(f"{p:>24s}" for p in peers)]))
-    results = {}
-    for workload in WORKLOADS:
-        if args.only in workload.name:
-            results[workload.name] = measure(workload, peers, args.threads, args.turns)
-            print(row(workload, results[workload.name], peers), flush=True)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, print, write."""
+    args = arguments()
+    rows = chosen(args.only, args.quick)
+    if args.list:
+        print("\n".join(w.name for w in rows))
+        return
+    peers = [OURS, *(p for p in installed(args.peers) if p != OURS)]
+    turns = args.turns or (QUICK_TURNS if args.quick else TURNS)
+    report = {}
+    for threads in map(int, args.threads.split(",")):
+        report[threads] = _run(rows, peers, threads, turns, QUICK_TURN_S if args.quick else TURN_S, args.verbose)
     if args.json:
-        args.json.write_text(json.dumps({"threads": args.threads, "seconds_per_step": results}, indent=1))
+        args.json.write_text(json.dumps({"models": report}, indent=1))
+
+
+def _run(rows, peers, threads: int, turns: int, turn_s: float, verbose: bool) -> dict[str, Row]:
+    print(f"microseconds per step (median of {turns} turns), threads: {threads}; xN: times kcompile's")
+    header = [f"{'workload':26s}", f"{OURS:>10s}", f"{'limit':>6s}", f"{'best':>8s}"]
+    print(" ".join([*header, *(f"{p:>29s}" for p in peers if p != OURS)]), flush=True)
+    results = {}
+    workers = [Worker(p, threads, verbose=verbose) for p in peers]
+    try:
+        for workload in rows:
+            results[workload.name] = measure(workload, workers, turns, turn_s)
+            print(line(workload, results[workload.name], peers), flush=True)
+    finally:
+        for worker in workers:
+            worker.close()
+    return results
 
 
 if __name__ == "__main__":

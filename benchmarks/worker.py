@@ -1,41 +1,55 @@
 """The process of one peer: reads JSON lines, answers JSON lines.
 
-{"prepare": [model, mode, batch]}   -> {"ready": true}
-{"measure": steps}                  -> {"seconds": per step}
+{"prepare": [model, mode, batch], "turn_s": s} -> {"way": name, "first_s": s} or {"way": null}: has none
+{"measure": true}                              -> {"seconds": per step}
+{"limits": true}                               -> {"multiply_adds": n, "flops_per_s": n}; only from kcompile
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
+import time
+
+from benchmarks.peers import PEERS, keep_to_cores
+from benchmarks.timing import fastest, steps_for
+from benchmarks.workloads import Workload
 
 
 def main(peer: str, threads: int) -> None:
     """Serve requests until standard input ends. Anything a library prints goes to standard error."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    if peer == "torch":
-        import torch
-
-        torch.set_num_threads(threads)
-        from benchmarks.peer_torch import prepare
-    else:
-        if peer == "keras-tensorflow":
-            import tensorflow as tf
-
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
-        from benchmarks.peer_keras import prepare
-    from benchmarks.workloads import Workload
-
-    run = None
+    keep_to_cores(threads)
+    run, steps, workload = None, 1, None
     for line in sys.stdin:
         request = json.loads(line)
         if "prepare" in request:
-            run = prepare(peer, Workload(*request["prepare"]))
-            answers.write(json.dumps({"ready": True}) + "\n")
+            run = None
+            gc.collect()  # the last model goes before the next one comes
+            workload = Workload(*request["prepare"])
+            started = time.perf_counter()
+            ways = PEERS[peer].ways(workload, threads)
+            answer: dict = {"way": None}
+            if ways:
+                name, seconds = fastest(ways)
+                run, steps = ways[name], steps_for(request["turn_s"], seconds)
+                answer = {"way": name, "first_s": time.perf_counter() - started}
+            del ways
+        elif "limits" in request:
+            answer = _limits(workload, threads)
         else:
-            answers.write(json.dumps({"seconds": run(request["measure"])}) + "\n")
+            answer = {"seconds": run(steps)}
+        answers.write(json.dumps(answer) + "\n")
+
+
+def _limits(workload: Workload, threads: int) -> dict:
+    from benchmarks.limits import multiply_adds  # only where kcompile runs
+    from kcompile.runtime.machine import machine
+
+    return {"multiply_adds": multiply_adds(workload), "flops_per_s": machine(threads).flops_per_s}
 
 
 if __name__ == "__main__":

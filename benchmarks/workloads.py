@@ -1,4 +1,4 @@
-"""What is measured: models in Keras code, data made from a fixed seed, and modes."""
+"""What is measured: models, modes, batch sizes, and data made from a fixed seed."""
 
 from __future__ import annotations
 
@@ -6,64 +6,72 @@ from dataclasses import dataclass
 
 import numpy as np
 
+TRAIN = "train"  # one step of training: a peer takes the better of its ways
+INFER = "infer"  # one batch, array in, array out: the fastest call a peer has
+FIT, TRAIN_ON_BATCH, PREDICT, PREDICT_ON_BATCH = "fit", "train_on_batch", "predict", "predict_on_batch"  # calls
+
+SHAPES = {  # of one sample, and the number of classes; 1: a regression
+    "tiny": ((16,), 1),
+    "mlp": ((784,), 10),
+    "cnn": ((28, 28, 1), 10),
+    "resnet20": ((32, 32, 3), 10),
+    "resnet50": ((224, 224, 3), 1000),
+    "vgg16": ((224, 224, 3), 1000),
+}
+
 
 @dataclass(frozen=True)
 class Workload:
-    """One row of the table. `mode`: fit (one step of an epoch), train_on_batch or predict."""
+    """One row of the table. `quick`: part of a quick run."""
 
     model: str
     mode: str
     batch: int
+    quick: bool = True
 
     @property
     def name(self) -> str:
         return f"{self.model} {self.mode} b{self.batch}"
 
+    @property
+    def trains(self) -> bool:
+        return self.mode in (TRAIN, FIT, TRAIN_ON_BATCH)
 
-MODELS = {
-    "tiny": ((16,), 1),
-    "mlp": ((784,), 10),
-    "cnn": ((28, 28, 1), 10),
-}
 
-WORKLOADS = tuple(
-    Workload(model, mode, batch)
-    for model in MODELS
-    for mode, batch in (
-        *(("fit", b) for b in ((32, 128) if model == "cnn" else (32,))),
-        ("train_on_batch", 32),
-        ("predict", 1),
-        ("predict", 32),
-    )
+WORKLOADS = (
+    Workload("tiny", TRAIN, 32),
+    Workload("mlp", TRAIN, 32),
+    Workload("mlp", TRAIN, 128),
+    Workload("cnn", TRAIN, 32),
+    Workload("cnn", TRAIN, 128),
+    Workload("resnet20", TRAIN, 32, quick=False),
+    Workload("tiny", INFER, 1),
+    Workload("tiny", INFER, 32),
+    Workload("mlp", INFER, 1),
+    Workload("mlp", INFER, 32),
+    Workload("cnn", INFER, 1),
+    Workload("cnn", INFER, 32),
+    Workload("resnet50", INFER, 1, quick=False),
+    Workload("resnet50", INFER, 32, quick=False),
+    Workload("vgg16", INFER, 1, quick=False),
+    Workload("tiny", FIT, 32),
+    Workload("tiny", TRAIN_ON_BATCH, 32),
+    Workload("tiny", PREDICT_ON_BATCH, 1),
+    Workload("tiny", PREDICT, 1),
 )
+LARGER = (Workload("resnet50", TRAIN, 8, quick=False),)  # only for what it takes to compile it
 
 
-def build(keras, model: str):
-    """The Keras model, compiled, on whatever backend `keras` is."""
-    layers = keras.layers
-    shape, _ = MODELS[model]
-    if model == "tiny":
-        body = [layers.Dense(16, activation="relu"), layers.Dense(4, activation="relu"), layers.Dense(1)]
-    elif model == "mlp":
-        body = [layers.Dense(512, activation="relu"), layers.Dense(512, activation="relu")]
-        body.append(layers.Dense(10, activation="softmax"))
-    else:
-        body = [
-            layers.Conv2D(32, 3, activation="relu"), layers.MaxPooling2D(),
-            layers.Conv2D(64, 3, activation="relu"), layers.MaxPooling2D(),
-            layers.Conv2D(64, 3, activation="relu"), layers.Flatten(),
-            layers.Dense(64, activation="relu"), layers.Dense(10, activation="softmax"),
-        ]  # fmt: skip
-    made = keras.Sequential([keras.Input(shape), *body])
-    made.compile(optimizer="adam", loss="mse" if model == "tiny" else "sparse_categorical_crossentropy")
-    return made
+def chosen(only: str, quick: bool, rows: tuple[Workload, ...] = WORKLOADS) -> list[Workload]:
+    """Rows whose name contains `only`, with `quick` the small ones of these."""
+    return [w for w in rows if only in w.name and (w.quick or not quick)]
 
 
 def data(model: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Inputs f32[rows, ...] and targets: f32[rows, 1], or i32[rows] classes."""
     draw = np.random.default_rng(0)
-    shape, classes = MODELS[model]
-    x = draw.standard_normal((rows, *shape)).astype("float32")
+    shape, classes = SHAPES[model]
+    x = draw.standard_normal((rows, *shape), "float32")
     if classes == 1:
-        return x, draw.standard_normal((rows, 1)).astype("float32")
+        return x, draw.standard_normal((rows, 1), "float32")
     return x, draw.integers(0, classes, rows).astype("int32")

@@ -1,0 +1,125 @@
+"""The same models in PyTorch: the same layers with the same strides, paddings and biases, so the same arithmetic.
+
+Training uses the outputs before the last softmax (its loss takes these), inference those after it. A residual
+network keeps its layers under the names that Keras gives them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+STAGES_50 = ((64, 3), (128, 4), (256, 6), (512, 3))
+VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+
+
+def build(model: str, softmax: bool) -> nn.Module:
+    """A model; `softmax`: its outputs are probabilities, as those of the Keras twin."""
+    made = _MODELS[model]()
+    return nn.Sequential(made, nn.Softmax(-1)) if softmax and model != "tiny" else made
+
+
+def _tiny() -> nn.Module:
+    return nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 1))
+
+
+def _mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
+
+
+def _cnn() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 64), nn.ReLU(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+def _vgg16() -> nn.Module:
+    body: list[nn.Module] = []
+    before = 3
+    for channels, count in VGG16:
+        for _ in range(count):
+            body += [nn.Conv2d(before, channels, 3, padding=1), nn.ReLU()]
+            before = channels
+        body.append(nn.MaxPool2d(2))
+    head = [nn.Linear(512 * 7 * 7, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 1000)]
+    return nn.Sequential(*body, nn.Flatten(), *head)
+
+
+class _Residual(nn.Module):
+    """Convolutions with their normalisations, by name; momentum of the averages as in Keras (0.99)."""
+
+    def __init__(self, bias: bool, epsilon: float, suffixes: tuple[str, str]):
+        super().__init__()
+        self.layers = nn.ModuleDict()
+        self.bias, self.epsilon, self.suffixes = bias, epsilon, suffixes
+
+    def add(self, name: str, before: int, channels: int, window: int, stride: int, padding: int | None = None) -> None:
+        padding = (window - 1) // 2 if padding is None else padding
+        conv, norm = (name + s for s in self.suffixes)
+        self.layers[conv] = nn.Conv2d(before, channels, window, stride, padding, bias=self.bias)
+        self.layers[norm] = nn.BatchNorm2d(channels, eps=self.epsilon, momentum=0.01)
+
+    def at(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        conv, norm = (name + s for s in self.suffixes)
+        return self.layers[norm](self.layers[conv](x))
+
+
+class _ResNet20(_Residual):
+    """Windows of stride 2 begin one pixel earlier than with Keras's "same" on even sizes; the arithmetic is the same."""
+
+    def __init__(self):
+        super().__init__(False, 1e-3, ("", "_bn"))
+        self.add("stem", 3, 16, 3, 1)
+        self.blocks: list[tuple[str, int]] = []
+        before = 16
+        for stage, channels in enumerate((16, 32, 64)):
+            for block in range(3):
+                stride, name = (2 if stage and not block else 1), f"s{stage}b{block}"
+                self.add(f"{name}_1", before, channels, 3, stride)
+                self.add(f"{name}_2", channels, channels, 3, 1)
+                if stride > 1:
+                    self.add(f"{name}_0", before, channels, 1, stride)
+                self.blocks.append((name, stride))
+                before = channels
+        self.layers["predictions"] = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = F.relu(self.at("stem", x))
+        for name, stride in self.blocks:
+            y = self.at(f"{name}_2", F.relu(self.at(f"{name}_1", x)))
+            x = F.relu((self.at(f"{name}_0", x) if stride > 1 else x) + y)
+        return self.layers["predictions"](x.mean((2, 3)))
+
+
+class _ResNet50(_Residual):
+    """The first version, as in Keras: strides in the 1x1 convolutions, biases before the normalisations."""
+
+    def __init__(self):
+        super().__init__(True, 1.001e-5, ("_conv", "_bn"))
+        self.add("conv1", 3, 64, 7, 2, 3)
+        self.blocks: list[str] = []
+        before = 64
+        for stage, (channels, count) in enumerate(STAGES_50, start=2):
+            for block in range(1, count + 1):
+                name, stride = f"conv{stage}_block{block}", 2 if stage > 2 and block == 1 else 1
+                if block == 1:
+                    self.add(f"{name}_0", before, 4 * channels, 1, stride)
+                self.add(f"{name}_1", before, channels, 1, stride)
+                self.add(f"{name}_2", channels, channels, 3, 1)
+                self.add(f"{name}_3", channels, 4 * channels, 1, 1)
+                self.blocks.append(name)
+                before = 4 * channels
+        self.layers["predictions"] = nn.Linear(2048, 1000)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.at("conv1", x)), 3, 2, 1)
+        for name in self.blocks:
+            y = F.relu(self.at(f"{name}_1", x))
+            y = self.at(f"{name}_3", F.relu(self.at(f"{name}_2", y)))
+            x = F.relu((self.at(f"{name}_0", x) if name.endswith("block1") else x) + y)
+        return self.layers["predictions"](x.mean((2, 3)))
+
+
+_MODELS = {"tiny": _tiny, "mlp": _mlp, "cnn": _cnn, "resnet20": _ResNet20, "resnet50": _ResNet50, "vgg16": _vgg16}
