@@ -67,7 +67,7 @@ class _Residual(nn.Module):
 
 
 class _ResNet20(_Residual):
-    """Windows of stride 2 begin one pixel earlier than with Keras's "same" on even sizes; the arithmetic is the same."""
+    """Windows of stride 2 begin a pixel earlier than in Keras on even sizes; the arithmetic is the same."""
 
     def __init__(self):
         super().__init__(False, 1e-3, ("", "_bn"))

@@ -14,6 +14,7 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.peers import OURS, PEERS, installed
 from benchmarks.turns import Worker, take_turns
@@ -22,7 +23,7 @@ from benchmarks.workloads import Workload, chosen
 TURN_S, QUICK_TURN_S = 0.4, 0.1
 TURNS, QUICK_TURNS = 7, 5
 
-Row = "dict[str, Any]"  # seconds: by peer, one number per turn; ways, first_s: by peer; limit_s
+Row = dict[str, Any]  # seconds: by peer, one number per turn; ways, first_s: by peer; limit_s
 
 
 def measure(workload: Workload, workers: Sequence[Worker], turns: int, turn_s: float) -> Row:
@@ -98,17 +99,22 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure, print, write."""
     args = arguments()
-    rows = chosen(args.only, args.quick)
     if args.list:
-        print("\n".join(w.name for w in rows))
+        print("\n".join(w.name for w in chosen(args.only, args.quick)))
         return
-    peers = [OURS, *(p for p in installed(args.peers) if p != OURS)]
-    turns = args.turns or (QUICK_TURNS if args.quick else TURNS)
-    report = {}
-    for threads in map(int, args.threads.split(",")):
-        report[threads] = _run(rows, peers, threads, turns, QUICK_TURN_S if args.quick else TURN_S, args.verbose)
+    counts = [int(n) for n in args.threads.split(",")]
+    report = table_of(args.only, args.peers, counts, args.quick, args.turns, args.verbose)
     if args.json:
-        args.json.write_text(json.dumps({"models": report}, indent=1))
+        args.json.write_text(json.dumps(report, indent=1))
+
+
+def table_of(
+    only: str, peers: str, counts: Sequence[int], quick: bool, turns: int | None = None, verbose: bool = False
+) -> dict[str, Any]:
+    """Measure and print; returns what the JSON file holds."""
+    names = [OURS, *(p for p in installed(peers) if p != OURS)]
+    turns, turn_s = turns or (QUICK_TURNS if quick else TURNS), QUICK_TURN_S if quick else TURN_S
+    return {"models": {str(n): _run(chosen(only, quick), names, n, turns, turn_s, verbose) for n in counts}}
 
 
 def _run(rows, peers, threads: int, turns: int, turn_s: float, verbose: bool) -> dict[str, Row]:

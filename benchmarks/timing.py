@@ -36,6 +36,8 @@ def calibrated(run: Run) -> float:
 
 def fastest(ways: dict[str, Run]) -> tuple[str, float]:
     """The name of the fastest way and its seconds per step. Each is asked twice: a stall must not decide."""
-    found = {name: min(calibrated(run), calibrated(run)) if len(ways) > 1 else calibrated(run) for name, run in ways.items()}
+    found = {
+        name: min(calibrated(run), calibrated(run)) if len(ways) > 1 else calibrated(run) for name, run in ways.items()
+    }
     name = min(found, key=found.__getitem__)
     return name, found[name]

@@ -59,7 +59,6 @@ WORKLOADS = (
     Workload("tiny", PREDICT_ON_BATCH, 1),
     Workload("tiny", PREDICT, 1),
 )
-LARGER = (Workload("resnet50", TRAIN, 8, quick=False),)  # only for what it takes to compile it
 
 
 def chosen(only: str, quick: bool, rows: tuple[Workload, ...] = WORKLOADS) -> list[Workload]:
