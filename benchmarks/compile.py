@@ -130,14 +130,14 @@ def lines(workload: Workload, row: dict) -> list[str]:
         cells = [f"{workload.name:20s} {peer:14s}"]
         for which in (COLD, CACHED):
             a = answers[which]
-            cells.append(f"{which} {a['program']:7.2f} (build {a['build']:5.2f}, step {a.get('step', 0):5.2f})")
+            cells.append(f"{which} {a['program']:7.3f} (build {a['build']:5.2f}, step {a.get('step', 0):5.2f})")
         found.append(" ".join(cells) + f" disk {answers['disk_bytes'] / 2**20:6.1f} MiB")
         if peer == OURS:
             for which in (COLD, CACHED):
                 spent = sorted(answers[which]["stages"].items(), key=lambda p: -p[1])
-                text = ", ".join(f"{n} {s:.2f}" for n, s in spent if s >= 0.01)
+                text = ", ".join(f"{n} {s:.3f}" for n, s in spent if s >= 0.01 * answers[which]["program"])
                 missing = answers[which]["program"] - sum(s for _, s in spent)
-                found.append(f"    {which}: {text}, outside the stages {missing:.2f}")
+                found.append(f"    {which}: {text}, outside the stages {missing:.3f}")
     return found
 
 

@@ -1,4 +1,6 @@
-"""The arithmetic of a workload, counted in kcompile's own forms: its products, whatever kernels make of them."""
+"""The least a workload asks of the machine: its products, counted in kcompile's own forms whatever kernels make of
+them, and each weight read once.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from kcompile.ir.graph import Graph
 from kcompile.keras.training.programs import PREDICT, TRAIN, Batch
 from kcompile.passes.fuse import fuse
 from kcompile.passes.lower import lower
+from kcompile.runtime.machine import Machine
 
 
 @functools.lru_cache(maxsize=64)
@@ -20,6 +23,16 @@ def multiply_adds(workload: Workload) -> int:
     """Of one step on one batch."""
     sizes = {"batch": workload.batch}
     return sum(work(c.form, sizes).multiply_adds for c in lower(fuse(_passed(graph(workload)))) if _is_product(c))
+
+
+def weight_bytes(workload: Workload) -> int:
+    """Of all weights: an optimizer reads and writes them several times, which is not counted."""
+    return 4 * build(keras, workload.model).count_params()
+
+
+def limit_s(products: int, nbytes: int, found: Machine) -> float:
+    """The least time: products at the peak, or weights at the bandwidth of the smallest cache that holds them."""
+    return max(2 * products / found.flops_per_s, nbytes / found.level_for(nbytes).bytes_per_s)
 
 
 def graph(workload: Workload) -> Graph:

@@ -1,8 +1,9 @@
 """Whole models beside every installed peer: `python -m benchmarks.run --only "cnn train"`.
 
 Each peer lives in a process of its own; peers take turns, so all see the same machine. A row shows the median time
-of a step, the share of the machine's arithmetic limit (multiply-adds of the model at the measured peak), and each
-peer's time with its ratio to kcompile's (above 1: kcompile is faster) and the spread of that ratio over the turns.
+of a step, the share of the machine's limit (the larger of the model's multiply-adds at the measured peak and its
+weights, read once, at the bandwidth of the smallest cache that holds them), and each peer's time with its ratio to
+kcompile's (above 1: kcompile is faster) and the spread of that ratio over the turns.
 `best` is the ratio to the fastest peer. A peer with several ways to do a row takes its fastest.
 """
 
@@ -44,7 +45,7 @@ def measure(workload: Workload, workers: Sequence[Worker], turns: int, turn_s: f
         "seconds": times,
         "ways": {p: ready[p]["way"] for p in times},
         "first_s": {p: ready[p]["first_s"] for p in times},
-        "limit_s": 2 * limits["multiply_adds"] / limits["flops_per_s"] if limits else None,
+        "limit_s": limits["limit_s"] if limits else None,
     }
 
 

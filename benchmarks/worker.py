@@ -2,7 +2,7 @@
 
 {"prepare": [model, mode, batch], "turn_s": s} -> {"way": name, "first_s": s} or {"way": null}: has none
 {"measure": true}                              -> {"seconds": per step}
-{"limits": true}                               -> {"multiply_adds": n, "flops_per_s": n}; only from kcompile
+{"limits": true}                               -> {"limit_s": the machine's, per step}; only from kcompile
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def main(peer: str, threads: int) -> None:
 
 
 def _limits(workload: Workload, threads: int) -> dict:
-    from benchmarks.limits import multiply_adds  # only where kcompile runs
+    from benchmarks.limits import limit_s, multiply_adds, weight_bytes  # only where kcompile runs
     from kcompile.runtime.machine import machine
 
-    return {"multiply_adds": multiply_adds(workload), "flops_per_s": machine(threads).flops_per_s}
+    return {"limit_s": limit_s(multiply_adds(workload), weight_bytes(workload), machine(threads))}
 
 
 if __name__ == "__main__":

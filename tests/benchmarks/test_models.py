@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from benchmarks import models_keras, workloads
-from benchmarks.limits import multiply_adds
+from benchmarks.limits import limit_s, multiply_adds, weight_bytes
 from benchmarks.workloads import INFER, TRAIN, WORKLOADS, Workload, chosen, data
 from kcompile import keras
+from kcompile.runtime.machine import Level, Machine
 
 ODD = (33, 33, 3)  # an odd size keeps Keras's "same" and PyTorch's padding alike at stride 2
 
@@ -96,3 +97,9 @@ def test_arithmetic_by_hand():
     assert multiply_adds(Workload("cnn", INFER, 2)) == 2 * sum(convolutions + dense)
     # a training step: forward, gradient of weights, gradient of inputs (not of the first layer's)
     assert multiply_adds(Workload("cnn", TRAIN, 2)) >= 2 * (3 * sum(convolutions + dense) - convolutions[0])
+
+
+def test_the_limit_is_the_larger_of_arithmetic_and_weights():
+    found = Machine(1, 1e3, (Level("L1", 200, 400.0), Level("memory", None, 100.0)))
+    assert weight_bytes(Workload("tiny", INFER, 5)) == 4 * (16 * 16 + 16 + 16 * 4 + 4 + 4 + 1)
+    assert limit_s(50, 40, found) == 0.1 and limit_s(5, 100, found) == 0.25 and limit_s(5, 1000, found) == 10
