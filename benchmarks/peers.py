@@ -8,21 +8,28 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from benchmarks.workloads import Workload
+from benchmarks.workloads import FIT, INFER, PREDICT, PREDICT_ON_BATCH, TRAIN, TRAIN_ON_BATCH, Workload
 
 OURS = "kcompile"
+INFERENCE = (INFER, PREDICT_ON_BATCH)
+STEPS = (*INFERENCE, TRAIN, FIT, TRAIN_ON_BATCH)
 Run = Callable[[int], float]  # runs so many steps, gives seconds per step
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A row. module: has `ways(peer, workload, threads)`; packages: all of them are needed."""
+    """A row. module: has `ways(peer, workload, threads)`; packages: all of them are needed;
+    modes: what it has a call for."""
 
     name: str
     module: str
     packages: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
-    trains: bool = True
+    modes: tuple[str, ...] = STEPS
+
+    @property
+    def trains(self) -> bool:
+        return TRAIN in self.modes
 
     @property
     def missing(self) -> list[str]:
@@ -31,7 +38,7 @@ class Peer:
 
     def ways(self, workload: Workload, threads: int) -> dict[str, Run]:
         """The ways this peer has for a workload, ready to run; none if it cannot do it at all."""
-        if workload.trains and not self.trains:
+        if workload.mode not in self.modes:
             return {}
         return importlib.import_module(self.module).ways(self.name, workload, threads)
 
@@ -41,13 +48,13 @@ _TENSORFLOW = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
 PEERS = {
     p.name: p
     for p in (
-        Peer(OURS, "benchmarks.peer_keras", ("kcompile",)),
-        Peer("keras-jax", "benchmarks.peer_keras", ("keras", "jax"), _JAX),
-        Peer("keras-tensorflow", "benchmarks.peer_keras", ("keras", "tensorflow"), _TENSORFLOW),
+        Peer(OURS, "benchmarks.peer_keras", ("kcompile",), modes=(*STEPS, PREDICT)),
+        Peer("keras-jax", "benchmarks.peer_keras", ("keras", "jax"), _JAX, (*STEPS, PREDICT)),
+        Peer("keras-tensorflow", "benchmarks.peer_keras", ("keras", "tensorflow"), _TENSORFLOW, (*STEPS, PREDICT)),
         Peer("torch", "benchmarks.peer_torch", ("torch",)),
         Peer("torch-compile", "benchmarks.peer_torch_compile", ("torch",)),
-        Peer("onnxruntime", "benchmarks.peer_onnxruntime", ("onnxruntime", "onnxscript", "torch"), trains=False),
-        Peer("openvino", "benchmarks.peer_openvino", ("openvino", "onnxscript", "torch"), trains=False),
+        Peer("onnxruntime", "benchmarks.peer_onnxruntime", ("onnxruntime", "onnxscript", "torch"), modes=INFERENCE),
+        Peer("openvino", "benchmarks.peer_openvino", ("openvino", "onnxscript", "torch"), modes=INFERENCE),
     )
 }
 

@@ -32,7 +32,7 @@ def measure(workload: Workload, workers: Sequence[Worker], turns: int, turn_s: f
     ready: dict[str, dict] = {}
     for worker in workers:
         worker.revive()
-        if not PEERS[worker.peer].trains and workload.trains:
+        if workload.mode not in PEERS[worker.peer].modes:
             continue
         answer = worker.ask(prepare=[workload.model, workload.mode, workload.batch], turn_s=turn_s)
         if answer is None:

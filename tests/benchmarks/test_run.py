@@ -17,8 +17,9 @@ def test_every_mode_has_a_way(mode):
     assert len(ways) == 1 and all(way(3) > 0 for way in ways.values())
 
 
-def test_a_peer_that_only_infers_has_no_way_to_train():
-    assert PEERS["onnxruntime"].ways(WORKLOAD, 1) == {}
+def test_a_peer_has_no_way_for_what_it_has_no_call():
+    assert PEERS["onnxruntime"].ways(WORKLOAD, 1) == {} == PEERS["torch"].ways(Workload("tiny", PREDICT, 1), 1)
+    assert [p.name for p in PEERS.values() if not p.trains] == ["onnxruntime", "openvino"]
 
 
 def test_a_peer_that_is_not_installed_is_left_out_with_a_line(monkeypatch, capsys):
