@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import workloads
+from benchmarks import models_keras, workloads
 from kcompile import keras
 from kcompile.errors import ArgumentError
 
@@ -37,7 +37,7 @@ def test_train_plan_counts_variables_and_arena():
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_arena_is_close_to_what_is_alive(name):
     """Within a tenth for the models of the benchmarks."""
-    model, (x, y) = workloads.build(keras, name), workloads.data(name, 2)
+    model, (x, y) = models_keras.build(keras, name), workloads.data(name, 2)
     for plan in (model.memory_plan(x, y), model.memory_plan(x)):
         for batch in (32, 128, 1000):
             assert plan.lower_bound_bytes(batch) <= plan.arena_bytes(batch) <= 1.1 * plan.lower_bound_bytes(batch)
