@@ -188,12 +188,12 @@ def moments_over(x, axes: tuple[int, ...], keepdims: bool):
     """Return mean and variance of a float operand over axes counted from the front.
 
     Rows are in a core's cache when they are read again, to be centred. Columns would be read from memory again:
-    if the first axis is among those summed, one pass does. Its sums are shifted by the mean of the first
-    element of that axis, so that they cancel little (Chan, Golub, LeVeque 1983, "Algorithms for computing the
+    if the first axis is among those summed, one pass does. Its sums are shifted by the mean of a few first
+    elements, so that they cancel little (Chan, Golub, LeVeque 1983, "Algorithms for computing the
     sample variance", section 3).
     """
-    if 0 in axes and x.shape[0] != 0 and len(axes) < len(x.shape):
-        mean, variance = _shifted_moments(x, axes)
+    if 0 in axes and len(axes) < len(x.shape) and all(x.shape[a] != 0 for a in axes):
+        mean, variance = _shifted_moments(x, tuple(sorted(axes)))
     else:
         mean = mean_over(x, axes, True)
         variance = mean_over(prim.square(prim.sub(x, mean)), axes, True)
@@ -204,7 +204,10 @@ def moments_over(x, axes: tuple[int, ...], keepdims: bool):
 
 
 def _shifted_moments(x, axes: tuple[int, ...]):
-    first = prim.slice(x, starts=(0,) * len(x.shape), sizes=(1, *x.shape[1:]), strides=(1,) * len(x.shape))
+    rank = len(x.shape)
+    single = axes[:-1] or axes
+    few = tuple(1 if n in single else size for n, size in enumerate(x.shape))
+    first = prim.slice(x, starts=(0,) * rank, sizes=few, strides=(1,) * rank)
     shift = prim.stop_gradient(mean_over(first, axes, True))
     shifted = prim.sub(x, shift)
     off = mean_over(shifted, axes, True)
