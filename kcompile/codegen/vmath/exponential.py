@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 
-from kcompile.codegen.build import I32
+from llvmlite import ir
+
+from kcompile.codegen.build import I32, lanes_of
 from kcompile.codegen.num import Num, at_least, at_most, fma, horner, where
 from kcompile.codegen.vmath import coefficients as tables
 from kcompile.codegen.vmath.formats import F32, Format, format_of
@@ -17,11 +19,16 @@ from kcompile.codegen.vmath.formats import F32, Format, format_of
 def exp_parts(x: Num) -> tuple[Num, Num]:
     """Return (n, p) with exp(x) = 2**n * (1 + p) and |p| < 0.42; n an integer. x must be in range."""
     kind = format_of(x)
+    shifted, r = _reduced(x, kind)
+    return shifted.as_int() - kind.magic_bits, _expm1_small(r)
+
+
+def _reduced(x: Num, kind: Format) -> tuple[Num, Num]:
+    """Return (magic + n, r) with x = n ln(2) + r."""
     shifted = fma(x, 1 / math.log(2), kind.magic)
     n = shifted - kind.magic
     r = fma(-n, kind.ln2[0], x)
-    r = fma(-n, kind.ln2[1], r)
-    return shifted.as_int() - kind.magic_bits, _expm1_small(r)
+    return shifted, fma(-n, kind.ln2[1], r)
 
 
 def _expm1_small(r: Num) -> Num:
@@ -44,13 +51,29 @@ def scaled(y: Num, n: Num) -> Num:
     return y * power_of_two(half, kind) * power_of_two(n - half, kind)
 
 
+def _scaled_by_float(y: Num, n: Num) -> Num | None:
+    """`scaled` for an n held as a float, where a whole vector of it is one instruction; or None."""
+    target, lanes = y.b.target, lanes_of(y.type)
+    if target.arch != "x86_64" or lanes is None or lanes * y.bits != 512 or target.vector_bytes != 64:
+        return None
+    name, mask = ("ps", ir.IntType(16)) if y.bits == 32 else ("pd", ir.IntType(8))
+    scalef = f"llvm.x86.avx512.mask.scalef.{name}.512"
+    as_in_the_register = I32(4)  # rounding mode
+    arguments = [y.value, n.value, y.value, mask(-1), as_in_the_register]
+    fn = y.b.declare(scalef, y.type, [a.type for a in arguments])
+    return Num(y.b, y.b.call(fn, arguments))
+
+
 def in_range(x: Num, bounds: tuple[float, float]) -> Num:
     return at_least(at_most(x, bounds[1]), bounds[0])
 
 
 def exp(x: Num) -> Num:
-    n, p = exp_parts(in_range(x, format_of(x).exp_range))
-    return scaled(p + 1, n)
+    kind = format_of(x)
+    shifted, r = _reduced(in_range(x, kind.exp_range), kind)
+    y = fma(fma(r, horner(r, tables.EXP[kind.name]), 1.0), r, 1.0)
+    found = _scaled_by_float(y, shifted - kind.magic)
+    return scaled(y, shifted.as_int() - kind.magic_bits) if found is None else found
 
 
 def exp2(x: Num) -> Num:
