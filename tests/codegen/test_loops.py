@@ -630,3 +630,35 @@ def test_every_kind_of_kernel_uses_whole_registers(name, target, register):
 def test_the_text_of_a_kernel_depends_on_the_form_only():
     form = only(layer_norm)
     assert loops.emit(form, X86_64_V4, "k").ir_text == loops.emit(form, X86_64_V4, "k").ir_text
+
+
+# vectors of a row, columns in registers -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", (f32, f64, i32, boolean))
+@pytest.mark.parametrize("how", ("max", "min", "sum"))
+@pytest.mark.parametrize("axis", (0, 1))
+def test_reductions_of_every_width(kind, how, axis):
+    """Whole vectors, a rest, and both, along rows and down columns."""
+    if kind is boolean and how == "sum":
+        pytest.skip("bools are not added")
+    op = getattr(ops, {"max": "reduce_any", "min": "reduce_all"}[how] if kind is boolean else f"reduce_{how}")
+    for width in (3, 16, 37, 150):
+        shape = (5, width) if axis else (width, 37)
+        form = only(lambda g, s=shape: g.output("y", op(g.input("x", Type(kind, s)), axes=(axis,), keepdims=False)))
+        check(form, {})
+
+
+@pytest.mark.parametrize("lanes", (1, 3, 17, 64, 200, 600))
+def test_columns_keep_all_their_lanes(lanes):
+    def build(g):
+        x, a = g.input("x", Type(f32, (B, lanes))), g.input("a", Type(f32, (lanes,)))
+        g.output("y", ops.reduce_sum(ops.mul(x, a), axes=(0,), keepdims=False))
+
+    form = only(build)
+    for batch in (1, 7, 1000):
+        arrays = draw(form, {"batch": batch})
+        wide = {n: a.astype("float64") for n, a in arrays.items()}
+        rows, weights = sorted(wide.values(), key=lambda a: -a.ndim)
+        (found,) = run_form(form, arrays, {"batch": batch}).values()
+        assert_close(found / batch, ((rows * weights).sum(0) / batch).astype("float32"))

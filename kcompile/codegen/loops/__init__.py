@@ -7,10 +7,12 @@
     conditions.py, segments.py   comparisons of indices; loops cut where they change
     reduce.py    accumulation
     nest.py      maps, rows, columns: the loops
+    vectors.py, reductions.py    the nests of rows and columns written as vectors
     tiled.py     maps that read across memory
     scatter.py   sums into elements chosen at run time
 
-Bodies are scalar and LLVM's vectoriser chooses the width. Results do not depend on how tasks are
+The bodies of maps are scalar and LLVM's vectoriser chooses the width; nests that reduce are written as
+vectors, because a reduction wants a say in its accumulators. Results do not depend on how tasks are
 split: a task computes its elements in the same way whoever runs it.
 """
 

@@ -24,7 +24,9 @@ from kcompile.codegen.loops.plan import (
     Schedule,
 )
 from kcompile.codegen.loops.reduce import accumulations, combine, is_scan, start_value, stores_only
+from kcompile.codegen.loops.reductions import along_row, down_columns, fits_registers
 from kcompile.codegen.loops.segments import cuts
+from kcompile.codegen.loops.vectors import pattern_of
 from kcompile.forms.records import LOCAL, OUT, Accumulate, Buffer, Store
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
@@ -314,6 +316,14 @@ class _Emitter:
 
     def innermost(self, scope: Scope, axis: Axis, low: Index, high: Index, body, in_order: bool) -> None:
         b = self.b
+        along = axis if self.lane is None else self.lane
+        pattern = None if in_order else pattern_of(self.part, body, along, b.target, blocked=self.lane is not None)
+        if pattern is not None and self.lane is None:
+            along_row(self.part, pattern, scope, low, high, body)
+            return
+        if pattern is not None and fits_registers(self.part, pattern, body, self.count, b.target):
+            down_columns(self.part, pattern, scope, (axis, low, high), (self.low, self.count), body)
+            return
         if self.lane is None:
             with b.loop(_name(axis), low, high, independent=stores_only(body), **self.unrolling(low, high)) as i:
                 inner = scope.inner()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.build import KernelBuilder, mangled
 from kcompile.errors import CompilerBug
 from kcompile.forms.records import Accumulate, Store, identity
 from kcompile.forms.scalar import Load, walk
@@ -35,7 +35,7 @@ def combine(b: KernelBuilder, how: str, dtype: DType, a: ir.Value, c: ir.Value, 
                 return apply(a, c)
         # NaN propagates; which zero wins is left open, so no blend is needed for it
         name = "llvm.maximum" if how == "max" else "llvm.minimum"
-        fn = b.declare(f"{name}.{'f64' if dtype.size_bytes == 8 else 'f32'}", a.type, [a.type, a.type])
+        fn = b.declare(f"{name}.{mangled(a.type)}", a.type, [a.type, a.type])
         return b.ll.call(fn, [a, c], fastmath=("nsz",))
     if how in ("sum", "prod"):
         return (b.ll.add if how == "sum" else b.ll.mul)(a, c)

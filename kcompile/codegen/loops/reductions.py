@@ -1,0 +1,233 @@
+"""The nests of rows and columns written as vectors (vectors.py says which fit).
+
+    along_row    a row goes through vector by vector; sums are made in several vectors at once,
+                 which are added up pairwise and then folded halves onto halves
+    down_columns vectors of lanes stay in registers while the rows of a block pass by
+
+The shape of every sum follows from the form, the sizes and the target, never from who runs it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llvmlite import ir
+
+from kcompile.codegen.build import I32, Index, KernelBuilder
+from kcompile.codegen.loops.expr import Scope
+from kcompile.codegen.loops.flat import Part, dims_of
+from kcompile.codegen.loops.reduce import combine, start_value
+from kcompile.codegen.loops.vectors import Lanes, Pattern, is_number
+from kcompile.forms import scalar
+from kcompile.forms.records import Store
+from kcompile.ir.dim import Axis
+from kcompile.target import Target
+
+IN_FLIGHT_COST = 64  # operations of one step of a row: a body smaller than that goes several vectors at a time
+MOST_IN_FLIGHT = 4
+STRAIGHT_VECTORS = 8  # a row of up to so many vectors is written without a loop
+STRAIGHT_COST = 400
+JAM_LOADS = 8  # vectors of terms made before they are added to the accumulators
+COLUMN_COST = 320  # operations of one step down the columns
+
+
+def has_masks(target: Target) -> bool:
+    """True if a masked load or store is one instruction that is as fast as a plain one."""
+    return target.arch == "x86_64" and target.vector_bytes == 64
+
+
+class Nest:
+    """One nest on vectors: what both walks share."""
+
+    def __init__(self, part: Part, pattern: Pattern, scope: Scope, body):
+        self.part, self.pattern, self.body, self.b = part, pattern, body, scope.b
+        self.scope = scope
+        self.numbers = [n for n, s in enumerate(body) if is_number(part, s)]
+        self.cost = scalar.cost(*(s.value for s in body)) + len(body)
+
+    def dtype(self, n: int):
+        return self.part.buffers[self.body[n].buffer].type.dtype
+
+    def start(self, n: int) -> ir.Value:
+        """A vector of accumulators that hold nothing yet."""
+        return self.b.splat(start_value(self.b, self.body[n].how, self.dtype(n)), self.pattern.lanes)
+
+    def combined(self, n: int, a: ir.Value, c: ir.Value) -> ir.Value:
+        if self.body[n].how in ("max", "min"):  # a test for NaN is made of the first: not of what is waited for
+            a, c = c, a
+        return combine(self.b, self.body[n].how, self.dtype(n), a, c, reorder=False)
+
+    def tree(self, n: int, values: list[ir.Value]) -> ir.Value:
+        """Pairwise: short chains."""
+        while len(values) > 1:
+            pairs = [self.combined(n, a, c) for a, c in zip(values[::2], values[1::2])]
+            values = pairs + ([values[-1]] if len(values) % 2 else [])
+        return values[0]
+
+    def terms(self, lanes: Lanes) -> dict[int, ir.Value]:
+        """Run the statements; what they add to local numbers comes back."""
+        found = {}
+        for n, s in enumerate(self.body):
+            value = lanes.compute(s.value)
+            if n in self.numbers:
+                found[n] = value
+            elif isinstance(s, Store):
+                lanes.store(s.buffer, s.index[0], value)
+            else:
+                lanes.store(s.buffer, s.index[0], self.combined(n, lanes.load(s.buffer, s.index[0]), value))
+        return found
+
+
+def along_row(part: Part, pattern: Pattern, scope: Scope, low: Index, high: Index, body) -> None:
+    """Run statements for low <= axis < high, vector by vector."""
+    b = scope.b
+    with b.if_(b.compare("<", low, high)):
+        before = scope.inner()
+        for e in pattern.once:
+            before.compute(e)
+        before.prepare(dims_of(body))
+        _Row(part, pattern, before, body).run(low, high)
+
+
+class _Row(Nest):
+    def run(self, low: Index, high: Index) -> None:
+        b, lanes = self.b, self.pattern.lanes
+        flight = max(1, min(MOST_IN_FLIGHT, IN_FLIGHT_COST // self.cost))
+        if isinstance(low, int) and isinstance(high, int):
+            vectors = (high - low) // lanes
+            flight = min(flight, max(1, vectors))
+            straight = vectors <= STRAIGHT_VECTORS and vectors * self.cost <= STRAIGHT_COST
+            full = low if straight else low + vectors // flight * flight * lanes
+            behind = low + vectors * lanes
+            sums = self.loop(low, full, flight, self.nothing(flight))
+            for n, start in enumerate(range(full, behind, lanes)):
+                self.step(start, sums, n % flight)
+        else:
+            many = flight * lanes
+            full = b.add(low, b.mul(b.div_nonneg(b.sub(high, low), many), many))
+            behind = b.add(full, b.mul(b.div_nonneg(b.sub(high, full), lanes), lanes))
+            sums = self.loop(low, full, flight, self.nothing(flight))
+            if flight > 1:
+                first = self.loop(full, behind, 1, [s[:1] for s in sums])
+                sums = [f + s[1:] for f, s in zip(first, sums)]
+        whole = isinstance(behind, int) and behind == high
+        if not whole and has_masks(b.target):
+            self.step(behind, sums, flight - 1, tail_mask(b, lanes, b.sub(high, behind)))
+        self.finish(sums)
+        if not whole and not has_masks(b.target):
+            one = _Row(self.part, replace(self.pattern, lanes=1), self.scope, self.body)
+            one.finish(one.loop(behind, high, 1, one.nothing(1)))
+
+    def nothing(self, flight: int) -> list[list[ir.Value]]:
+        """Fresh accumulators: for every number, as many as vectors are in flight."""
+        return [[self.start(n) for _ in range(flight)] for n in self.numbers]
+
+    def loop(self, low: Index, high: Index, flight: int, sums: list[list[ir.Value]]) -> list[list[ir.Value]]:
+        if isinstance(low, int) and isinstance(high, int) and low >= high:
+            return sums
+        b, lanes = self.b, self.pattern.lanes
+        flat = [v for s in sums for v in s]
+        with b.carried_loop("vectors", low, high, flat, flight * lanes, vectorise=False, unroll=False) as loop:
+            now = _grouped(loop.carried, flight)
+            for k in range(flight):
+                self.step(b.add(loop.index, k * lanes), now, k)
+            loop.next(*(v for s in now for v in s))
+        return _grouped(loop.results, flight)
+
+    def step(self, start: Index, sums: list[list[ir.Value]], k: int, mask: ir.Value | None = None) -> None:
+        """One vector; its terms go to the k-th accumulators."""
+        here = Lanes(self.scope, self.pattern, start, mask)
+        here.bind(self.pattern.axis, start)
+        found = self.terms(here)
+        for n, values in zip(self.numbers, sums):
+            total = self.combined(n, values[k], found[n])
+            values[k] = total if mask is None else self.b.ll.select(mask, total, values[k])
+
+    def finish(self, sums: list[list[ir.Value]]) -> None:
+        """Fold accumulators into the numbers."""
+        for n, values in zip(self.numbers, sums):
+            total = self.b.reduce(self.tree(n, values), lambda a, c, n=n: self.combined(n, a, c))
+            s = self.body[n]
+            so_far = self.scope.load(s.buffer, s.index[0])
+            self.scope.store(s.buffer, s.index[0], self.combined(n, so_far, total))
+
+
+def _grouped(values: list[ir.Value], size: int) -> list[list[ir.Value]]:
+    return [list(values[n : n + size]) for n in range(0, len(values), size)]
+
+
+def tail_mask(b: KernelBuilder, lanes: int, count: Index) -> ir.Value:
+    """The first `count` lanes of a vector, count <= lanes."""
+    number = I32(count) if isinstance(count, int) else b.ll.trunc(count, I32)
+    return b.ll.icmp_signed("<", b.iota(lanes, I32), b.splat(number, lanes))
+
+
+def fits_registers(part: Part, pattern: Pattern, body, count: Index, target: Target) -> bool:
+    """True if all lanes of a block stay in registers, so that rows are read whole; wider ones go line by line."""
+    if not isinstance(count, int) or (count % pattern.lanes and not has_masks(target)):
+        return False
+    numbers = sum(is_number(part, s) for s in body)
+    cost = scalar.cost(*(s.value for s in body)) + len(body)
+    most = min(target.vector_registers // (2 * max(1, numbers)), COLUMN_COST // cost)
+    return 0 < -(-count // pattern.lanes) <= most
+
+
+def down_columns(
+    part: Part, pattern: Pattern, scope: Scope, rows: tuple[Axis, Index, Index], lanes: tuple[Index, int], body
+) -> None:
+    """Run statements at the rows low <= axis < high, for lanes first ... first + count of a block."""
+    b, count = scope.b, lanes[1]
+    with b.if_(b.compare("<", rows[1], rows[2])):
+        before = scope.inner()
+        before.prepare(dims_of(body))
+        vectors, rest = -(-count // pattern.lanes), count % pattern.lanes
+        mask = tail_mask(b, pattern.lanes, rest) if rest else None
+        _Columns(part, pattern, before, body, rows, lanes[0]).chunk(0, vectors, mask)
+
+
+class _Columns(Nest):
+    def __init__(self, part: Part, pattern: Pattern, scope: Scope, body, rows, first: Index):
+        super().__init__(part, pattern, scope, body)
+        self.axis, self.low, self.high = rows
+        self.first = first
+
+    def chunk(self, start: Index, vectors: int, mask: ir.Value | None) -> None:
+        """All rows of some vectors of lanes; the mask is that of the last of them."""
+        jam = 2  # short chains also keep sums accurate
+        while 2 * jam * vectors <= JAM_LOADS:
+            jam *= 2
+        b = self.b
+        sums = [self.start(n) for n in self.numbers for _ in range(vectors)]
+        full = b.add(self.low, b.mul(b.div_nonneg(b.sub(self.high, self.low), jam), jam))
+        sums = self.down(self.low, full, jam, start, vectors, mask, sums)
+        sums = self.down(full, self.high, 1, start, vectors, mask, sums)
+        for k in range(vectors):
+            here = self.lanes(self.scope, start, k, vectors, mask)
+            for n, values in zip(self.numbers, _grouped(sums, vectors)):
+                s = self.body[n]
+                here.store(s.buffer, s.index[0], self.combined(n, here.load(s.buffer, s.index[0]), values[k]))
+
+    def down(self, low: Index, high: Index, jam: int, start: Index, vectors: int, mask, sums) -> list[ir.Value]:
+        b = self.b
+        name = "".join(c if c.isalnum() else "_" for c in self.axis.name)
+        with b.carried_loop(name, low, high, sums, jam, vectorise=False, unroll=False) as loop:
+            found: list[list[dict[int, ir.Value]]] = []
+            for j in range(jam):
+                row = self.scope.inner()
+                row.bind(self.axis, b.add(loop.index, j))
+                for e in self.pattern.once:
+                    row.compute(e)
+                found.append([self.terms(self.lanes(row, start, k, vectors, mask)) for k in range(vectors)])
+            totals = []
+            for n, values in zip(self.numbers, _grouped(loop.carried, vectors)):
+                for k in range(vectors):
+                    totals.append(self.combined(n, values[k], self.tree(n, [row[k][n] for row in found])))
+            loop.next(*totals)
+        return list(loop.results)
+
+    def lanes(self, scope: Scope, start: Index, k: int, vectors: int, mask) -> Lanes:
+        place = self.b.add(start, k * self.pattern.lanes)
+        here = Lanes(scope, self.pattern, place, mask if k == vectors - 1 else None)
+        here.bind(self.pattern.axis, self.b.add(self.first, place))
+        here.lane = place
+        return here

@@ -1,0 +1,152 @@
+"""Neighbouring points of an axis as one vector: expressions, loads and stores of whole vectors.
+
+LLVM's vectoriser does well on maps. A reduction wants more say: how many accumulators are in flight,
+that accumulators of a column stay in registers while rows pass by, that the rest of a row is one masked
+vector and not a scalar loop. So the nests of rows and columns are written as vectors wherever every
+access either stays put along the axis or moves by one element; what does not fit stays a scalar loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from kcompile.codegen import scalars
+from kcompile.codegen.build import I64, Index
+from kcompile.codegen.loops.expr import Scope
+from kcompile.codegen.loops.flat import Part, stride
+from kcompile.forms.records import LOCAL, Accumulate, Store
+from kcompile.forms.scalar import Const, Expr, Load, Where, loads, walk
+from kcompile.forms.scalar import Index as IndexOf
+from kcompile.ir.dim import Axis
+from kcompile.target import Target
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """How a nest's statements move along the axis that becomes a vector."""
+
+    axis: Axis
+    lanes: int  # elements of one vector of the widest numbers the statements compute with
+    uniform: frozenset[Expr]  # what is the same at every point of the axis
+    once: tuple[Expr, ...]  # the largest of those: computed once, before the loop
+
+
+def pattern_of(part: Part, body, axis: Axis, target: Target, *, blocked: bool) -> Pattern | None:
+    """The Pattern of statements, or None if an access jumps or a branch would have to be taken lane by lane.
+
+    With `blocked`, local numbers hold a lane per point of the axis, side by side.
+    """
+    local = {n for n, b in part.buffers.items() if b.role == LOCAL}
+    written = {s.buffer: s for s in body}
+    if any(s.index != written[s.buffer].index for s in body):
+        return None  # points may overlap
+
+    def unit(buffer: str, place) -> int | None:
+        step = stride(place, axis)
+        if blocked and buffer in local:
+            return 1 if step == 0 else None
+        return step
+
+    roots = [s.value for s in body]
+    nodes = list(walk(*roots))
+    varying: set[Expr] = set()
+    for node in nodes:  # operands first
+        if isinstance(node, Load):
+            step = unit(node.buffer, node.index[0])
+            if not _is_near(step) or (
+                node.buffer in written and (not step or written[node.buffer].index != node.index)
+            ):
+                return None
+            moves = step == 1
+        elif isinstance(node, IndexOf):
+            step = stride(node.value, axis)
+            if not isinstance(step, int):
+                return None
+            moves = step != 0
+        else:
+            moves = any(a in varying for a in node.args)
+        if moves:
+            varying.add(node)
+            if isinstance(node, Where) and loads(node.inside, node.outside):
+                return None
+    for s in body:
+        step = unit(s.buffer, s.index[0])
+        if not (step == 1 or (step == 0 and is_number(part, s))):
+            return None
+    if not varying:
+        return None
+    widest = max((n.dtype.size_bytes for n in nodes if n.dtype.is_float), default=4)
+    uniform = frozenset(n for n in nodes if n not in varying)
+    return Pattern(axis, target.lanes(max(4, widest)), uniform, _largest(roots, uniform))
+
+
+def is_number(part: Part, s: Store | Accumulate) -> bool:
+    """True for an accumulation into a local number."""
+    buffer = part.buffers[s.buffer]
+    return isinstance(s, Accumulate) and buffer.role == LOCAL and buffer.type.size == 1
+
+
+def _is_near(step) -> bool:
+    return isinstance(step, int) and step in (0, 1)
+
+
+def _largest(roots: list[Expr], uniform: frozenset[Expr]) -> tuple[Expr, ...]:
+    found: dict[Expr, None] = {}
+    stack = list(reversed(roots))
+    while stack:
+        node = stack.pop()
+        if node not in uniform:
+            stack += reversed(node.args)
+        elif not isinstance(node, Const):
+            found[node] = None
+    return tuple(found)
+
+
+class Lanes(Scope):
+    """The points start, start + 1, ... of the pattern's axis as one vector; `mask` leaves some out."""
+
+    def __init__(self, around: Scope, pattern: Pattern, start: Index, mask: ir.Value | None = None):
+        super().__init__(around.b, around.sizes, around)
+        self.around, self.pattern, self.mask, self.start = around, pattern, mask, start
+        self.values: dict[Expr, ir.Value] = {}
+
+    def compute(self, e: Expr) -> ir.Value:
+        found = self.values.get(e)
+        if found is None:
+            found = self.values[e] = self._vector(e)
+        return found
+
+    def _vector(self, e: Expr) -> ir.Value:
+        b, lanes = self.b, self.pattern.lanes
+        if isinstance(e, Const) or e in self.pattern.uniform:
+            return b.splat(self.around.compute(e), lanes)
+        if isinstance(e, Load):
+            return self.load(e.buffer, e.index[0])
+        if isinstance(e, IndexOf):
+            step = stride(e.value, self.pattern.axis)
+            first = b.splat(b.index(self.value(e.value)), lanes)
+            places = ir.Constant(first.type, [I64(n * step) for n in range(lanes)])
+            return b.ll.add(first, places)
+        args = [self.compute(a) for a in e.args]
+        if isinstance(e, Where) or e.fn == "select":
+            return b.ll.select(*args)
+        if e.fn == "cast":
+            return scalars.cast(b, args[0], e.args[0].dtype, e.dtype)
+        return scalars.emit(b, e.fn, e.args[0].dtype, *args)
+
+    def load(self, name: str, offset) -> ir.Value:
+        memory = self.memory[name]
+        place = memory.place(self, offset)
+        if self.mask is None:
+            return self.b.load_vector(memory.base, memory.dtype, place, self.pattern.lanes)
+        return self.b.load_masked(memory.base, memory.dtype, place, self.mask)
+
+    def store(self, name: str, offset, value: ir.Value) -> None:
+        memory = self.memory[name]
+        place = memory.place(self, offset)
+        if self.mask is None:
+            self.b.store_vector(value, memory.base, memory.dtype, place)
+        else:
+            self.b.store_masked(value, memory.base, memory.dtype, place, self.mask)
