@@ -192,7 +192,7 @@ def moments_over(x, axes: tuple[int, ...], keepdims: bool):
     elements, so that they cancel little (Chan, Golub, LeVeque 1983, "Algorithms for computing the
     sample variance", section 3).
     """
-    if 0 in axes and len(axes) < len(x.shape) and all(x.shape[a] != 0 for a in axes):
+    if 0 in axes and len(axes) < len(x.shape) and 0 not in [x.shape[a] for a in axes]:
         mean, variance = _shifted_moments(x, tuple(sorted(axes)))
     else:
         mean = mean_over(x, axes, True)
