@@ -1,9 +1,10 @@
 """The tiled path: loops of tasks, blocks of k and row tiles around the register tile.
 
-    for task in [begin, end):            column block and chunk of row tiles; neighbours share rhs
-        for block of k:                  so that its part of rhs stays in cache
+    for task in [begin, end):            group of column blocks, chunk of row tiles; neighbours share rhs
+        for block of k:                  so that the group's part of rhs stays in cache
             for row tile in chunk:
-                tile(...)                micro.py
+                for column block in group:
+                    tile(...)            micro.py
         finish(...)                      epilogue.py, unless the tile did it in registers
 
 Phases: `pack` (if rhs is not read in place), `main`, and `sum` if k is shared among tasks: then the tasks
@@ -12,12 +13,13 @@ of `main` leave partial tiles in the shared workspace, and `sum` adds them in or
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from llvmlite import ir
 
 from kcompile.codegen.build import I64, Index, Param, memory_type, pointer
-from kcompile.codegen.contract import columns, pack
+from kcompile.codegen.contract import columns, pack, turn
 from kcompile.codegen.contract.affine import Memory, ceildiv
 from kcompile.codegen.contract.finish import finish_function, transposed_finish_function
 from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, WORKER_SPACE, Frame, Signature
@@ -27,6 +29,7 @@ from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.kernel import Phase
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
+from kcompile.ir.types import DType
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def emit_phases(
 
     partials, sums: where partial tiles and the partial sums of columns start in the shared workspace, in elements.
     """
-    phases = []
+    phases = [*turn.emit_phases(module, target, sig, plan, name)]
     if plan.packed:
         phases.append(pack.emit_phase(module, target, sig, plan, name))
     variants = _variants(module, target, sig, plan, name)
@@ -170,22 +173,44 @@ class _Task:
     def locate(self) -> None:
         """Where the task lies in the result."""
         b, plan, frame = self.b, self.plan, self.frame
-        chunks, blocks = frame.index(plan.chunks), frame.index(plan.blocks)
+        chunks, groups = frame.index(plan.chunks), frame.index(plan.groups)
         task = b["task"]
         self.chunk = b.mod_nonneg(task, chunks)
         rest = b.div_nonneg(task, chunks)
-        self.block = b.mod_nonneg(rest, blocks)
-        frame.places.update(unflatten(frame, plan.outer, b.div_nonneg(rest, blocks)))
-        frame.places[plan.vector] = b.mul(self.block, plan.block_lanes)
-        self.valid = b.sub(frame.index(plan.vector.extent), frame.places[plan.vector])
+        self.first_block = b.mul(b.mod_nonneg(rest, groups), plan.blocks_per_task)
+        frame.places.update(unflatten(frame, plan.outer, b.div_nonneg(rest, groups)))
         self.first_unit = b.mul(self.chunk, plan.units_per_task)
         self.end_unit = b.min(b.add(self.first_unit, plan.units_per_task), frame.index(plan.units))
-        self.rhs = self.start_of(plan.b, [*plan.outer], b.mul(self.block, frame.index(plan.block_stride)))
+        self.enter_block(self.first_block)
+        self.rhs = self.start_of(plan.b, [*plan.outer], b.mul(self.first_block, frame.index(plan.block_stride)))
         self.lhs = self.start_of(plan.a, [*plan.outer, plan.vector])
 
     def keep_sums(self, start: DimLike) -> None:
         """Begin the sums of columns."""
         self.sums = columns.begin_task(self.frame, self.plan, start, self.b["task"])
+
+    def sums_of(self, number: Index) -> list[ir.Value]:
+        """The part of the sums that belongs to one of the task's column blocks."""
+        return columns.of_block(self.frame, self.plan, self.sums, number)
+
+    def enter_block(self, block: Index) -> None:
+        """Go on with a column block: where it starts, and how many columns are left from there."""
+        b, plan = self.b, self.plan
+        self.frame.places[plan.vector] = b.mul(block, plan.block_lanes)
+        self.valid = b.sub(self.frame.index(plan.vector.extent), self.frame.places[plan.vector])
+
+    @contextlib.contextmanager
+    def column_blocks(self):
+        """Loop over the column blocks of this task, entering each; yields its number within the task."""
+        b, plan = self.b, self.plan
+        if plan.blocks_per_task == 1:
+            yield 0
+            return
+        count = b.min(b.sub(self.frame.index(plan.blocks), self.first_block), plan.blocks_per_task)
+        with b.loop("block", 0, count, **ROLLED) as number:
+            self.enter_block(b.add(self.first_block, number))
+            yield number
+        self.enter_block(self.first_block)  # values made in the loop are unknown after it
 
     def start_of(self, memory: Memory, axes: list[Axis], more: Index = 0) -> ir.Value:
         """Address of an operand at this task's outer axes."""
@@ -226,11 +251,12 @@ class _Task:
         total: Index = 0
         for axis, place in places.items():
             total = b.add(total, b.mul(place, self.frame.index(memory.stride(axis))))
-        return (
-            base
-            if isinstance(total, int) and total == 0
-            else b.ll.gep(base, [b.index(total)], source_etype=memory_type(memory.dtype))
-        )
+        return self.beyond(base, memory.dtype, total)
+
+    def beyond(self, base: ir.Value, dtype: DType, elements: Index) -> ir.Value:
+        if isinstance(elements, int) and elements == 0:
+            return base
+        return self.b.ll.gep(base, [self.b.index(elements)], source_etype=memory_type(dtype))
 
     def units(self):
         """Loop over the row tiles of this task; yields (unit, its axes' places, steps it has)."""
@@ -246,20 +272,22 @@ class _Task:
         return places, left
 
     def row_tiles(self, lhs, rhs, steps: Index, first, last) -> None:
-        plan = self.plan
+        b, plan = self.b, self.plan
         with self.units() as unit:
             places, left = self.unit_places(unit)
             corner = self.moved(lhs, plan.a, places)
-            slot = self.slot(unit)
-            context = (corner, rhs, slot, places, steps, first, last)
-            self.by_columns(lambda is_tail: self.cover_steps(context, left, is_tail))
+            with self.column_blocks() as number:
+                here = self.beyond(rhs, plan.b.dtype, b.mul(number, self.frame.index(plan.block_stride)))
+                context = (corner, here, self.slot(unit, number), self.sums_of(number), places, steps, first, last)
+                self.by_columns(lambda is_tail: self.cover_steps(context, left, is_tail))
 
-    def slot(self, unit: Index) -> ir.Value:
-        """A row tile's part of the scratch."""
+    def slot(self, unit: Index, number: Index) -> ir.Value:
+        """A tile's part of the scratch: the tiles of one column block lie together."""
         b, plan = self.b, self.plan
         if not plan.is_parked:
             return b["scratch"]
-        return b.at(b["scratch"], plan.problem.dtype, b.mul(b.sub(unit, self.first_unit), plan.unit_elements))
+        place = b.add(b.mul(number, plan.units_per_task), b.sub(unit, self.first_unit))
+        return b.at(b["scratch"], plan.problem.dtype, b.mul(place, plan.unit_elements))
 
     def by_columns(self, emit) -> None:
         """Choose between full column blocks and the tail."""
@@ -302,7 +330,7 @@ class _Task:
 
     def call_tile(self, context, size: int, skip: Index, is_tail: bool) -> None:
         b, plan = self.b, self.plan
-        corner, rhs, slot, places, steps, first, last = context
+        corner, rhs, slot, sums, places, steps, first, last = context
         if not (isinstance(skip, int) and skip == 0):
             places = {**places, plan.rows.along: b.add(places[plan.rows.along], skip)}
             corner = self.moved(corner, plan.a, {plan.rows.along: skip})
@@ -313,7 +341,7 @@ class _Task:
             corner,
             rhs,
             slot,
-            *self.sums,
+            *sums,
             *(b.index(all_places[axis]) for axis in tile_axes(plan)),
             b.index(steps),
             b.condition(first),
@@ -324,16 +352,28 @@ class _Task:
 
     def finish_units(self) -> None:
         """Evaluate the stores on the tiles in the scratch."""
-        b, plan = self.b, self.plan
+        plan = self.plan
         if plan.finish == DIRECT:
             return
-        if plan.finish == TRANSPOSED:
-            places = {**self.frame.places, plan.rows.along: b.mul(self.first_unit, plan.rows.sizes[0])}
-            end = b.min(frame_end(self), self.frame.index(plan.rows.along.extent))
-            count = b.sub(end, places[plan.rows.along])
-            where = [*(b.index(places[axis]) for axis in tile_axes(plan)), b.index(count), b.index(self.valid)]
-            b.call(self.variants.finish[False], [*self.frame.leading(), b["scratch"], *self.sums, *where])
-            return
+        with self.column_blocks() as number:
+            if plan.finish == TRANSPOSED:
+                self.finish_transposed(number)
+            else:
+                self.finish_rows(number)
+
+    def finish_transposed(self, number: Index) -> None:
+        b, plan = self.b, self.plan
+        places = {**self.frame.places, plan.rows.along: b.mul(self.first_unit, plan.rows.sizes[0])}
+        end = b.min(b.mul(self.end_unit, plan.rows.sizes[0]), self.frame.index(plan.rows.along.extent))
+        count = b.sub(end, places[plan.rows.along])
+        where = [*(b.index(places[axis]) for axis in tile_axes(plan)), b.index(count), b.index(self.valid)]
+        b.call(
+            self.variants.finish[False],
+            [*self.frame.leading(), self.slot(self.first_unit, number), *self.sums_of(number), *where],
+        )
+
+    def finish_rows(self, number: Index) -> None:
+        b, plan = self.b, self.plan
         with self.units() as unit:
             places, left = self.unit_places(unit)
             all_places = {**self.frame.places, **places}
@@ -341,8 +381,8 @@ class _Task:
             def call(is_tail: bool) -> None:
                 arguments = [
                     *self.frame.leading(),
-                    self.slot(unit),
-                    *self.sums,
+                    self.slot(unit, number),
+                    *self.sums_of(number),
                     *(b.index(all_places[axis]) for axis in tile_axes(plan)),
                     b.index(left),
                     b.index(self.valid),
@@ -350,8 +390,3 @@ class _Task:
                 b.call(self.variants.finish[is_tail], arguments)
 
             self.by_columns(call)
-
-
-def frame_end(task: _Task) -> Index:
-    """The row behind the last row tile of a task, not yet cut at the end of the axis."""
-    return task.b.mul(task.end_unit, task.plan.rows.sizes[0])

@@ -1,6 +1,6 @@
 """Sums over the columns of what a contraction makes: bias gradients, batch statistics.
 
-Each task keeps a row of partial sums per sum, as wide as its column block, in the shared workspace; the row
+Each task keeps a row of partial sums per sum, as wide as its column blocks, in the shared workspace; the row
 tiles add to it while they are in registers (or in the scratch). A last phase adds the rows of all tasks, in the
 order of the tasks, so the result does not depend on who ran them.
 """
@@ -30,12 +30,22 @@ def params(plan: Plan) -> list[Param]:
     return [pointer("sums", align_bytes=plan.vector_bytes)] if plan.problem.sums else []
 
 
-def _per_task(plan: Plan) -> int:
+def _per_block(plan: Plan) -> int:
     return len(plan.problem.sums) * plan.block_lanes
 
 
+def _per_task(plan: Plan) -> int:
+    return plan.blocks_per_task * _per_block(plan)
+
+
+def of_block(frame: Frame, plan: Plan, task_sums: list[ir.Value], number: Index) -> list[ir.Value]:
+    """The argument for `params`, given that of the task and which of its column blocks is meant."""
+    b = frame.b
+    return [b.at(row, plan.problem.dtype, b.mul(number, _per_block(plan))) for row in task_sums]
+
+
 def begin_task(frame: Frame, plan: Plan, start: DimLike, task: Index) -> list[ir.Value]:
-    """Zero the partial sums of a task; returns the argument for `params`. They start at `start`, in elements."""
+    """Zero the partial sums of a task; returns where they are. They start at `start`, in elements."""
     if not plan.problem.sums:
         return []
     b, dtype = frame.b, plan.problem.dtype
@@ -66,17 +76,20 @@ def emit_phase(module, target, sig: Signature, plan: Plan, name: str, start: Dim
     frame = Frame.exported(module, target, f"{name}_columns", sig)
     b, dtype, lanes = frame.b, plan.problem.dtype, plan.lanes
     rows = b.at(frame.pointers[SHARED_SPACE], dtype, frame.index(start))
-    chunks, blocks = frame.index(plan.chunks), frame.index(plan.blocks)
+    chunks, groups = frame.index(plan.chunks), frame.index(plan.groups)
     width = frame.index(plan.vector.extent)
     with b.loop("block", b["begin"], b["end"], **ROLLED) as block:
         first = b.mul(block, plan.block_lanes)
+        group = b.div_nonneg(block, plan.blocks_per_task)
+        member = b.sub(block, b.mul(group, plan.blocks_per_task))
         columns = b.min(plan.block_lanes, b.sub(width, first))
         with b.loop("column", 0, columns, lanes, **ROLLED) as column:
             for number, total in enumerate(plan.problem.sums):
                 with b.carried_loop("outer", 0, frame.index(extent(plan.outer)), [b.zero(dtype, lanes)]) as outer:
-                    task = b.mul(b.add(b.mul(outer.index, blocks), block), chunks)
+                    task = b.mul(b.add(b.mul(outer.index, groups), group), chunks)
                     with b.carried_loop("chunk", 0, chunks, outer.carried) as chunk:
                         row = b.mul(b.add(task, chunk.index), _per_task(plan))
+                        row = b.add(row, b.mul(member, _per_block(plan)))
                         place = b.add(row, b.add(column, number * plan.block_lanes))
                         chunk.next(b.fadd(chunk.carried[0], b.load_vector(rows, dtype, place, lanes)))
                     outer.next(chunk.results[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kcompile.codegen.build import new_module
-from kcompile.codegen.contract import blocked, columns, dense, dot
+from kcompile.codegen.contract import blocked, columns, dense, dot, turn
 from kcompile.codegen.contract.affine import ceildiv, names_of_sizes
 from kcompile.codegen.contract.classify import classify
 from kcompile.codegen.contract.frame import SHARED_SPACE, WORKER_SPACE, signature
@@ -21,10 +21,10 @@ def emit(form: Contract, target: Target, name: str) -> Kernel:
     plan = make_plan(classify(form), target)
     tiled = isinstance(plan, Plan)
     scratch = blocked.scratch_bytes(plan) if tiled else 0
-    partials = _aligned(shared_elements(plan) + dense.elements(plan)) if tiled else 0
+    partials = _aligned(shared_elements(plan) + dense.elements(plan) + turn.elements(plan)) if tiled else 0
     sums = _aligned(partials + partial_elements(plan)) if tiled else 0
     shared = (sums + columns.elements(plan)) * form.dtype.size_bytes if tiled else 0
-    if tiled and shared == 0 and (plan.packed or plan.problem.lhs.memory is None):
+    if tiled and shared == 0 and (plan.packed or plan.turned or plan.problem.lhs.memory is None):
         shared = 64  # an empty sum: nothing is written there, but the pointer is there
     spaces = [s for s, size in ((WORKER_SPACE, scratch), (SHARED_SPACE, shared)) if size != 0]
     sizes = sorted(sizes_of(form))

@@ -219,6 +219,9 @@ class _Micro:
         b, plan = self.b, self.plan
         mask_b = [None] * self.vectors if plan.packed else self.masks
         rhs = [self._vector(bp, plan.b, j * self.lanes, mask_b[j]) for j in range(self.vectors)]
+        if plan.prefetched:
+            for j in range(self.vectors):
+                b.prefetch(bp, plan.b.dtype, plan.block_lanes + j * self.lanes)
         new = []
         for i, offset in enumerate(self.row_offsets):
             place = self._advance(a, plan.a, offset)

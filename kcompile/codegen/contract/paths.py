@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from kcompile.codegen.contract import dot, tiles
+from kcompile.codegen.contract import dot, tiles, turn
 from kcompile.codegen.contract.affine import Affine, Memory, affine, extent, linear_address
 from kcompile.codegen.contract.classify import Operand, Problem
 from kcompile.codegen.contract.epilogue import is_light
 from kcompile.codegen.contract.frame import SHARED_SPACE
 from kcompile.codegen.contract.pack import panel_memory
-from kcompile.codegen.contract.plan import DIRECT, SCRATCH, TRANSPOSED, Plan
+from kcompile.codegen.contract.plan import DIRECT, PAGE_BYTES, SCRATCH, TRANSPOSED, Plan
 from kcompile.codegen.contract.tiles import column_blocks, k_block, split_columns
 from kcompile.forms.records import Accumulate
 from kcompile.ir import dim
@@ -31,7 +31,11 @@ TASKS_WANTED = 32  # enough for 16 workers to share evenly
 FEW_TASKS = 8  # fewer than this, and k is shared among tasks
 SHARE_CYCLES = 30_000  # a share of k should last this long: the partial tiles must be added again
 MASKED_VECTOR_BYTES = 32  # targets with vectors of this size have masked loads
-PAGE_BYTES, PAGED_ROWS = 4096, 512
+PAGED_ROWS = 512
+UNITS_AGAIN = 16  # row tiles that use a block of rhs again before it is left
+STREAMED_ROWS, STREAMED_FOR = 8, 2  # rows of rhs read along at a time, for this many rows of lhs at most
+PANEL_SHARE = 8  # one column block of rhs may take this part of the second-level cache
+RHS_SHARE = 2  # what a task reads of rhs may take this part of the second-level cache
 SCRATCH_SHARE = 4  # a task's scratch may take this part of the second-level cache
 
 
@@ -88,35 +92,47 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     k = problem.k
     outer = tuple(a for a in (*problem.batch, *problem.n) if a is not vector)
     k_size = max(1, nominal(extent(k)))
-    rows, vectors, cycles = tiles.choose(problem.m, vector.extent, k_size, lanes, target, candidate.lhs_is_vector)
+    lhs_is_vector = candidate.lhs_is_vector
+    rows, vectors, cycles = tiles.choose(
+        problem.m, vector.extent, k, lanes, target, lhs_is_vector, None if lhs_is_vector else problem.lhs.memory
+    )
     columns = split_columns(vector.extent, vectors, lanes)
     block_lanes = columns.vectors * lanes
     blocks = column_blocks(vector.extent, columns, lanes)
     cycles *= max(1, nominal(extent(outer)))
 
     packed = must_pack(problem.rhs, vector, columns, target) or pays_to_pack(problem, k_size)
-    packed = packed and not candidate.lhs_is_vector
+    packed = packed and not lhs_is_vector
     b, block_stride = problem.rhs.memory, block_lanes
     pack_cycles = pack_cost(problem.rhs, outer, k, vector, block_lanes, blocks)
     if packed:
         b, block_stride = panel_memory(problem.rhs, outer, k, vector, block_lanes, blocks, problem.dtype)
         cycles += pack_cycles
     a = problem.lhs.memory
+    behind = panel_elements(problem, outer, blocks, block_lanes) if packed else 0
+    turned = not lhs_is_vector and turn.pays(problem, rows, blocks, target)
+    if turned:
+        a = turn.turned_memory(problem, behind, lanes)
+        cycles += PACK_SQUARES * nominal(extent((*problem.batch, *problem.m, *k)))
     if a is None:
-        a = dense_memory(problem, candidate, outer, b if packed else None, blocks, block_lanes)
+        a = dense_memory(problem, behind)
         cycles += PACK_ELEMENTS * nominal(extent((*problem.batch, *problem.m, *k)))
 
-    cut, k_steps = k_block(k, k_rows_in_cache(b, k, rows, block_lanes * size_bytes, target))
+    limit = k_rows_in_cache(b, k, rows, block_lanes * size_bytes, target)
+    if not packed and is_streamed(b, k, rows):
+        limit = STREAMED_ROWS
+    cut, k_steps = k_block(k, limit)
     finish, finish_cycles = choose_finish(problem, vector, rows, columns)
     cycles += finish_cycles
     plan = Plan(
         problem=problem,
         lanes=lanes,
         vector=vector,
-        lhs_is_vector=candidate.lhs_is_vector,
+        lhs_is_vector=lhs_is_vector,
         a=a,
         b=b,
         packed=packed,
+        turned=turned,
         block_stride=block_stride,
         outer=outer,
         rows=rows,
@@ -129,17 +145,28 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         units_per_task=1,
         cycles=cycles,
     )
-    return with_shares(with_chunks(plan, target), target)
+    shared = with_shares(plan, target)
+    return shared if shared.blocks_per_share else with_chunks(plan, target)
 
 
 def k_rows_in_cache(b: Memory, k, rows, row_bytes: int, target: Target) -> int | None:
     """Steps of k in a block: so many that its part of rhs stays in cache for all row tiles."""
     if nominal(extent(rows.outside) * rows.along.extent) <= 2 * rows.sizes[0]:
         return None  # nobody uses it again
-    steps = max(32, target.l2_bytes // 4 // row_bytes)
+    steps = max(32, target.l2_bytes // PANEL_SHARE // row_bytes)
     stride_bytes = abs(nominal(b.stride(k[-1]))) * b.dtype.size_bytes if k else 0
     # every row in a page of its own: more of them than the first-level TLB and the associativity bear
     return min(steps, PAGED_ROWS) if stride_bytes >= PAGE_BYTES else steps
+
+
+def is_streamed(b: Memory, k, rows) -> bool:
+    """True if each row of rhs is read once, by next to no rows of lhs, and lies pages from the next.
+
+    A few rows at a time are then read along, as streams that the hardware fetches ahead; the sums wait in the scratch.
+    """
+    if not k or nominal(extent(rows.outside) * rows.along.extent) * rows.inner_rows > STREAMED_FOR:
+        return False
+    return abs(nominal(b.stride(k[-1]))) * b.dtype.size_bytes >= PAGE_BYTES
 
 
 def is_blocked(k, cut: int, k_steps: DimLike) -> bool:
@@ -196,12 +223,13 @@ def pack_cost(operand: Operand, outer, k, vector: Axis, block_lanes: int, blocks
     return PACK_ELEMENTS * count
 
 
-def dense_memory(problem: Problem, candidate: Candidate, outer, panels: Memory | None, blocks, block_lanes) -> Memory:
+def panel_elements(problem: Problem, outer, blocks: DimLike, block_lanes: int) -> DimLike:
+    """Elements of the packed rhs."""
+    return extent([a for a in outer if problem.rhs.uses(a)]) * blocks * extent(problem.k) * block_lanes
+
+
+def dense_memory(problem: Problem, offset: DimLike) -> Memory:
     """Where lhs lies once it has been computed into the shared workspace, behind the panels of rhs."""
-    offset: DimLike = 0
-    if panels is not None:
-        used = [a for a in outer if problem.rhs.uses(a)]
-        offset = extent(used) * blocks * extent(problem.k) * block_lanes
     strides: dict[Axis, DimLike] = {}
     step: DimLike = 1
     for axis in reversed(dense_axes(problem)):
@@ -227,12 +255,30 @@ def choose_finish(problem: Problem, vector: Axis, rows, columns) -> tuple[str, f
 
 
 def with_chunks(plan: Plan, target: Target) -> Plan:
-    """Say how many row tiles make a task: enough work, enough tasks, scratch within the cache."""
+    """Say how many tiles make a task: enough work, enough tasks, scratch within the cache."""
     tiles_total = max(1, nominal(extent(plan.outer) * plan.blocks * plan.units))
-    per_unit = max(1.0, plan.cycles / tiles_total)
-    units = max(1, min(nominal(plan.units), round(TASK_CYCLES / per_unit)))
-    fewest = max(1, tiles_total // TASKS_WANTED)
+    per_tile = max(1.0, plan.cycles / tiles_total)
+    blocks = blocks_in_cache(plan, target)
+    wanted = tiles_total // TASKS_WANTED
+    if not plan.packed and is_streamed(plan.b, plan.k, plan.rows):
+        wanted = max(wanted, min(PAGE_BYTES // plan.vector_bytes // plan.columns.vectors, nominal(plan.blocks) // 2))
+    blocks = max(1, min(blocks, wanted))
+    units = max(1, min(nominal(plan.units), round(TASK_CYCLES / per_tile / blocks)))
+    fewest = max(1, tiles_total // TASKS_WANTED // blocks)
     if plan.blocked or plan.packed:
-        units = max(units, min(fewest, 16))
-    limit = max(1, target.l2_bytes // SCRATCH_SHARE // (plan.unit_elements * plan.problem.dtype.size_bytes))
-    return replace(plan, units_per_task=int(min(units, limit)))
+        units = max(units, min(fewest, UNITS_AGAIN))
+    tile_bytes = plan.unit_elements * plan.problem.dtype.size_bytes
+    limit = max(1, target.l2_bytes // SCRATCH_SHARE // tile_bytes)
+    blocks = min(blocks, limit)
+    return replace(plan, units_per_task=int(min(units, limit // blocks)), blocks_per_task=blocks)
+
+
+def blocks_in_cache(plan: Plan, target: Target) -> int:
+    """Column blocks whose part of rhs stays in the second-level cache while row tiles pass over it."""
+    if plan.lhs_is_vector:
+        return 1
+    steps = nominal(extent(plan.k))
+    if plan.blocked:
+        steps = min(steps, nominal(plan.k_steps * extent(plan.k[plan.cut + 1 :])))
+    block_bytes = max(1, steps) * plan.block_lanes * plan.problem.dtype.size_bytes
+    return max(1, min(nominal(plan.blocks), target.l2_bytes // RHS_SHARE // block_bytes))

@@ -8,9 +8,10 @@ from kcompile.codegen.contract.affine import Memory, ceildiv, extent
 from kcompile.codegen.contract.classify import Problem
 from kcompile.codegen.contract.tiles import Columns, RowTile, column_blocks
 from kcompile.ir import dim
-from kcompile.ir.dim import Axis, DimLike
+from kcompile.ir.dim import Axis, DimLike, nominal
 
 PRODUCTS_PER_OPERATION = 8  # this many multiply-adds take as long as one operation of a simple kernel
+PAGE_BYTES = 4096
 DIRECT, SCRATCH, TRANSPOSED = "direct", "scratch", "transposed"
 
 
@@ -21,13 +22,14 @@ class Plan:
     problem:   rhs is the operand read in vectors, lhs the one read in scalars (or vectors, see below).
     vector:    the axis vectors lie along; an axis of extent 1 if there is none.
     a, b:      lhs and rhs in memory. b's stride along `vector` is 1; a's is 0, or 1 if `lhs_is_vector`.
+    packed: b is a copy in panels. turned: a is a copy with k along its rows (turn.py).
     block_stride: elements of b from one column block to the next.
     outer:     axes run one point at a time: batch, and those of n that are not `vector`.
     k, cut, k_steps: axes of the sum; from `cut` on they form blocks of `k_steps` steps of axis `cut`.
     blocked:   True if k may have more than one block: partial sums wait in a scratch.
     finish:    DIRECT: stores are evaluated in registers; SCRATCH: in a loop over the stored tile;
                TRANSPOSED: the same on the transposed tile, vectors along the rows.
-    units_per_task: row tiles that one task runs over.
+    units_per_task, blocks_per_task: row tiles and column blocks that one task runs over.
     blocks_per_share: 0, or: k itself is shared among tasks, this many blocks each (see `shares`).
     """
 
@@ -38,6 +40,7 @@ class Plan:
     a: Memory
     b: Memory
     packed: bool
+    turned: bool
     block_stride: DimLike
     outer: tuple[Axis, ...]
     rows: RowTile
@@ -49,7 +52,15 @@ class Plan:
     finish: str
     units_per_task: int
     cycles: float
+    blocks_per_task: int = 1
     blocks_per_share: int = 0
+
+    @property
+    def prefetched(self) -> bool:
+        """True if each row of the next column block must be asked for: rows pages apart, which no hardware foresees."""
+        if self.packed or not self.k or self.blocks == 1 or self.rows.max_rows < 6:
+            return False
+        return abs(nominal(self.b.stride(self.k[-1]))) * self.b.dtype.size_bytes >= PAGE_BYTES
 
     @property
     def block_lanes(self) -> int:
@@ -66,6 +77,11 @@ class Plan:
         return column_blocks(self.vector.extent, self.columns, self.lanes)
 
     @property
+    def groups(self) -> DimLike:
+        """Groups of column blocks: what a task has of them."""
+        return ceildiv(self.blocks, self.blocks_per_task)
+
+    @property
     def units_along(self) -> DimLike:
         """Row tiles along the tiled axis."""
         return ceildiv(self.rows.along.extent, self.rows.sizes[0])
@@ -77,13 +93,13 @@ class Plan:
 
     @property
     def chunks(self) -> DimLike:
-        """Tasks of one column block."""
+        """Tasks of one group of column blocks."""
         return ceildiv(self.units, self.units_per_task)
 
     @property
     def tiles_tasks(self) -> DimLike:
-        """Tasks that make up the result: (outer, column block, chunk)."""
-        return extent(self.outer) * self.blocks * self.chunks
+        """Tasks that make up the result: (outer, group, chunk)."""
+        return extent(self.outer) * self.groups * self.chunks
 
     @property
     def k_blocks(self) -> DimLike:
@@ -105,7 +121,7 @@ class Plan:
     def task_elements(self) -> int:
         """Elements of scratch one task takes."""
         squares = self.lanes * self.block_lanes if self.finish == TRANSPOSED else 0  # whole squares are read
-        return self.units_per_task * self.unit_elements + squares
+        return self.units_per_task * self.blocks_per_task * self.unit_elements + squares
 
     @property
     def is_parked(self) -> bool:
@@ -120,7 +136,7 @@ class Plan:
     @property
     def cost_per_task(self) -> DimLike:
         steps = dim.floordiv(extent(self.k), self.shares * PRODUCTS_PER_OPERATION) + 1
-        return steps * self.units_per_task * self.unit_elements
+        return steps * self.units_per_task * self.blocks_per_task * self.unit_elements
 
     def describe(self) -> str:
         """One line for people: path, tile, blocks."""
@@ -132,8 +148,12 @@ class Plan:
             parts.append("elementwise rows")
         if self.blocks_per_share:
             parts.append(f"{self.shares} shares")
+        if self.blocks_per_task > 1:
+            parts.append(f"tasks of {self.units_per_task}x{self.blocks_per_task} tiles")
         if self.packed:
             parts.append("packed")
+        if self.turned:
+            parts.append("turned")
         if self.finish != DIRECT:
             parts.append(self.finish)
         return ", ".join(parts)

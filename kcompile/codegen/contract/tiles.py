@@ -7,10 +7,11 @@ chain of dependent additions. Nothing here is tuned to one shape; a named size c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kcompile.codegen.contract.affine import ceildiv, extent
+from kcompile.codegen.contract.affine import Memory, ceildiv, extent
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, nominal
 from kcompile.target import Target
@@ -21,6 +22,9 @@ LOADS_PER_CYCLE = 2
 FMA_LATENCY = 4
 # Cycles a load costs even where multiplications hide it: rows of rhs come from the second-level cache.
 VECTOR_PRESSURE, SCALAR_PRESSURE = 0.5, 0.02
+CROWDED_LOAD = 1.2  # cycles of a scalar load whose line has left the first-level cache before it was read whole
+L1_WAY_BYTES = 4096  # addresses this far apart share a set; a page wherever that cache is indexed before translation
+FREE_WAYS = 2  # of a set, for everything but rows of lhs
 TILE_OVERHEAD = 16  # cycles to enter and leave a tile: addresses, loop exit, call
 UNROLL_FMAS = 48  # multiply-adds in an unrolled loop body: enough to hide the loop, small for the decoder
 MAX_ROWS = 24
@@ -69,6 +73,26 @@ def step_cost(rows: int, vectors: int, lhs_is_vector: bool) -> float:
     loads = vectors + (products if lhs_is_vector else rows)
     busy = max(products / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, FMA_LATENCY)
     return busy + VECTOR_PRESSURE * vectors + SCALAR_PRESSURE * rows
+
+
+def crowded_rows(tile: RowTile, k: Sequence[Axis], lhs: Memory | None, target: Target) -> int:
+    """Rows of a tile whose lines crowd each other out of the first-level cache between two steps of k.
+
+    Rows a page apart all fall into one set. That matters where k runs along a line, which is then read in many steps.
+    """
+    if lhs is None or not k:
+        return 0
+    size, line = lhs.dtype.size_bytes, target.cache_line_bytes
+    if not 0 < abs(nominal(lhs.stride(k[-1]))) * size < line:
+        return 0
+    offsets = [0]
+    for axis, count in ((tile.along, tile.sizes[0]), *((a, a.extent) for a in tile.inside)):
+        stride = nominal(lhs.stride(axis)) * size
+        offsets = [o + i * stride for o in offsets for i in range(count)]
+    lines = {o // line for o in offsets}
+    sets = Counter(at % (L1_WAY_BYTES // line) for at in lines)
+    ways = max(1, target.l1d_bytes // L1_WAY_BYTES - FREE_WAYS)
+    return sum(count for count in sets.values() if count > ways)
 
 
 def fits_registers(rows: int, vectors: int, target: Target) -> bool:
@@ -122,10 +146,20 @@ def column_blocks(size: DimLike, columns: Columns, lanes: int) -> DimLike:
 
 
 def choose(
-    m: tuple[Axis, ...], size_n: DimLike, k: int, lanes: int, target: Target, lhs_is_vector: bool
+    m: tuple[Axis, ...],
+    size_n: DimLike,
+    k: Sequence[Axis],
+    lanes: int,
+    target: Target,
+    lhs_is_vector: bool,
+    lhs: Memory | None = None,
 ) -> tuple[RowTile, int, float]:
-    """Return the row tile, the vectors per block and the estimated cycles for the whole of m x n."""
+    """Return the row tile, the vectors per block and the estimated cycles for the whole of m x n.
+
+    lhs: where it lies; None if it is computed and then dense.
+    """
     best = None
+    steps = max(1, nominal(extent(k)))
     for rows in row_tiles(m):
         for vectors in range(1, MAX_VECTORS + 1):
             if vectors > 1 and (vectors - 1) * lanes >= nominal(size_n):
@@ -137,7 +171,11 @@ def choose(
                 if sizes[0] != largest and dim.is_static(rows.along.extent):
                     continue
                 tile = RowTile(rows.along, rows.inside, rows.outside, sizes)
-                cost = tile_cost(tile, vectors, size_n, k, lanes, lhs_is_vector)
+                cost = tile_cost(tile, vectors, size_n, steps, lanes, lhs_is_vector)
+                crowded = crowded_rows(tile, k, lhs, target)
+                if crowded:
+                    tiles = nominal(extent(tile.outside) * ceildiv(tile.along.extent, sizes[0]))
+                    cost += CROWDED_LOAD * crowded * steps * tiles * -(-nominal(size_n) // (lanes * vectors))
                 if best is None or cost < best[2]:
                     best = (tile, vectors, cost)
     assert best is not None  # one row of one vector always fits
@@ -194,6 +232,9 @@ def k_block(k_axes: Sequence[Axis], steps: int | None) -> tuple[int, DimLike]:
     for position in range(len(k_axes) - 1, -1, -1) if steps is not None else ():
         size = k_axes[position].extent
         if not dim.is_static(size) or inner * size > steps:
-            return position, max(1, steps // inner)
+            most = max(1, steps // inner)
+            if dim.is_static(size):
+                most = -(-size // -(-size // most))  # blocks of one size
+            return position, most
         inner = inner * size
     return 0, (k_axes[0].extent if k_axes else 1)

@@ -47,14 +47,14 @@ def test_columns_are_covered(size, vectors):
 @pytest.mark.parametrize("rows", [1, 5, 9, 32, 1000, BATCH])
 @pytest.mark.parametrize("columns", [1, 10, 64, 1000, BATCH])
 def test_chosen_tile_fits(target, rows, columns):
-    tile, vectors, cycles = choose((Axis("m", rows),), columns, 100, target.lanes(4), target, False)
+    tile, vectors, cycles = choose((Axis("m", rows),), columns, (Axis("k", 100),), target.lanes(4), target, False)
     assert fits_registers(tile.max_rows, vectors, target) and cycles > 0
 
 
 def test_short_rows_are_taken_together():
     """A 3x3 image has too few columns for a tile: its rows join."""
     m = (Axis("batch", BATCH), Axis("i", 3), Axis("j", 3))
-    tile, _, _ = choose(m, 64, 192, 16, X86_64_V4, False)
+    tile, _, _ = choose(m, 64, (Axis("k", 192),), 16, X86_64_V4, False)
     assert tile.max_rows == 9 and len(row_tiles(m)) == 3
 
 
