@@ -9,6 +9,7 @@ plan.py        Plan: all decisions of the tiled path as data
 blocked.py     the tiled path: loops of tasks, blocks of k and tiles; phases
 micro.py       the register tile
 pack.py        rhs into panels
+turn.py        a large lhs copied so that k runs along its rows
 dense.py       an lhs that is an expression, computed first
 dot.py         the path for operands that are contiguous along k
 epilogue.py    expressions on vectors
