@@ -3,7 +3,8 @@
 An operand with plain dimensions only gets a permuted spec. A windowed dimension p = i*s + r turns
 round: with stride 1 the cotangent is padded and the other operand reversed; with stride s,
 p = s*u + f splits into s phases, each a stride-1 problem over every s-th filter element, so no zeros
-are multiplied; with stride and dilation both above 1 the cotangent is spread out with zeros.
+are multiplied; with stride and dilation both above 1 the cotangent is spread out with zeros. So it is
+for windows over every channel by itself, whose kernel leaves products with such zeros out.
 
 Source: transposed convolution as padded correlation, Dumoulin and Visin 2016, chapter 4.
 """
@@ -91,7 +92,7 @@ def cotangent(target, shape, other_dims, other, out, g, known, g_first: bool):
     windows = [_window(n, d, shape[n], known, out) for n, d in enumerate(target) if plain[n] is None]
     if not windows:
         return _contracted(sides, plain, shape, known, g_first)
-    phased = [w for w in windows if _has_phases(w, sides)]
+    phased = [] if _is_by_channel(plain, sides) else [w for w in windows if _has_phases(w, sides)]
     if phased and _padding_waste(phased, known) > MAX_PHASE_WASTE:
         return _by_phase(phased, windows, sides, plain, shape, known, g_first)
     return _around(windows, phased, sides, plain, shape, known, g_first)
@@ -138,6 +139,12 @@ def _has_phases(w: _Window, sides: Sequence[_Side]) -> bool:
         and all(len(_holder(letter, sides)) == 1 for letter in (w.spread, w.tap))
         and _holder(w.spread, sides)[0] is not _holder(w.tap, sides)[0]
     )
+
+
+def _is_by_channel(plain, sides: Sequence[_Side]) -> bool:
+    """True if every channel has a window of its own: such a contraction steps over zeros (forms/sliding.py)."""
+    channel = plain[-1]
+    return channel is not None and all(side.dims[-1] == _one(channel) for side in sides)
 
 
 def _padding_waste(phased: Sequence[_Window], known) -> float:

@@ -19,12 +19,13 @@ Source: the join of a producer's anchor with its elementwise consumers follows T
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from kcompile.forms import compose
 from kcompile.forms.records import axes_for, indices
 from kcompile.forms.scalar import Expr, Load, axes_in, load
+from kcompile.forms.sliding import sliding
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, FloorDiv, Loaded
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value
@@ -173,7 +174,7 @@ def _must_exist(node: Node, users: list[Node], targets: set[Node], cost: int, ar
         return True
     for target in targets:
         kind = target.op.kind
-        if kind is Kind.CONTRACT and not _is_affine_view(node):
+        if kind is Kind.CONTRACT and not _is_affine_view(node) and not _is_border(node, target):
             return True
         if kind is Kind.WINDOW and cost > WINDOW_COST:
             return True
@@ -232,6 +233,32 @@ def _is_affine_view(node: Node) -> bool:
     below: list[Value] = []
     expr = _through_shape_ops(node.output, indices(axes_for(node.output.shape)), below)
     return isinstance(expr, Load) and _is_affine_load(expr, below[0].shape)
+
+
+def _is_border(node: Node, target: Node) -> bool:
+    """True if the node only adds zeros around and between elements, and the contraction leaves them out."""
+    if node.op.name != "pad" or node.attrs["value"] != 0:
+        return False
+    shapes: dict[str, Shape] = {}
+    seen: list[Value] = []
+
+    def element(value: Value, at: tuple) -> Expr:
+        inner = value.node
+        if inner is node or _is_affine_step(inner):
+            seen.append(value)
+            form = inner.op.lower(*(v.type for v in inner.inputs), **inner.attrs)
+            return compose.evaluate(form, at, lambda n, index: element(inner.inputs[n], index))
+        shapes.setdefault(value.node.label, value.shape)
+        return load(value.node.label, at, value.dtype)
+
+    form = target.op.lower(*(v.type for v in target.inputs), **target.attrs)
+    (store,) = form.stores
+    shapes[store.buffer] = target.output.shape
+    lhs, rhs, stores = compose.contract_with(
+        form, lambda n, at: element(target.inputs[n], at), lambda total, at: form.stores
+    )
+    found = sliding(replace(form, lhs=lhs, rhs=rhs, stores=stores), shapes)
+    return found is not None and any(v.node is node for v in seen)
 
 
 def _is_affine_step(node: Node) -> bool:

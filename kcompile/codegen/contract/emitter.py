@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kcompile.codegen.build import new_module
-from kcompile.codegen.contract import blocked, columns, dense, dot, turn
+from kcompile.codegen.contract import blocked, columns, dense, dot, slide, sliding, turn
 from kcompile.codegen.contract.affine import ceildiv, names_of_sizes
 from kcompile.codegen.contract.classify import classify
 from kcompile.codegen.contract.frame import SHARED_SPACE, WORKER_SPACE, signature
@@ -18,12 +18,14 @@ from kcompile.target import Target
 
 def emit(form: Contract, target: Target, name: str) -> Kernel:
     """Return the LLVM IR of a contraction and what its caller must provide."""
-    plan = make_plan(classify(form), target)
+    plan = plan_of(form, target)
     tiled = isinstance(plan, Plan)
     scratch = blocked.scratch_bytes(plan) if tiled else 0
     partials = _aligned(shared_elements(plan) + dense.elements(plan) + turn.elements(plan)) if tiled else 0
     sums = _aligned(partials + partial_elements(plan)) if tiled else 0
     shared = (sums + columns.elements(plan)) * form.dtype.size_bytes if tiled else 0
+    if isinstance(plan, sliding.SlidingPlan):
+        shared = plan.partial_elements * form.dtype.size_bytes
     if tiled and shared == 0 and (plan.packed or plan.turned or plan.problem.lhs.memory is None):
         shared = 64  # an empty sum: nothing is written there, but the pointer is there
     spaces = [s for s, size in ((WORKER_SPACE, scratch), (SHARED_SPACE, shared)) if size != 0]
@@ -33,6 +35,8 @@ def emit(form: Contract, target: Target, name: str) -> Kernel:
     if tiled:
         phases = dense.emit_phases(module, target, sig, plan, name)
         phases += blocked.emit_phases(module, target, sig, plan, name, partials, sums)
+    elif isinstance(plan, sliding.SlidingPlan):
+        phases = slide.emit_phases(module, target, sig, plan, name)
     else:
         phases = dot.emit_phases(module, target, sig, plan, name)
     return Kernel(name, str(module), tuple(sizes), phases, scratch, shared)
@@ -48,9 +52,9 @@ def describe(form: Contract, target: Target) -> str:
     return plan_of(form, target).describe()
 
 
-def plan_of(form: Contract, target: Target) -> Plan | dot.DotPlan:
-    """The decisions made for a form."""
-    return make_plan(classify(form), target)
+def plan_of(form: Contract, target: Target) -> Plan | dot.DotPlan | sliding.SlidingPlan:
+    """The decisions made for a form: what slides has a path of its own, the rest the cheapest of the others."""
+    return sliding.plan(form, target) or make_plan(classify(form), target)
 
 
 def sizes_of(form: Contract) -> set[str]:

@@ -1,0 +1,426 @@
+"""Writing the sliding path: rows, tiles of a row, blocks of channels; results and sums. See sliding.py."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from kcompile.codegen.build import I64, Index, Param, memory_type
+from kcompile.codegen.contract.affine import extent
+from kcompile.codegen.contract.epilogue import Along, store_vector
+from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, Frame, Signature
+from kcompile.codegen.contract.micro import multiply_add
+from kcompile.codegen.contract.sliding import SlidingPlan, place_of, places_of
+from kcompile.codegen.contract.tiles import FMA_LATENCY, FMA_PER_CYCLE
+from kcompile.codegen.contract.unflatten import unflatten
+from kcompile.codegen.contract.widen import widened
+from kcompile.codegen.kernel import Phase
+from kcompile.ir import dim
+from kcompile.ir.dim import Axis
+from kcompile.ir.types import DType
+
+
+def emit_phases(module, target, sig: Signature, plan: SlidingPlan, name: str) -> tuple[Phase, ...]:
+    """Write all functions of the kernel; return its phases."""
+    more = [Param(p, I64) for p in ("task", "first", "end", "channel", "channels")]
+    frame = Frame.internal(module, target, f"{name}.rows", sig, more)
+    (_SumRows if plan.sliding.is_sum else _MapRows)(frame, plan).write()
+    _emit_tasks(module, target, sig, plan, name, frame.b.fn)
+    phase = Phase(name, plan.tasks, plan.cost_per_task)
+    if not plan.sliding.is_sum:
+        return (phase,)
+    _emit_sum(module, target, sig, plan, f"{name}_sum")
+    return phase, Phase(f"{name}_sum", plan.taps, plan.shares * plan.channels)
+
+
+def _emit_tasks(module, target, sig: Signature, plan: SlidingPlan, name: str, rows_fn) -> None:
+    frame = Frame.exported(module, target, name, sig)
+    b, is_sum = frame.b, plan.sliding.is_sum
+    rows, per_task, channels = (frame.index(n) for n in (plan.row_count, plan.per_task, plan.channels))
+    with b.loop("task", b["begin"], b["end"], **ROLLED) as task:
+        share, low, high = task, 0, channels
+        if is_sum:
+            groups = frame.index(plan.groups)
+            share, group = b.div_nonneg(task, groups), b.mod_nonneg(task, groups)
+            low = b.mul(group, plan.group * plan.lanes)
+            high = b.min(b.add(low, plan.group * plan.lanes), channels)
+        first = b.mul(share, per_task)
+        end = b.min(b.add(first, per_task), rows)
+        b.call(rows_fn, [*frame.leading(), *(b.index(n) for n in (share, first, end, low, high))])
+    b.ret()
+
+
+def _emit_sum(module, target, sig: Signature, plan: SlidingPlan, name: str) -> None:
+    """Add the shares of one tap in their order, then evaluate the stores."""
+    frame = Frame.exported(module, target, name, sig)
+    b, dtype = frame.b, plan.dtype
+    add = b.fadd if dtype.is_float else b.ll.or_ if dtype.category == "bool" else b.ll.add
+    wide, taps = frame.index(plan.padded_channels), plan.taps
+    with b.loop("tap", b["begin"], b["end"], **ROLLED) as tap:
+        places = unflatten(frame, plan.sliding.taps, tap)
+        for c, _, mask, valid in _blocks(frame, plan, 1, 0, frame.index(plan.channels)):
+            with b.carried_loop("share", 0, frame.index(plan.shares), [b.zero(dtype, plan.lanes)]) as loop:
+                place = b.add(b.mul(b.add(b.mul(loop.index, taps), tap), wide), c)
+                value = b.load_vector(frame.pointers[SHARED_SPACE], dtype, place, plan.lanes)
+                loop.next(add(loop.carried[0], value))
+            _finish(frame.with_places({**places, plan.sliding.channel: c}), plan, loop.results[0], mask, valid)
+    b.ret()
+
+
+def _finish(frame: Frame, plan: SlidingPlan, value: ir.Value, mask, valid) -> None:
+    at = Along(frame, plan.sliding.channel, plan.lanes, mask, valid, value)
+    for store in plan.stores:
+        store_vector(at, store)
+
+
+def _blocks(frame: Frame, plan: SlidingPlan, vectors: int, low: Index, high: Index) -> Iterator:
+    """Channels [low, high) in blocks: (first channel, vectors, mask, valid lanes); what is written goes into loops."""
+    b, lanes, size = frame.b, plan.lanes, plan.channels
+    count = b.sub(high, low)
+    whole = b.mul(b.div_nonneg(count, vectors * lanes), vectors * lanes)
+    known = size if dim.is_static(size) else None
+    if known is None or known >= vectors * lanes:
+        with b.loop("channel", low, b.add(low, whole), vectors * lanes, **ROLLED) as c:
+            yield c, vectors, None, None
+    done = b.add(low, whole)
+    if vectors > 1 and (known is None or known % (vectors * lanes) >= lanes):
+        whole = b.mul(b.div_nonneg(b.sub(high, done), lanes), lanes)
+        with b.loop("channel", done, b.add(done, whole), lanes, **ROLLED) as c:
+            yield c, 1, None, None
+        done = b.add(done, whole)
+    if known is None or known % lanes:
+        with b.if_(b.compare("<", done, high)):
+            valid = b.sub(high, done)
+            yield done, 1, b.tail_mask(lanes, valid), valid
+
+
+@dataclass
+class _Row:
+    """A row of the array under one combination of outer taps: where it starts, and whether it exists."""
+
+    base: ir.Value
+    exists: bool | ir.Value
+    taps: dict[Axis, Index]
+
+
+@dataclass
+class _Tile:
+    """Columns from `start` on; `first` is the array's place that theirs are relative to."""
+
+    start: Index
+    columns: int
+    first: Index
+    is_inner: bool
+
+
+class _Rows:
+    """Writes the function of one task: its rows, their tiles, blocks of channels."""
+
+    def __init__(self, frame: Frame, plan: SlidingPlan):
+        self.frame, self.plan, self.b = frame, plan, frame.b
+        self.load = plan.sliding.array
+        shape = plan.shapes[self.load.buffer]
+        steps, step = [], 1
+        for size in reversed(shape):
+            steps.append(step)
+            step = step * size
+        steps = [s for n, s in enumerate(reversed(steps)) if n != plan.sliding.channel_at]
+        self.strides = dict(zip(plan.sliding.slides, (frame.index(s) for s in steps)))
+        self.along_stride = self.strides[plan.along]
+        self.along_size = frame.index(plan.along.size)
+
+    def rows(self) -> contextlib.AbstractContextManager:
+        return self.b.loop("row", self.b["first"], self.b["end"], **ROLLED)
+
+    def enter(self, row: Index) -> Frame:
+        """The frame with the places of a row's axes."""
+        return self.frame.with_places(unflatten(self.frame, self.plan.rows, row))
+
+    # places ---------------------------------------------------------------------------------
+
+    def row_of(self, frame: Frame, taps: dict[Axis, Index]) -> _Row:
+        """The array's row under the given outer taps."""
+        b = self.b
+        total: Index = 0
+        exists: bool | ir.Value = True
+        for slide in self.plan.outer:
+            place = frame.index(slide.offset)
+            if slide.image is not None:
+                place = b.add(place, b.mul(frame.places[slide.image], slide.step))
+            if slide.tap is not None:
+                place = b.add(place, b.mul(taps[slide.tap], slide.gap))
+            if slide.is_bounded:
+                exists = b.both(exists, b.compare(">=", place, 0))
+            if slide.spread > 1:
+                if slide.is_bounded:
+                    exists = b.both(exists, b.compare("==", b.mod_nonneg(place, slide.spread), 0))
+                place = b.div_nonneg(place, slide.spread)
+            if slide.is_bounded:
+                exists = b.both(exists, b.compare("<", place, frame.index(slide.size)))
+            total = b.add(total, b.mul(place, self.strides[slide]))
+        return _Row(self.moved(frame.pointers[self.load.buffer], self.load.dtype, total), exists, taps)
+
+    def moved(self, base: ir.Value, dtype: DType, elements: Index) -> ir.Value:
+        """An address that may lie outside, as long as nobody reads there."""
+        if isinstance(elements, int) and elements == 0:
+            return base
+        return self.b.ll.gep(base, [self.b.index(elements)], source_etype=memory_type(dtype))
+
+    def tile(self, start: Index, columns: int, is_inner: bool) -> _Tile:
+        b, along = self.b, self.plan.along
+        first = b.mul(start, along.step)
+        if along.spread > 1:
+            first = b.div_nonneg(first, along.spread)
+        else:
+            first = b.add(first, self.frame.index(along.offset))
+        return _Tile(start, columns, first, is_inner)
+
+    def tiles(self, emit: Callable[[_Tile], None]) -> None:
+        """Write every tile of a row; inner ones in a loop."""
+        plan, b = self.plan, self.b
+        if plan.segments is not None:
+            for part in plan.segments:
+                if part.count == 1:
+                    emit(self.tile(part.start, part.columns, part.is_inner))
+                    continue
+                end = part.start + part.count * part.columns
+                with b.loop("tile", part.start, end, part.columns, **ROLLED) as start:
+                    emit(self.tile(start, part.columns, True))
+            return
+        size = self.frame.index(plan.along.image.extent)
+        with b.loop("tile", 0, size, plan.columns, **ROLLED) as start:
+            tile = self.tile(start, plan.columns, True)
+            inner = b.compare("<=", b.add(start, plan.columns), size)
+            places = places_of(plan.along, plan.columns)
+            if plan.along.is_bounded and places:
+                inner = b.both(inner, b.compare(">=", b.add(tile.first, places[0]), 0))
+                inner = b.both(inner, b.compare("<", b.add(tile.first, places[-1]), self.along_size))
+            with b.if_else(inner, likely=True) as (then, otherwise):
+                with then:
+                    emit(tile)
+                with otherwise:
+                    emit(self.tile(start, plan.columns, False))
+
+    def has_column(self, tile: _Tile, column: int) -> bool | ir.Value:
+        """True where the tile's column is one of the row's; known for tiles that are written for their place."""
+        if tile.is_inner or self.plan.segments is not None:
+            return True
+        return self.b.compare("<", self.b.add(tile.start, column), self.frame.index(self.plan.along.image.extent))
+
+    # values ---------------------------------------------------------------------------------
+
+    def array_vector(self, row: _Row, tile: _Tile, place: int, channel: Index, mask) -> ir.Value | None:
+        """A vector of the array; None where it is known not to exist."""
+        b = self.b
+        here = b.add(tile.first, place)
+        exists: bool | ir.Value = True
+        if not tile.is_inner and self.plan.along.is_bounded:
+            exists = b.both(b.compare(">=", here, 0), b.compare("<", here, self.along_size))
+        elif not tile.is_inner and self.plan.segments is None:  # columns behind the last one
+            exists = b.compare("<", here, self.along_size)
+        if exists is False:
+            return None
+        at = self.moved(row.base, self.load.dtype, b.add(b.mul(here, self.along_stride), channel))
+        return self.vector(at, self.load.dtype, self.masked(exists, mask))
+
+    def masked(self, exists: bool | ir.Value, mask):
+        if exists is True:
+            return mask
+        every = self.b.splat(self.b.condition(exists), self.plan.lanes)
+        return every if mask is None else self.b.ll.and_(every, mask)
+
+    def vector(self, at: ir.Value, dtype: DType, mask) -> ir.Value:
+        b = self.b
+        value = (
+            b.load_vector(at, dtype, 0, self.plan.lanes) if mask is None else b.load_masked(at, dtype, 0, mask)
+        )
+        return widened(b, value, dtype, self.plan.dtype)
+
+    def other_at(self, frame: Frame, places: dict[Axis, Index], channel: Index) -> ir.Value:
+        """The address of the other operand at the frame's places and these."""
+        b, memory = self.b, self.plan.other
+        total = b.add(frame.index(memory.at.offset), channel)
+        for axis, place in {**frame.places, **places}.items():
+            total = b.add(total, b.mul(place, frame.index(memory.stride(axis))))
+        return self.moved(frame.pointers[memory.buffer], memory.dtype, total)
+
+    def outer_axes(self) -> tuple[Axis, ...]:
+        return tuple(s.tap for s in self.plan.outer if s.tap is not None)
+
+    def zeros(self, count: int) -> list[ir.Value]:
+        return [self.b.zero(self.plan.dtype, self.plan.lanes)] * count
+
+
+def _guarded(b, exists: bool | ir.Value, values: list[ir.Value], more) -> list[ir.Value]:
+    """`more(values)` where something exists, else the values as they are."""
+    if exists is True:
+        return more(values)
+    if exists is False:
+        return values
+    before = b.ll.block
+    with b.if_(exists):
+        changed = more(values)
+        inside = b.ll.block
+    merged = []
+    for old, new in zip(values, changed):
+        phi = b.ll.phi(old.type)
+        phi.add_incoming(old, before)
+        phi.add_incoming(new, inside)
+        merged.append(phi)
+    return merged
+
+
+class _MapRows(_Rows):
+    """Results: accumulators are the columns of a tile."""
+
+    def write(self) -> None:
+        with self.rows() as row:
+            frame = self.enter(row)
+            self.tiles(lambda tile: self.channels(frame, tile))
+        self.b.ret()
+
+    def channels(self, frame: Frame, tile: _Tile) -> None:
+        b = self.b
+        rows = self.outer_rows(frame) if self.plan.is_unrolled else None
+        for c, vectors, mask, valid in _blocks(frame, self.plan, self.plan.vectors, 0, b["channels"]):
+            acc = self.zeros(tile.columns * vectors)
+            if rows is not None:
+                for row in rows:
+                    acc = self.row(frame, tile, row, c, vectors, mask, acc)
+            else:
+                with b.carried_loop("window", 0, extent(self.outer_axes()), acc, unroll=False) as loop:
+                    row = self.row_of(frame, unflatten(frame, self.outer_axes(), loop.index))
+                    loop.next(*self.row(frame, tile, row, c, vectors, mask, list(loop.carried)))
+                acc = loop.results
+            self.finish(frame, tile, c, vectors, mask, valid, acc)
+
+    def outer_rows(self, frame: Frame) -> list[_Row]:
+        axes = self.outer_axes()
+        return [self.row_of(frame, unflatten(frame, axes, n)) for n in range(extent(axes))]
+
+    def row(self, frame: Frame, tile: _Tile, row: _Row, c: Index, vectors: int, mask, acc: list) -> list:
+        return _guarded(self.b, row.exists, acc, lambda acc: self.products(frame, tile, row, c, vectors, mask, acc))
+
+    def products(self, frame: Frame, tile: _Tile, row: _Row, c: Index, vectors: int, mask, acc: list) -> list:
+        """Every vector of the array with the taps that bring it to a column."""
+        along, new = self.plan.along, list(acc)
+        meets: dict[int, list[tuple[int, int]]] = {}
+        for r in range(self.plan.along_taps):
+            for u in range(tile.columns):
+                place = place_of(along, u, r)
+                if place is not None:
+                    meets.setdefault(place, []).append((u, r))
+        for j in range(vectors):
+            channel = self.b.add(c, j * self.plan.lanes)
+            weights = {}
+            for place in sorted(meets):
+                x = self.array_vector(row, tile, place, channel, mask)
+                if x is None:
+                    continue
+                for u, r in meets[place]:
+                    if r not in weights:
+                        taps = {**row.taps, **({along.tap: r} if along.tap else {})}
+                        at = self.other_at(frame, taps, channel)
+                        weights[r] = self.vector(at, self.plan.other.dtype, mask)
+                    new[u * vectors + j] = multiply_add(self.b, self.plan.dtype, x, weights[r], new[u * vectors + j])
+        return new
+
+    def finish(self, frame: Frame, tile: _Tile, c: Index, vectors: int, mask, valid, acc: list) -> None:
+        b = self.b
+        for u in range(tile.columns):
+            with contextlib.ExitStack() as stack:
+                has = self.has_column(tile, u)
+                if has is not True:
+                    stack.enter_context(b.if_(has))
+                for j in range(vectors):
+                    places = {self.plan.along.image: b.add(tile.start, u)}
+                    places[self.plan.sliding.channel] = b.add(c, j * self.plan.lanes)
+                    _finish(frame.with_places(places), self.plan, acc[u * vectors + j], mask, valid)
+
+
+class _SumRows(_Rows):
+    """A filter gradient: accumulators are the taps along the row, several of each where they are few."""
+
+    def write(self) -> None:
+        b, plan = self.b, self.plan
+        wide, size = self.frame.index(plan.padded_channels), plan.dtype.size_bytes
+        self.partial = b.at(self.frame.pointers[SHARED_SPACE], plan.dtype, b.mul(b["task"], b.mul(wide, plan.taps)))
+        mine = b.sub(b["channels"], b["channel"])
+        mine = b.mul(b.ceildiv(mine, plan.lanes), plan.lanes * size)
+        with b.loop("tap", 0, plan.taps, **ROLLED) as tap:
+            b.fill_bytes(b.at(self.partial, plan.dtype, b.add(b.mul(tap, wide), b["channel"])), 0, mine)
+        with self.rows() as row:
+            frame = self.enter(row)
+            for c, vectors, mask, _ in _blocks(frame, plan, plan.vectors, b["channel"], b["channels"]):
+                with b.loop("window", 0, extent(self.outer_axes()), **ROLLED) as outer:
+                    array_row = self.row_of(frame, unflatten(frame, self.outer_axes(), outer))
+                    with b.if_(array_row.exists):
+                        self.add_row(frame, array_row, outer, c, vectors, mask)
+        b.ret()
+
+    def add_row(self, frame: Frame, row: _Row, outer: Index, c: Index, vectors: int, mask) -> None:
+        """The sums over one row of columns, added to the partial ones."""
+        b, plan = self.b, self.plan
+        taps = plan.along_taps
+        self.sets = max(1, -(-FMA_LATENCY * FMA_PER_CYCLE // (taps * vectors)))
+        sums = self.zeros(taps * vectors * self.sets)
+        sums = self.over_tiles(sums, lambda tile, acc: self.products(frame, tile, row, c, vectors, mask, acc))
+        wide = self.frame.index(plan.padded_channels)
+        for r in range(taps):
+            place = b.add(b.mul(b.add(b.mul(outer, taps), r), wide), c)
+            for j in range(vectors):
+                mine = sums[(r * vectors + j) * self.sets : (r * vectors + j + 1) * self.sets]
+                total = mine[0]
+                for more in mine[1:]:
+                    total = self.plus(total, more)
+                at = b.add(place, j * plan.lanes)
+                old = b.load_vector(self.partial, plan.dtype, at, plan.lanes)
+                b.store_vector(self.plus(old, total), self.partial, plan.dtype, at)
+
+    def plus(self, x: ir.Value, y: ir.Value) -> ir.Value:
+        b, dtype = self.b, self.plan.dtype
+        return b.fadd(x, y) if dtype.is_float else b.ll.or_(x, y) if dtype.category == "bool" else b.ll.add(x, y)
+
+    def over_tiles(self, acc: list, more) -> list:
+        """`tiles` with accumulators handed on."""
+        plan, b = self.plan, self.b
+        if plan.segments is not None:
+            for part in plan.segments:
+                if part.count == 1:
+                    acc = more(self.tile(part.start, part.columns, part.is_inner), acc)
+                    continue
+                end = part.start + part.count * part.columns
+                with b.carried_loop("tile", part.start, end, acc, part.columns, unroll=False) as loop:
+                    loop.next(*more(self.tile(loop.index, part.columns, True), list(loop.carried)))
+                acc = loop.results
+            return acc
+        size = self.frame.index(plan.along.image.extent)
+        with b.carried_loop("tile", 0, size, acc, plan.columns, unroll=False) as loop:
+            loop.next(*more(self.tile(loop.index, plan.columns, False), list(loop.carried)))
+        return loop.results
+
+    def products(self, frame: Frame, tile: _Tile, row: _Row, c: Index, vectors: int, mask, acc: list) -> list:
+        """Every column's vector with the array's under each tap."""
+        b, plan, new = self.b, self.plan, list(acc)
+        for j in range(vectors):
+            channel = b.add(c, j * plan.lanes)
+            read: dict[int, ir.Value | None] = {}
+            for u in range(tile.columns):
+                at = self.other_at(frame, {plan.along.image: b.add(tile.start, u)}, channel)
+                y = None
+                for r in range(plan.along_taps):
+                    place = place_of(plan.along, u, r)
+                    if place is None:
+                        continue
+                    if place not in read:
+                        read[place] = self.array_vector(row, tile, place, channel, mask)
+                    if read[place] is None:
+                        continue
+                    if y is None:
+                        y = self.vector(at, plan.other.dtype, self.masked(self.has_column(tile, u), mask))
+                    slot = (r * vectors + j) * self.sets + u % self.sets
+                    new[slot] = multiply_add(b, plan.dtype, read[place], y, new[slot])
+        return new

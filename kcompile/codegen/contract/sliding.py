@@ -1,0 +1,243 @@
+"""The sliding path: a window over every channel by itself (forms/sliding.py), vectors along the channels.
+
+    for row of the result, tile of `columns` neighbours in it, block of channels:
+        for outer tap whose row of the array exists:
+            each vector of the array is loaded once and meets every tap it belongs to
+
+The tile's places relative to the array are constants, so what lies between the elements of a spread array costs
+nothing. Tiles that may reach over the border are written apart from the inner ones: where sizes are known each
+for its place, so that only products that exist are left; otherwise with masks.
+
+A filter gradient has its accumulators in the taps instead and runs over the columns; rows are shared among tasks,
+whose partial sums a second phase adds in order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kcompile.codegen.contract.affine import Memory, ceildiv, extent, memory_of, nominal
+from kcompile.codegen.contract.epilogue import is_light
+from kcompile.codegen.contract.plan import PRODUCTS_PER_OPERATION
+from kcompile.codegen.contract.tiles import FMA_LATENCY, FMA_PER_CYCLE
+from kcompile.forms.records import Contract, Store
+from kcompile.forms.scalar import cast
+from kcompile.forms.sliding import Slide, Sliding, sliding
+from kcompile.ir import dim
+from kcompile.ir.dim import Axis, DimLike
+from kcompile.ir.types import DType, Shape
+from kcompile.target import Target
+
+MAX_COLUMNS = 16  # of a tile: more gain no reuse, and their code grows
+HEAVY_COLUMNS = 6  # the same where the epilogue is long and unrolled over the tile
+UNROLLED = 256  # multiply-adds of one vector that are written out for one tile
+MAX_BORDER_TILES = 4  # written out for one row
+GROUP_BYTES = 1024  # channels of one task of a filter gradient
+TASK_CYCLES = 20_000
+SHARE_CYCLES = 30_000  # a share's partial sums must be added again
+TASKS_WANTED = 32
+
+
+@dataclass(frozen=True)
+class Segment:
+    """`count` tiles of `columns` columns from column `start` on; inner ones reach over no border."""
+
+    start: int
+    count: int
+    columns: int
+    is_inner: bool
+
+
+@dataclass(frozen=True)
+class SlidingPlan:
+    """along: the slide tiles run along; outer: the others that have taps; rows: axes of the other images.
+
+    period:    tiles start at multiples of it, so that their places in a spread array are constants.
+    vectors:   of channels in one tile.
+    segments:  of one row; None: its size is known at run time only, or too many tiles touch a border.
+    per_task:  rows of one task; shares: tasks for all rows (of one group of channels).
+    group:     channels of one task of a filter gradient, in vectors.
+    """
+
+    form: Contract
+    shapes: Mapping[str, Shape]
+    sliding: Sliding
+    other: Memory
+    dtype: DType
+    lanes: int
+    along: Slide
+    outer: tuple[Slide, ...]
+    rows: tuple[Axis, ...]
+    columns: int
+    period: int
+    vectors: int
+    is_unrolled: bool
+    segments: tuple[Segment, ...] | None
+    per_task: DimLike
+    shares: DimLike
+    group: int
+    cycles: float
+
+    @property
+    def channels(self) -> DimLike:
+        return self.sliding.channel.extent
+
+    @property
+    def stores(self) -> tuple[Store, ...]:
+        return self.form.stores
+
+    @property
+    def along_taps(self) -> int:
+        return self.along.tap.extent if self.along.tap else 1
+
+    @property
+    def row_count(self) -> DimLike:
+        return extent(self.rows)
+
+    @property
+    def groups(self) -> DimLike:
+        return ceildiv(self.channels, self.group * self.lanes)
+
+    @property
+    def tasks(self) -> DimLike:
+        return self.shares * (self.groups if self.sliding.is_sum else 1)
+
+    @property
+    def taps(self) -> int:
+        return extent(self.sliding.taps)
+
+    @property
+    def padded_channels(self) -> DimLike:
+        return ceildiv(self.channels, self.lanes) * self.lanes
+
+    @property
+    def partial_elements(self) -> DimLike:
+        """Elements of the partial sums of a filter gradient."""
+        return self.shares * self.taps * self.padded_channels if self.sliding.is_sum else 0
+
+    @property
+    def cost_per_task(self) -> DimLike:
+        channels = self.group * self.lanes if self.sliding.is_sum else self.channels
+        points = self.per_task * self.along.image.extent * channels
+        return points * (self.taps // PRODUCTS_PER_OPERATION + 1)
+
+    def describe(self) -> str:
+        """One line for people: path, tile, blocks."""
+        window = "x".join(str(t.extent) for t in self.sliding.taps) or "1"
+        parts = [f"sliding {self.columns}x{self.vectors * self.lanes}", f"window {window}"]
+        if self.sliding.is_sum:
+            parts.append(f"sum in {self.shares} shares x {self.groups} groups")
+        return ", ".join(parts)
+
+
+def plan(form: Contract, target: Target) -> SlidingPlan | None:
+    """Decide everything for a form that slides; None for others."""
+    shapes = {b.name: b.type.shape for b in form.buffers}
+    found = sliding(form, shapes)
+    if found is None:
+        return None
+    other = memory_of(cast(found.other, form.dtype), shapes, form.dtype)
+    at = max(n for n, s in enumerate(found.slides) if s.image)
+    along = found.slides[at]
+    lanes = target.lanes(form.dtype.size_bytes)
+    taps = along.tap.extent if along.tap else 1
+    outer = tuple(s for n, s in enumerate(found.slides) if n != at)
+    period = along.spread // math.gcd(along.step, along.spread) if along.step else 1
+    most = target.vector_registers - 2 - min(taps, target.vector_registers // 4)
+    most = min(MAX_COLUMNS, most, max(4, UNROLLED // taps))
+    if not all(is_light((s,), found.channel, {**shapes, "acc": ()}) for s in form.stores):
+        most = min(most, HEAVY_COLUMNS)
+    columns = _balanced(along.image.extent, max(period, most // period * period), period)
+    width = max(1, -(-nominal(found.channel.extent) // lanes))
+    busy = FMA_LATENCY * FMA_PER_CYCLE
+    if found.is_sum:
+        columns = min(columns, 8 // period * period or period)
+        fit = target.vector_registers * 5 // 8 // taps
+        vectors = max(1, min(fit, 4 if taps > 1 else busy, width))
+    else:
+        vectors = max(1, min(-(-busy // columns), (most + 1) // columns, width))
+    all_taps = extent(found.taps)
+    unrolled = all_taps * columns <= UNROLLED
+    rows = tuple(a for a in found.images if a is not along.image and a != along.image)
+    points = max(1, nominal(along.image.extent)) * width
+    cycles = points * all_taps / FMA_PER_CYCLE + points  # of one row
+    total = cycles * max(1, nominal(extent(rows)))
+    group = width
+    if found.is_sum:
+        group = -(-max(1, GROUP_BYTES // (lanes * form.dtype.size_bytes)) // vectors) * vectors
+        groups = -(-width // group)
+        wanted = max(1, min(TASKS_WANTED // groups, round(total / groups / SHARE_CYCLES)))
+        per_task = ceildiv(extent(rows), wanted)
+        if dim.is_static(per_task):
+            per_task = max(1, per_task)
+            wanted = -(-extent(rows) // per_task)
+    else:
+        per_task = max(1, round(TASK_CYCLES / max(1.0, cycles)))
+        wanted = ceildiv(extent(rows), per_task)
+    return SlidingPlan(
+        form,
+        shapes,
+        found,
+        other,
+        form.dtype,
+        lanes,
+        along,
+        outer,
+        rows,
+        columns,
+        period,
+        vectors,
+        unrolled,
+        _segments(along, columns, period),
+        per_task,
+        wanted,
+        group,
+        total,
+    )
+
+
+def _balanced(size: DimLike, most: int, period: int) -> int:
+    """Columns of a tile: as many as allowed, evenly where the size is known."""
+    if not dim.is_static(size) or size <= 0:
+        return most
+    tiles = -(-size // most)
+    return -(-(-(-size // tiles)) // period) * period
+
+
+def place_of(along: Slide, column: int, tap: int) -> int | None:
+    """Where a column's tap reads, relative to the tile's first place; None if between elements.
+
+    Without spread the offset, which may be known only at run time, is part of the first place.
+    """
+    place = column * along.step + tap * along.gap
+    if along.spread == 1:
+        return place
+    place += along.offset
+    return None if place % along.spread else place // along.spread
+
+
+def places_of(along: Slide, columns: int) -> list[int]:
+    """All places a tile reads, relative to its first."""
+    taps = along.tap.extent if along.tap else 1
+    found = {place_of(along, u, r) for u in range(columns) for r in range(taps)}
+    return sorted(p for p in found if p is not None)
+
+
+def _segments(along: Slide, columns: int, period: int) -> tuple[Segment, ...] | None:
+    size = along.image.extent
+    if not all(dim.is_static(n) for n in (size, along.offset, along.size)):
+        return None
+    found: list[Segment] = []
+    for start in range(0, size, columns):
+        here = min(columns, size - start)
+        first = start * along.step // along.spread if along.spread > 1 else start * along.step + along.offset
+        places = [first + p for p in places_of(along, here)]
+        inside = all(0 <= p < along.size for p in places) or not along.is_bounded
+        is_inner = here == columns and inside
+        if is_inner and found and found[-1].is_inner:
+            found[-1] = Segment(found[-1].start, found[-1].count + 1, columns, True)
+        else:
+            found.append(Segment(start, 1, here, is_inner))
+    return tuple(found) if sum(not s.is_inner for s in found) <= MAX_BORDER_TILES else None
