@@ -10,7 +10,7 @@ a contraction needs no array of its own; `sliding` says which forms these are, f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kcompile.forms.records import Contract
@@ -61,32 +61,31 @@ class Sliding:
 
 def sliding(form: Contract, shapes: Mapping[str, Shape]) -> Sliding | None:
     """Say how a form slides windows; None if it does not. `shapes`: of the buffers."""
-    for array, other in ((form.lhs, form.rhs), (form.rhs, form.lhs)):
-        found = _sliding(form, array, other, shapes)
-        if found is not None:
-            return found
-    return None
+    sides = ((form.lhs, form.rhs), (form.rhs, form.lhs))
+    found = [s for array, other in sides for s in _readings(form, array, other, shapes)]
+    # a small image could be a window too
+    return min(found, key=lambda s: dim.product(t.extent for t in s.taps), default=None)
 
 
-def _sliding(form: Contract, array: Expr, other: Expr, shapes) -> Sliding | None:
+def _readings(form: Contract, array: Expr, other: Expr, shapes) -> Iterator[Sliding]:
     array, conditions = _bordered(_without_cast(array))
     other = _without_cast(other)
     if array is None or not isinstance(other, Load):
-        return None
+        return
     out = tuple(a for a in form.out_axes if a.extent != 1)
     over = tuple(a for a in form.over if a.extent != 1)
     store = form.stores[0]
     if store.buffer not in shapes:
-        return None
+        return
     places = [_innermost(i, shapes[n]) for i, n in ((array.index, array.buffer), (other.index, other.buffer))]
     places.append(_innermost(store.index, shapes[store.buffer]))
     channel_at = places[0]
     indices = (array.index, other.index, store.index)
     if any(p is None for p in places):
-        return None
+        return
     channel = _lone_axis(array.index[channel_at])
     if channel is None or channel not in out or any(i[p] != dim.of(channel) for i, p in zip(indices, places)):
-        return None
+        return
     rest = [(i, size) for n, (i, size) in enumerate(zip(array.index, shapes[array.buffer])) if n != channel_at]
     out = tuple(a for a in out if a is not channel and a != channel)
     in_other = {a for i in other.index for a in dim.atoms(i) if isinstance(a, Axis)}
@@ -97,10 +96,8 @@ def _sliding(form: Contract, array: Expr, other: Expr, shapes) -> Sliding | None
         slides = _slides(rest, conditions, taps, images)
         if slides is not None and _is_worth_it(slides, taps):
             order = [s.image for s in slides if s.image]
-            return Sliding(
-                array, slides, other, channel, channel_at, tuple(s.tap for s in slides if s.tap), tuple(order), is_sum
-            )
-    return None
+            taps = tuple(s.tap for s in slides if s.tap)
+            yield Sliding(array, slides, other, channel, channel_at, taps, tuple(order), is_sum)
 
 
 def _is_worth_it(slides: Sequence[Slide], taps: Sequence[Axis]) -> bool:

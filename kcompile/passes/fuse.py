@@ -236,15 +236,18 @@ def _is_affine_view(node: Node) -> bool:
 
 
 def _is_border(node: Node, target: Node) -> bool:
-    """True if the node only adds zeros around and between elements, and the contraction leaves them out."""
-    if node.op.name != "pad" or node.attrs["value"] != 0:
+    """True if the node only adds zeros around and between elements, and the contraction leaves them out.
+
+    Shape ops and pads between the two are computed inside the contraction as well; what is below is in memory.
+    """
+    if not _adds_zeros(node):
         return False
     shapes: dict[str, Shape] = {}
     seen: list[Value] = []
 
     def element(value: Value, at: tuple) -> Expr:
         inner = value.node
-        if inner is node or _is_affine_step(inner):
+        if node not in {v.node for v in seen} and (_adds_zeros(inner) or _is_affine_step(inner)):
             seen.append(value)
             form = inner.op.lower(*(v.type for v in inner.inputs), **inner.attrs)
             return compose.evaluate(form, at, lambda n, index: element(inner.inputs[n], index))
@@ -259,6 +262,10 @@ def _is_border(node: Node, target: Node) -> bool:
     )
     found = sliding(replace(form, lhs=lhs, rhs=rhs, stores=stores), shapes)
     return found is not None and any(v.node is node for v in seen)
+
+
+def _adds_zeros(node: Node) -> bool:
+    return not node.is_source and node.op.name == "pad" and node.attrs["value"] == 0
 
 
 def _is_affine_step(node: Node) -> bool:

@@ -38,15 +38,13 @@ def emit_phases(module, target, sig: Signature, plan: SlidingPlan, name: str) ->
 
 def _emit_tasks(module, target, sig: Signature, plan: SlidingPlan, name: str, rows_fn) -> None:
     frame = Frame.exported(module, target, name, sig)
-    b, is_sum = frame.b, plan.sliding.is_sum
+    b = frame.b
     rows, per_task, channels = (frame.index(n) for n in (plan.row_count, plan.per_task, plan.channels))
     with b.loop("task", b["begin"], b["end"], **ROLLED) as task:
-        share, low, high = task, 0, channels
-        if is_sum:
-            groups = frame.index(plan.groups)
-            share, group = b.div_nonneg(task, groups), b.mod_nonneg(task, groups)
-            low = b.mul(group, plan.group * plan.lanes)
-            high = b.min(b.add(low, plan.group * plan.lanes), channels)
+        groups = frame.index(plan.groups)
+        share, group = b.div_nonneg(task, groups), b.mod_nonneg(task, groups)
+        low = b.mul(group, plan.group * plan.lanes)
+        high = b.min(b.add(low, plan.group * plan.lanes), channels)
         first = b.mul(share, per_task)
         end = b.min(b.add(first, per_task), rows)
         b.call(rows_fn, [*frame.leading(), *(b.index(n) for n in (share, first, end, low, high))])
@@ -285,7 +283,7 @@ class _MapRows(_Rows):
     def channels(self, frame: Frame, tile: _Tile) -> None:
         b = self.b
         rows = self.outer_rows(frame) if self.plan.is_unrolled else None
-        for c, vectors, mask, valid in _blocks(frame, self.plan, self.plan.vectors, 0, b["channels"]):
+        for c, vectors, mask, valid in _blocks(frame, self.plan, self.plan.vectors, b["channel"], b["channels"]):
             acc = self.zeros(tile.columns * vectors)
             if rows is not None:
                 for row in rows:

@@ -34,6 +34,7 @@ MAX_COLUMNS = 16  # of a tile: more gain no reuse, and their code grows
 HEAVY_COLUMNS = 6  # the same where the epilogue is long and unrolled over the tile
 UNROLLED = 256  # multiply-adds of one vector that are written out for one tile
 MAX_BORDER_TILES = 4  # written out for one row
+MIN_GROUP = 4  # vectors of neighbouring channels, for the sake of prefetching
 GROUP_BYTES = 1024  # channels of one task of a filter gradient
 TASK_CYCLES = 20_000
 SHARE_CYCLES = 30_000  # a share's partial sums must be added again
@@ -102,7 +103,7 @@ class SlidingPlan:
 
     @property
     def tasks(self) -> DimLike:
-        return self.shares * (self.groups if self.sliding.is_sum else 1)
+        return self.shares * self.groups
 
     @property
     def taps(self) -> int:
@@ -119,8 +120,7 @@ class SlidingPlan:
 
     @property
     def cost_per_task(self) -> DimLike:
-        channels = self.group * self.lanes if self.sliding.is_sum else self.channels
-        points = self.per_task * self.along.image.extent * channels
+        points = self.per_task * self.along.image.extent * self.group * self.lanes
         return points * (self.taps // PRODUCTS_PER_OPERATION + 1)
 
     def describe(self) -> str:
@@ -164,7 +164,7 @@ def plan(form: Contract, target: Target) -> SlidingPlan | None:
     points = max(1, nominal(along.image.extent)) * width
     cycles = points * all_taps / FMA_PER_CYCLE + points  # of one row
     total = cycles * max(1, nominal(extent(rows)))
-    group = width
+    group = _group(found, along, outer, vectors, lanes * form.dtype.size_bytes, width, target)
     if found.is_sum:
         group = -(-max(1, GROUP_BYTES // (lanes * form.dtype.size_bytes)) // vectors) * vectors
         groups = -(-width // group)
@@ -174,7 +174,7 @@ def plan(form: Contract, target: Target) -> SlidingPlan | None:
             per_task = max(1, per_task)
             wanted = -(-extent(rows) // per_task)
     else:
-        per_task = max(1, round(TASK_CYCLES / max(1.0, cycles)))
+        per_task = max(1, round(TASK_CYCLES * -(-width // group) / max(1.0, cycles)))
         wanted = ceildiv(extent(rows), per_task)
     return SlidingPlan(
         form,
@@ -196,6 +196,15 @@ def plan(form: Contract, target: Target) -> SlidingPlan | None:
         group,
         total,
     )
+
+
+def _group(found: Sliding, along: Slide, outer, vectors: int, vector_bytes: int, width: int, target: Target) -> int:
+    """Vectors of channels, so many that the rows of the array a window needs stay in the first-level cache."""
+    rows = extent(s.tap for s in outer if s.tap)
+    row_bytes = max(1, nominal(along.size)) * vector_bytes
+    fit = max(MIN_GROUP, target.l1d_bytes // 2 // (rows * row_bytes))
+    fit = max(1, min(fit, width) // vectors) * vectors
+    return -(-width // -(-width // fit) // vectors) * vectors if fit < width else width
 
 
 def _balanced(size: DimLike, most: int, period: int) -> int:
