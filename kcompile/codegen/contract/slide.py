@@ -102,6 +102,7 @@ class _Row:
     base: ir.Value
     exists: bool | ir.Value
     taps: dict[Axis, Index]
+    place: int
 
 
 @dataclass
@@ -135,12 +136,16 @@ class _Rows:
 
     def enter(self, row: Index) -> Frame:
         """The frame with the places of a row's axes."""
-        return self.frame.with_places(unflatten(self.frame, self.plan.rows, row))
+        places = unflatten(self.frame, self.plan.row_axes, row)
+        if self.plan.height > 1:
+            first = self.b.mul(places.pop(self.plan.row_axes[-1]), self.plan.height)
+            places[self.plan.rows[-1]] = first
+        return self.frame.with_places(places)
 
     # places ---------------------------------------------------------------------------------
 
-    def row_of(self, frame: Frame, taps: dict[Axis, Index]) -> _Row:
-        """The array's row under the given outer taps."""
+    def row_of(self, frame: Frame, taps: dict[Axis, Index], place_across: int = 0) -> _Row:
+        """The array's row under the given outer taps, `place_across` rows from the tile's first."""
         b = self.b
         total: Index = 0
         exists: bool | ir.Value = True
@@ -159,7 +164,15 @@ class _Rows:
             if slide.is_bounded:
                 exists = b.both(exists, b.compare("<", place, frame.index(slide.size)))
             total = b.add(total, b.mul(place, self.strides[slide]))
-        return _Row(self.moved(frame.pointers[self.load.buffer], self.load.dtype, total), exists, taps)
+        if self.plan.across is not None:
+            slide = self.plan.across
+            place = b.add(self.first_place(slide, frame.places[slide.image]), place_across)
+            if slide.is_bounded:
+                exists = b.both(exists, b.compare(">=", place, 0))
+            if slide.is_bounded or self.plan.has_rows_beyond:
+                exists = b.both(exists, b.compare("<", place, frame.index(slide.size)))
+            total = b.add(total, b.mul(place, self.strides[slide]))
+        return _Row(self.moved(frame.pointers[self.load.buffer], self.load.dtype, total), exists, taps, place_across)
 
     def moved(self, base: ir.Value, dtype: DType, elements: Index) -> ir.Value:
         """An address that may lie outside, as long as nobody reads there."""
@@ -167,14 +180,15 @@ class _Rows:
             return base
         return self.b.ll.gep(base, [self.b.index(elements)], source_etype=memory_type(dtype))
 
+    def first_place(self, slide, start: Index) -> Index:
+        """The array's place that a tile's places (`place_of`) are relative to."""
+        first = self.b.mul(start, slide.step)
+        if slide.spread > 1:
+            return self.b.div_nonneg(first, slide.spread)
+        return self.b.add(first, self.frame.index(slide.offset))
+
     def tile(self, start: Index, columns: int, is_inner: bool) -> _Tile:
-        b, along = self.b, self.plan.along
-        first = b.mul(start, along.step)
-        if along.spread > 1:
-            first = b.div_nonneg(first, along.spread)
-        else:
-            first = b.add(first, self.frame.index(along.offset))
-        return _Tile(start, columns, first, is_inner)
+        return _Tile(start, columns, self.first_place(self.plan.along, start), is_inner)
 
     def tiles(self, emit: Callable[[_Tile], None]) -> None:
         """Write every tile of a row; inner ones in a loop."""
@@ -284,7 +298,7 @@ class _MapRows(_Rows):
         b = self.b
         rows = self.outer_rows(frame) if self.plan.is_unrolled else None
         for c, vectors, mask, valid in _blocks(frame, self.plan, self.plan.vectors, b["channel"], b["channels"]):
-            acc = self.zeros(tile.columns * vectors)
+            acc = self.zeros(self.plan.height * tile.columns * vectors)
             if rows is not None:
                 for row in rows:
                     acc = self.row(frame, tile, row, c, vectors, mask, acc)
@@ -297,46 +311,68 @@ class _MapRows(_Rows):
 
     def outer_rows(self, frame: Frame) -> list[_Row]:
         axes = self.outer_axes()
-        return [self.row_of(frame, unflatten(frame, axes, n)) for n in range(extent(axes))]
+        taps = [unflatten(frame, axes, n) for n in range(extent(axes))]
+        places = [0] if self.plan.across is None else places_of(self.plan.across, self.plan.height)
+        return [self.row_of(frame, outer, place) for outer in taps for place in places]
 
     def row(self, frame: Frame, tile: _Tile, row: _Row, c: Index, vectors: int, mask, acc: list) -> list:
         return _guarded(self.b, row.exists, acc, lambda acc: self.products(frame, tile, row, c, vectors, mask, acc))
 
     def products(self, frame: Frame, tile: _Tile, row: _Row, c: Index, vectors: int, mask, acc: list) -> list:
-        """Every vector of the array with the taps that bring it to a column."""
-        along, new = self.plan.along, list(acc)
-        meets: dict[int, list[tuple[int, int]]] = {}
-        for r in range(self.plan.along_taps):
-            for u in range(tile.columns):
-                place = place_of(along, u, r)
-                if place is not None:
-                    meets.setdefault(place, []).append((u, r))
+        """Every vector of the array with the taps that bring it to a point of the tile."""
+        plan, new = self.plan, list(acc)
+        lines = [(0, {})]
+        if plan.across is not None:
+            lines = _meeting(plan.across, plan.height, plan.across_taps)[row.place]
+            lines = [(v, {plan.across.tap: q} if plan.across.tap else {}) for v, q in lines]
+        meets = _meeting(plan.along, tile.columns, plan.along_taps)
         for j in range(vectors):
-            channel = self.b.add(c, j * self.plan.lanes)
+            channel = self.b.add(c, j * plan.lanes)
             weights = {}
             for place in sorted(meets):
                 x = self.array_vector(row, tile, place, channel, mask)
                 if x is None:
                     continue
-                for u, r in meets[place]:
-                    if r not in weights:
-                        taps = {**row.taps, **({along.tap: r} if along.tap else {})}
+                for (u, r), (line, taps) in ((at, line) for line in lines for at in meets[place]):
+                    if (line, r) not in weights:
+                        taps = {**row.taps, **taps, **({plan.along.tap: r} if plan.along.tap else {})}
                         at = self.other_at(frame, taps, channel)
-                        weights[r] = self.vector(at, self.plan.other.dtype, mask)
-                    new[u * vectors + j] = multiply_add(self.b, self.plan.dtype, x, weights[r], new[u * vectors + j])
+                        weights[line, r] = self.vector(at, plan.other.dtype, mask)
+                    slot = (line * tile.columns + u) * vectors + j
+                    new[slot] = multiply_add(self.b, plan.dtype, x, weights[line, r], new[slot])
         return new
 
     def finish(self, frame: Frame, tile: _Tile, c: Index, vectors: int, mask, valid, acc: list) -> None:
         b = self.b
-        for u in range(tile.columns):
-            with contextlib.ExitStack() as stack:
-                has = self.has_column(tile, u)
-                if has is not True:
-                    stack.enter_context(b.if_(has))
-                for j in range(vectors):
-                    places = {self.plan.along.image: b.add(tile.start, u)}
-                    places[self.plan.sliding.channel] = b.add(c, j * self.plan.lanes)
-                    _finish(frame.with_places(places), self.plan, acc[u * vectors + j], mask, valid)
+        for line in range(self.plan.height):
+            with contextlib.ExitStack() as lines:
+                here = frame
+                if line:
+                    image = self.plan.across.image
+                    here = frame.with_places({image: b.add(frame.places[image], line)})
+                    if self.plan.has_rows_beyond:
+                        lines.enter_context(b.if_(b.compare("<", here.places[image], frame.index(image.extent))))
+                for u in range(tile.columns):
+                    with contextlib.ExitStack() as stack:
+                        has = self.has_column(tile, u)
+                        if has is not True:
+                            stack.enter_context(b.if_(has))
+                        for j in range(vectors):
+                            places = {self.plan.along.image: b.add(tile.start, u)}
+                            places[self.plan.sliding.channel] = b.add(c, j * self.plan.lanes)
+                            value = acc[(line * tile.columns + u) * vectors + j]
+                            _finish(here.with_places(places), self.plan, value, mask, valid)
+
+
+def _meeting(slide, count: int, taps: int) -> dict[int, list[tuple[int, int]]]:
+    """For every place a tile reads: the points it is read for, each with its tap."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for r in range(taps):
+        for u in range(count):
+            place = place_of(slide, u, r)
+            if place is not None:
+                found.setdefault(place, []).append((u, r))
+    return found
 
 
 class _SumRows(_Rows):

@@ -19,11 +19,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kcompile.codegen.contract.affine import Memory, ceildiv, extent, memory_of, nominal
-from kcompile.codegen.contract.epilogue import is_light
 from kcompile.codegen.contract.plan import PRODUCTS_PER_OPERATION
 from kcompile.codegen.contract.tiles import FMA_LATENCY, FMA_PER_CYCLE
 from kcompile.forms.records import Contract, Store
-from kcompile.forms.scalar import cast
+from kcompile.forms.scalar import cast, cost
 from kcompile.forms.sliding import Slide, Sliding, sliding
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
@@ -31,8 +30,11 @@ from kcompile.ir.types import DType, Shape
 from kcompile.target import Target
 
 MAX_COLUMNS = 16  # of a tile: more gain no reuse, and their code grows
-HEAVY_COLUMNS = 6  # the same where the epilogue is long and unrolled over the tile
+MAX_TILE_ROWS = 4
+HEAVY_COST, HEAVY_TILE = 32, 6  # an epilogue of this many operations is unrolled over so many points only
+LOAD_COST, WEIGHT_COST = 1.0, 0.25  # of a vector of the array, which is rarely in the first-level cache, and of a tap
 UNROLLED = 256  # multiply-adds of one vector that are written out for one tile
+MAX_SUM_COLUMNS = 8  # of a filter gradient
 MAX_BORDER_TILES = 4  # written out for one row
 MIN_GROUP = 4  # vectors of neighbouring channels, for the sake of prefetching
 GROUP_BYTES = 1024  # channels of one task of a filter gradient
@@ -53,12 +55,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class SlidingPlan:
-    """along: the slide tiles run along; outer: the others that have taps; rows: axes of the other images.
+    """along: the slide tiles run along; across: the one they have `height` rows of, or None; outer: the others.
 
+    rows:      axes of the images but along's, the last one across's; a row of tiles is `height` rows.
     period:    tiles start at multiples of it, so that their places in a spread array are constants.
     vectors:   of channels in one tile.
     segments:  of one row; None: its size is known at run time only, or too many tiles touch a border.
-    per_task:  rows of one task; shares: tasks for all rows (of one group of channels).
+    per_task:  rows of tiles of one task; shares: tasks for all rows (of one group of channels).
     group:     channels of one task of a filter gradient, in vectors.
     """
 
@@ -71,6 +74,8 @@ class SlidingPlan:
     along: Slide
     outer: tuple[Slide, ...]
     rows: tuple[Axis, ...]
+    across: Slide | None
+    height: int
     columns: int
     period: int
     vectors: int
@@ -94,8 +99,22 @@ class SlidingPlan:
         return self.along.tap.extent if self.along.tap else 1
 
     @property
+    def row_axes(self) -> tuple[Axis, ...]:
+        """`rows` in steps of tiles."""
+        return tile_rows(self.rows, self.height)
+
+    @property
     def row_count(self) -> DimLike:
-        return extent(self.rows)
+        return extent(self.row_axes)
+
+    @property
+    def has_rows_beyond(self) -> bool:
+        """True if the last tile may have rows that are not the result's."""
+        return self.height > 1 and not (dim.is_static(self.rows[-1].extent) and self.rows[-1].extent % self.height == 0)
+
+    @property
+    def across_taps(self) -> int:
+        return self.across.tap.extent if self.across and self.across.tap else 1
 
     @property
     def groups(self) -> DimLike:
@@ -126,7 +145,7 @@ class SlidingPlan:
     def describe(self) -> str:
         """One line for people: path, tile, blocks."""
         window = "x".join(str(t.extent) for t in self.sliding.taps) or "1"
-        parts = [f"sliding {self.columns}x{self.vectors * self.lanes}", f"window {window}"]
+        parts = [f"sliding {self.height}x{self.columns}x{self.vectors * self.lanes}", f"window {window}"]
         if self.sliding.is_sum:
             parts.append(f"sum in {self.shares} shares x {self.groups} groups")
         return ", ".join(parts)
@@ -143,39 +162,44 @@ def plan(form: Contract, target: Target) -> SlidingPlan | None:
     along = found.slides[at]
     lanes = target.lanes(form.dtype.size_bytes)
     taps = along.tap.extent if along.tap else 1
-    outer = tuple(s for n, s in enumerate(found.slides) if n != at)
-    period = along.spread // math.gcd(along.step, along.spread) if along.step else 1
+    rest = [s for n, s in enumerate(found.slides) if n != at]
+    across = None if found.is_sum else next((s for s in reversed(rest) if s.image), None)
+    period = _period(along)
     most = target.vector_registers - 2 - min(taps, target.vector_registers // 4)
-    most = min(MAX_COLUMNS, most, max(4, UNROLLED // taps))
-    if not all(is_light((s,), found.channel, {**shapes, "acc": ()}) for s in form.stores):
-        most = min(most, HEAVY_COLUMNS)
-    columns = _balanced(along.image.extent, max(period, most // period * period), period)
+    if sum(cost(s.value) for s in form.stores) > HEAVY_COST:
+        most = min(most, HEAVY_TILE)
     width = max(1, -(-nominal(found.channel.extent) // lanes))
+    height, columns = _tile(along, across, extent(found.taps), most)
+    if height == 1:
+        across = None
+    outer = tuple(s for s in rest if s is not across)
     busy = FMA_LATENCY * FMA_PER_CYCLE
     if found.is_sum:
-        columns = min(columns, 8 // period * period or period)
+        columns = min(MAX_SUM_COLUMNS, columns)
         fit = target.vector_registers * 5 // 8 // taps
         vectors = max(1, min(fit, 4 if taps > 1 else busy, width))
     else:
-        vectors = max(1, min(-(-busy // columns), (most + 1) // columns, width))
+        points = height * columns
+        vectors = max(1, min(-(-busy // points), (most + 1) // points, width))
     all_taps = extent(found.taps)
-    unrolled = all_taps * columns <= UNROLLED
-    rows = tuple(a for a in found.images if a is not along.image and a != along.image)
+    unrolled = all_taps * columns * height <= UNROLLED
+    rows = tuple(a for a in found.images if a != along.image)
     points = max(1, nominal(along.image.extent)) * width
-    cycles = points * all_taps / FMA_PER_CYCLE + points  # of one row
-    total = cycles * max(1, nominal(extent(rows)))
+    cycles = height * points * (all_taps / FMA_PER_CYCLE + 1)  # of one row of tiles
+    count = extent(tile_rows(rows, height))
+    total = cycles * max(1, nominal(count))
     group = _group(found, along, outer, vectors, lanes * form.dtype.size_bytes, width, target)
     if found.is_sum:
         group = -(-max(1, GROUP_BYTES // (lanes * form.dtype.size_bytes)) // vectors) * vectors
         groups = -(-width // group)
         wanted = max(1, min(TASKS_WANTED // groups, round(total / groups / SHARE_CYCLES)))
-        per_task = ceildiv(extent(rows), wanted)
+        per_task = ceildiv(count, wanted)
         if dim.is_static(per_task):
             per_task = max(1, per_task)
-            wanted = -(-extent(rows) // per_task)
+            wanted = -(-count // per_task)
     else:
         per_task = max(1, round(TASK_CYCLES * -(-width // group) / max(1.0, cycles)))
-        wanted = ceildiv(extent(rows), per_task)
+        wanted = ceildiv(count, per_task)
     return SlidingPlan(
         form,
         shapes,
@@ -186,6 +210,8 @@ def plan(form: Contract, target: Target) -> SlidingPlan | None:
         along,
         outer,
         rows,
+        across,
+        height,
         columns,
         period,
         vectors,
@@ -207,12 +233,42 @@ def _group(found: Sliding, along: Slide, outer, vectors: int, vector_bytes: int,
     return -(-width // -(-width // fit) // vectors) * vectors if fit < width else width
 
 
-def _balanced(size: DimLike, most: int, period: int) -> int:
-    """Columns of a tile: as many as allowed, evenly where the size is known."""
-    if not dim.is_static(size) or size <= 0:
-        return most
-    tiles = -(-size // most)
-    return -(-(-(-size // tiles)) // period) * period
+def tile_rows(rows: tuple[Axis, ...], height: int) -> tuple[Axis, ...]:
+    """The axes of rows, the last one in steps of `height`."""
+    if height == 1:
+        return rows
+    return (*rows[:-1], Axis(f"{rows[-1].name}.tile", ceildiv(rows[-1].extent, height)))
+
+
+def _period(slide: Slide) -> int:
+    """Tiles start at multiples of it, so that their places in a spread array are constants."""
+    return slide.spread // math.gcd(slide.step, slide.spread)
+
+
+def _tile(along: Slide, across: Slide | None, taps: int, most: int) -> tuple[int, int]:
+    """(height, columns): the tile that loads least per point; a load of the array outweighs one of the filter."""
+    best = None
+    tall = _period(across) if across and taps <= UNROLLED // 4 else 0
+    heights = {1} | {h for h in range(1, MAX_TILE_ROWS + 1) if tall and h % tall == 0}
+    for height in sorted(heights):
+        for columns in range(_period(along), MAX_COLUMNS + 1, _period(along)):
+            if best is not None and (height * columns > most or (height > 1 and height * columns * taps > UNROLLED)):
+                break
+            points, loads, weights = 1, 1, height * taps
+            for slide, size in ((along, columns), (across, height)):
+                if slide is None:
+                    continue
+                extent_ = nominal(slide.image.extent)
+                points *= size
+                loads *= len(places_of(slide, size)) if height > 1 or slide is along else 1
+                covered = -(-max(1, extent_) // size) * size / max(1, extent_)
+                loads, weights = loads * covered, weights * covered
+            if across is not None and height == 1:
+                loads *= across.tap.extent if across.tap else 1
+            cost_ = (LOAD_COST * loads + WEIGHT_COST * weights) / points
+            if best is None or cost_ < best[0]:
+                best = (cost_, height, columns)
+    return best[1], best[2]
 
 
 def place_of(along: Slide, column: int, tap: int) -> int | None:
