@@ -107,7 +107,7 @@ def _is_worth_it(slides: Sequence[Slide], taps: Sequence[Axis]) -> bool:
         return False
     if any(s.spread > 1 and not dim.is_static(s.offset) for s in slides):
         return False
-    return any(s.image and s.tap or s.is_bounded for s in slides)
+    return any((s.image and s.tap) or s.is_bounded for s in slides)
 
 
 def _without_cast(expr: Expr) -> Expr:

@@ -12,6 +12,8 @@ pack.py        rhs into panels
 turn.py        a large lhs copied so that k runs along its rows
 dense.py       an lhs that is an expression, computed first
 dot.py         the path for operands that are contiguous along k
+sliding.py     plan of the path for windows over every channel by itself (depthwise)
+slide.py       that path, written
 epilogue.py    expressions on vectors
 finish.py      long epilogues on stored tiles
 frame.py       a function being written: pointers, sizes, axis values

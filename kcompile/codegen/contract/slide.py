@@ -246,9 +246,7 @@ class _Rows:
 
     def vector(self, at: ir.Value, dtype: DType, mask) -> ir.Value:
         b = self.b
-        value = (
-            b.load_vector(at, dtype, 0, self.plan.lanes) if mask is None else b.load_masked(at, dtype, 0, mask)
-        )
+        value = b.load_vector(at, dtype, 0, self.plan.lanes) if mask is None else b.load_masked(at, dtype, 0, mask)
         return widened(b, value, dtype, self.plan.dtype)
 
     def other_at(self, frame: Frame, places: dict[Axis, Index], channel: Index) -> ir.Value:
