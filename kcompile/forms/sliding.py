@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from kcompile.forms.records import Contract
+from kcompile.forms.records import Contract, Store
 from kcompile.forms.scalar import Call, Const, Expr, Index, Load, Where
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, FloorDiv
@@ -61,6 +61,8 @@ class Sliding:
 
 def sliding(form: Contract, shapes: Mapping[str, Shape]) -> Sliding | None:
     """Say how a form slides windows; None if it does not. `shapes`: of the buffers."""
+    if not all(isinstance(s, Store) for s in form.stores):
+        return None  # sums of its columns are for the paths whose columns are tiles
     sides = ((form.lhs, form.rhs), (form.rhs, form.lhs))
     found = [s for array, other in sides for s in _readings(form, array, other, shapes)]
     # a small image could be a window too

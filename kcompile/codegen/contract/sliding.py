@@ -18,14 +18,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kcompile.codegen.contract.affine import Memory, ceildiv, extent, memory_of, nominal
+from kcompile.codegen.contract.affine import Memory, ceildiv, extent, memory_of
 from kcompile.codegen.contract.plan import PRODUCTS_PER_OPERATION
 from kcompile.codegen.contract.tiles import FMA_LATENCY, FMA_PER_CYCLE
 from kcompile.forms.records import Contract, Store
 from kcompile.forms.scalar import cast, cost
 from kcompile.forms.sliding import Slide, Sliding, sliding
 from kcompile.ir import dim
-from kcompile.ir.dim import Axis, DimLike
+from kcompile.ir.dim import Axis, DimLike, nominal
 from kcompile.ir.types import DType, Shape
 from kcompile.target import Target
 
@@ -258,16 +258,16 @@ def _tile(along: Slide, across: Slide | None, taps: int, most: int) -> tuple[int
             for slide, size in ((along, columns), (across, height)):
                 if slide is None:
                     continue
-                extent_ = nominal(slide.image.extent)
+                count = nominal(slide.image.extent)
                 points *= size
                 loads *= len(places_of(slide, size)) if height > 1 or slide is along else 1
-                covered = -(-max(1, extent_) // size) * size / max(1, extent_)
+                covered = -(-max(1, count) // size) * size / max(1, count)
                 loads, weights = loads * covered, weights * covered
             if across is not None and height == 1:
                 loads *= across.tap.extent if across.tap else 1
-            cost_ = (LOAD_COST * loads + WEIGHT_COST * weights) / points
-            if best is None or cost_ < best[0]:
-                best = (cost_, height, columns)
+            score = (LOAD_COST * loads + WEIGHT_COST * weights) / points
+            if best is None or score < best[0]:
+                best = (score, height, columns)
     return best[1], best[2]
 
 
