@@ -26,33 +26,42 @@ def grad(loss: Value, wrt: Sequence[Value]) -> list[Value]:
     if not loss.dtype.is_float:
         raise CompilerBug(f"the gradient of a loss of dtype {loss.dtype} was asked for")
     wrt = list(wrt)
-    cotangents: dict[Value, Value] = {loss: _full(loss, 1.0)}
+    found = pullback([loss], [_full(loss, 1.0)], wrt)
+    return [_full(v, 0.0) if g is None else g for v, g in zip(wrt, found)]
+
+
+def pullback(results: Sequence[Value], given: Sequence[Value], wrt: Sequence[Value]) -> list[Value | None]:
+    """Return the cotangents of `wrt` for `given` ones of `results`; None where no result depends on a value."""
+    cotangents: dict[Value, Value] = {}
+    for value, cotangent in zip(results, given, strict=True):
+        before = cotangents.get(value)
+        cotangents[value] = cotangent if before is None else op_table.get("add")(before, cotangent)
     wanted = set(wrt)
-    for node in reversed(_between(loss, wanted)):
+    for node in reversed(_between(results, wanted)):
         incoming = tuple(cotangents.get(v) for v in node.outputs)
         for value in node.outputs:
             if value not in wanted:
                 cotangents.pop(value, None)
         if all(g is None for g in incoming):
             continue
-        with loss.graph.origin(_grad_layer(node), node.origin.line):
+        with node.output.graph.origin(_grad_layer(node), node.origin.line):
             for operand, cotangent in zip(node.inputs, _vjp(node, incoming), strict=True):
                 if cotangent is None or not operand.dtype.is_float:
                     continue
                 fitted = _fitted(cotangent, operand, node)
                 before = cotangents.get(operand)
                 cotangents[operand] = fitted if before is None else op_table.get("add")(before, fitted)
-    return [cotangents[v] if v in cotangents else _full(v, 0.0) for v in wrt]
+    return [cotangents.get(v) for v in wrt]
 
 
 def _grad_layer(node: Node) -> str:
     return f"{node.origin.layer}/grad" if node.origin.layer else "grad"
 
 
-def _between(loss: Value, wanted: set[Value]) -> list[Node]:
-    """Nodes on a differentiable way from `wanted` to `loss`, in order."""
+def _between(results: Sequence[Value], wanted: set[Value]) -> list[Node]:
+    """Nodes on a differentiable way from `wanted` to `results`, in order."""
     ancestors: set[Node] = set()
-    stack = [loss.node]
+    stack = [v.node for v in results]
     while stack:
         node = stack.pop()
         if node not in ancestors:
@@ -60,7 +69,7 @@ def _between(loss: Value, wanted: set[Value]) -> list[Node]:
             stack.extend(v.node for v in node.inputs)
     reached: set[Value] = set(wanted)
     nodes = []
-    for node in loss.graph.nodes:
+    for node in results[0].graph.nodes if results else ():
         if node in ancestors and not node.is_source and node.op.differentiable:
             if any(v in reached and v.dtype.is_float for v in node.inputs):
                 reached.update(v for v in node.outputs if v.dtype.is_float)

@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parent.parent / "kcompile"
 # from the ground up; a module may import its own floor and the ones below
 FLOORS = [
     ("kcompile.flags", "kcompile.errors", "kcompile.plugins", "kcompile.target", "kcompile.__version__"),
-    ("kcompile.ir", "kcompile.forms"),
+    ("kcompile.ir", "kcompile.forms", "kcompile.autodiff"),
     ("kcompile.ops",),
-    ("kcompile.passes", "kcompile.autodiff"),
+    ("kcompile.passes",),
     ("kcompile.codegen",),
     ("kcompile.runtime", "kcompile.observe"),
     ("kcompile.pipeline", "kcompile.inspection"),

@@ -354,6 +354,26 @@ def copy_node(graph: Graph, node: Node, inputs: Sequence[Value]) -> Value | tupl
     return graph.emit(node.op, inputs, node.attrs)
 
 
+def transplant(into: Graph, wanted: Sequence[Value], mapped: dict[Value, Value]) -> list[Value]:
+    """Copy what `wanted` values of one graph need into another; returns them there.
+
+    `mapped` says which values exist there already - at least all sources on the way - and gains the copies.
+    """
+    needed: set[Node] = set()
+    stack = [v for v in wanted if v not in mapped]
+    while stack:
+        node = stack.pop().node
+        if node not in needed:
+            needed.add(node)
+            stack += [v for v in node.inputs if v not in mapped]
+    for node in sorted(needed, key=lambda n: int(n.label[1:])):
+        with into.origin(node.origin.layer, node.origin.line):
+            results = copy_node(into, node, tuple(mapped[v] for v in node.inputs))
+        for old, fresh in zip(node.outputs, results if isinstance(results, tuple) else (results,), strict=True):
+            mapped.setdefault(old, fresh)
+    return [mapped[v] for v in wanted]
+
+
 def inline(graph: Graph, into: Graph, bindings: Mapping[str, Value]) -> dict[str, Value]:
     """Copy `graph`'s nodes into another graph with its sources bound; returns the outputs by name."""
     mapped: dict[Value, Value] = {}

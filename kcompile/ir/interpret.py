@@ -3,6 +3,7 @@
     bind_symbols   the named sizes, from the shapes of the arrays; shared with the native runtime
     concrete       attributes with every size replaced by its number
     run            sources in, outputs and assigned values out
+    evaluate       the same for a body, whose sizes are known
 
 bfloat16 has no NumPy dtype: such arrays enter and leave as uint16 bits and are float32 holding
 rounded values in between.
@@ -94,12 +95,15 @@ def _mismatch(name, type_, shape, axis, expected, sizes, bound_by) -> str:
 
 
 def concrete(value: Any, sizes: Mapping[str, int]) -> Any:
-    """Return an attribute with every Dim in it, in nested tuples too, replaced by its number."""
+    """Return an attribute with every Dim in it, in nested tuples too, replaced by its number.
+
+    A body of a loop is told the sizes: it needs them when it runs.
+    """
     if isinstance(value, Dim):
         return dim.evaluate(value, sizes)
     if isinstance(value, tuple):
         return tuple(concrete(v, sizes) for v in value)
-    return value
+    return value.bound(sizes) if hasattr(value, "bound") else value
 
 
 def run(graph: Graph, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -109,6 +113,32 @@ def run(graph: Graph, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.nd
     Returns: (outputs by name, new values of assigned sources by name); fresh or shared arrays, to be read only.
     """
     sizes = bind_symbols(graph.sources, arrays)
+    given = {name: _read(source, arrays[name]) for name, source in graph.sources.items()}
+    known = _known(graph, given, sizes)
+    outputs = {name: _stored(value, known) for name, value in graph.outputs.items()}
+    assigned = {name: _stored(a.value, known) for name, a in graph.assignments.items()}
+    return outputs, assigned
+
+
+def evaluate(graph: Graph, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> list[np.ndarray]:
+    """Compute the outputs of a body, in order. bfloat16 values are float32 arrays, here and in the result."""
+    known = _known(graph, arrays, {**bound_sizes(graph, arrays), **sizes})
+    return [known[value] for value in graph.outputs.values()]
+
+
+def bound_sizes(graph: Graph, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """The sizes that shapes of sources name, from arrays for them."""
+    sizes: dict[str, int] = {}
+    for name, source in graph.sources.items():
+        for declared, received in zip(source.shape, arrays[name].shape):
+            symbol = _plain_symbol(declared)
+            if symbol is not None:
+                sizes[symbol] = int(received)
+    return sizes
+
+
+def _known(graph: Graph, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> dict[Value, np.ndarray]:
+    """The values of a graph's results, by value."""
     nodes = graph.live_nodes()
     remaining: dict[Value, int] = {}
     for value in [v for n in nodes for v in n.inputs] + graph.results:
@@ -123,17 +153,18 @@ def run(graph: Graph, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.nd
                 remaining[value] -= 1
                 if not remaining[value]:
                     del known[value]
-    outputs = {name: _stored(value, known) for name, value in graph.outputs.items()}
-    assigned = {name: _stored(a.value, known) for name, a in graph.assignments.items()}
-    return outputs, assigned
+    return known
+
+
+def _read(source: Value, array: np.ndarray) -> np.ndarray:
+    return bf16_to_f32(array) if source.dtype is bf16 else array
 
 
 def _computed(node: Node, known, arrays, sizes) -> tuple[np.ndarray, ...]:
     if node.role == CONSTANT:
         return (node.data,)
     if node.is_source:
-        array = arrays[node.name]
-        return (bf16_to_f32(array) if node.output.dtype is bf16 else array,)
+        return (arrays[node.name],)
     return apply(node, tuple(known[v] for v in node.inputs), sizes)
 
 

@@ -10,6 +10,8 @@ Live nodes only, in order. A bare number is a constant of the dtype of the first
 none; `f64(0.5)` states its own. Small constant arrays are written out, larger ones are named by
 the hash of their bytes and handed to `parse` apart (`blobs`). Names that are no identifiers are
 quoted. Expressions are Python's, so Python's parser reads them.
+
+Bodies of loops are graphs of their own, printed before the graph that names them: `body=body_1f`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import numpy as np
 from kcompile.errors import CompilerBug
 from kcompile.ir import dim
 from kcompile.ir import op as op_table
+from kcompile.ir.body import Body, bodies_of
 from kcompile.ir.dim import Dim
 from kcompile.ir.graph import CONSTANT, INPUT, PARAMETER, STATE, Graph, Node, Value
 from kcompile.ir.types import DTYPES, DType, Type, dtype
@@ -43,14 +46,31 @@ _WORD_ROLE = {"": INPUT, "param": PARAMETER, "state": STATE}
 # printing --------------------------------------------------------------------------------------
 
 
-def to_text(graph: Graph, origins: bool = True) -> str:
-    """Return the text of a graph; `parse(to_text(g), blobs(g))` has the same text. origins: with comments."""
+def to_text(graph: Graph, origins: bool = True, name: str | None = None) -> str:
+    """Return the text of a graph; `parse(to_text(g), blobs(g))` has the same text.
+
+    Args: origins: with comments; name: called so instead of by its own name.
+    """
+    texts = [_graph_text(b.graph, origins, b.name) for b in _bodies(graph)]
+    return "\n".join([*texts, _graph_text(graph, origins, name)])
+
+
+def _bodies(graph: Graph) -> list[Body]:
+    """Every body in the graph once, each after those it holds itself."""
+    found: dict[Body, None] = {}
+    for node in graph.live_nodes():
+        for body in bodies_of(node):
+            found.update(dict.fromkeys([*_bodies(body.graph), body]))
+    return list(found)
+
+
+def _graph_text(graph: Graph, origins: bool, name: str | None) -> str:
     sources = [f"{_name(n)}: {_ROLE_WORD[v.node.role]}{v.type}" for n, v in graph.sources.items()]
     one_line = ", ".join(sources)
     if len(one_line) > HEADER_WIDTH:
         one_line = "\n    " + ",\n    ".join(sources) + "\n"
     names: dict[Value, str] = {v: _name(n) for n, v in graph.sources.items()}
-    lines = [f"graph {_name(graph.name)}({one_line}) {{"]
+    lines = [f"graph {_name(name or graph.name)}({one_line}) {{"]
     count = 0
     for node in graph.live_nodes():
         if node.is_source and (node.role != CONSTANT or node.output.rank == 0):
@@ -118,8 +138,9 @@ def blob_name(array: np.ndarray) -> str:
 
 def blobs(graph: Graph) -> dict[str, np.ndarray]:
     """The constants that the graph's text names instead of writing them out."""
-    large = [n.data for n in graph.live_nodes() if n.role == CONSTANT and n.data.size > INLINE_ELEMENTS]
-    return {blob_name(array): array for array in large}
+    graphs = [graph, *(b.graph for b in _bodies(graph))]
+    constants = [n.data for g in graphs for n in g.live_nodes() if n.role == CONSTANT]
+    return {blob_name(array): array for array in constants if array.size > INLINE_ELEMENTS}
 
 
 def _attr_text(value: Any) -> str:
@@ -129,6 +150,8 @@ def _attr_text(value: Any) -> str:
         return f"({', '.join(map(_attr_text, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
+    if isinstance(value, Body):
+        return value.name
     return str(value) if isinstance(value, Dim) else repr(value)
 
 
@@ -152,10 +175,19 @@ def parse(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Graph
     Args:    constants: the large constants by name, see `blobs`.
     Raises:  CompilerBug naming the line that cannot be read, or whose stated type is not the inferred one.
     """
+    bodies: dict[str, Body] = {}
+    starts = [m.start() for m in re.finditer(r"^graph ", text, re.MULTILINE)] or [0]
+    for start, end in zip(starts, [*starts[1:], len(text)]):
+        graph = _parsed(text[start:end], constants or {}, bodies)
+        bodies[graph.name] = Body(graph)
+    return graph
+
+
+def _parsed(text: str, constants: Mapping[str, np.ndarray], bodies: Mapping[str, Body]) -> Graph:
     head, body = _header(text)
     name, sources = head
     graph = Graph(name)
-    known: dict[str, Value] = {}
+    known: dict[str, Any] = dict(bodies)
     for source, word, type_ in sources:
         known[source] = graph.source(_WORD_ROLE[word], source, type_)
     for line in body.splitlines():
@@ -163,7 +195,7 @@ def parse(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Graph
         if not line or line == "}":
             continue
         try:
-            _statement(graph, line, known, constants or {})
+            _statement(graph, line, known, constants)
         except (SyntaxError, KeyError, ValueError, IndexError) as error:
             raise CompilerBug(f"graph text: cannot read {line!r}: {error}") from error
     return graph
@@ -247,9 +279,10 @@ def _emitted(graph: Graph, call: ast.Call, known, constants, type_: Type) -> tup
             return (graph.constant(constants[literal.value]),)
         data = _evaluated(literal)
         return (graph.constant(np.asarray(data, type_.dtype.numpy).reshape(type_.shape)),)
+    bodies = {k: v for k, v in known.items() if isinstance(v, Body)}
     weak = next((known[k].dtype for k in map(_key, call.args) if k in known), None)
     operands = [_read_operand(graph, a, known, weak) for a in call.args]
-    attrs = {k.arg: _evaluated(k.value) for k in call.keywords}
+    attrs = {k.arg: bodies.get(_key(k.value) or "") or _evaluated(k.value) for k in call.keywords}
     result = graph.emit(op_table.get(name), operands, attrs)
     return result if isinstance(result, tuple) else (result,)
 

@@ -6,6 +6,7 @@ import re
 
 from kcompile.errors import CompilerBug, KcompileError
 from kcompile.ir import dim
+from kcompile.ir.body import bodies_of
 from kcompile.ir.graph import CONSTANT, PARAMETER, SOURCE_ROLES, STATE, Graph, Node, Value
 
 
@@ -17,6 +18,8 @@ def verify(graph: Graph) -> None:
     for node in graph.nodes:
         _check_edges(graph, node, place)
         _check_types(graph, node)
+        for body in bodies_of(node):
+            verify(body.graph)
     for name, source in graph.sources.items():
         if source.node not in place or source.node.name != name or source.node.role == CONSTANT:
             raise _bug(graph, source.node, f"is listed as source {name!r}")

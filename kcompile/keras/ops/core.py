@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from kcompile.errors import NotSupportedError
+from kcompile.ir.dim import Dim
 from kcompile.ir.graph import Value
-from kcompile.keras.ops.elementwise import clip
+from kcompile.keras.ops.elementwise import add, clip
 from kcompile.keras.ops.function import cast as _cast
 from kcompile.keras.ops.function import public, tensor
+from kcompile.keras.tracing import loops
 from kcompile.keras.tracing.dtypes import result_type, standardize_dtype
-from kcompile.keras.tracing.scope import unwrap
+from kcompile.keras.tracing.scope import is_tracing, unwrap
 from kcompile.keras.tracing.tensor import KerasTensor, is_tensor
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "dtype",
     "fori_loop",
     "is_tensor",
+    "map",
     "result_type",
     "saturate_cast",
     "scan",
@@ -104,17 +107,43 @@ def while_loop(cond, body, loop_vars, maximum_iterations=None):
     return state[0] if single else state
 
 
+@public
 def fori_loop(lower, upper, body_fun, init_val):
-    """Run `body_fun(i, value)` for i in lower..upper-1, unrolled while tracing."""
-    value = init_val
-    for i in range(int(lower), int(upper)):
-        value = body_fun(i, value)
-    return value
+    """Run `body_fun(i, value)` for i in lower..upper-1, carrying the value.
+
+    While tracing, one step is recorded and runs as often as the bounds say; they are numbers or sizes.
+    """
+    lower, upper = unwrap(lower), unwrap(upper)
+    if isinstance(lower, Value) or isinstance(upper, Value):
+        raise NotSupportedError("keras.ops.fori_loop with bounds only known when the program runs")
+    if not is_tracing():
+        value = init_val
+        for i in range(int(lower), int(upper)):
+            value = body_fun(i, value)
+        return value
+    length = upper - lower
+    if not isinstance(length, Dim):
+        length = max(0, int(length))
+
+    def step(t, value, _):
+        return body_fun(add(t, lower), value), None
+
+    return loops.scan(step, init_val, length=length)[0]
 
 
+@public
 def scan(f, init, xs=None, length=None, reverse=False, unroll=1):
-    """Carry a state along the first axis of xs."""
-    raise NotSupportedError("keras.ops.scan is not available yet: recurrent layers bring it")
+    """Carry a state along the first axis of `xs`: `f(carry, x) -> (carry, y)`; returns (last carry, stacked y).
+
+    While tracing, one step is recorded, whatever the length; `unroll` is accepted and has no effect.
+    """
+    return loops.scan(lambda t, carry, x: f(carry, x), init, xs, length, bool(reverse))
+
+
+@public
+def map(f, xs):
+    """Apply `f` to each row of `xs` along the first axis, one after the other, and stack the results."""
+    return loops.scan(lambda t, carry, x: ((), f(x)), (), xs)[1]
 
 
 def custom_gradient(f):

@@ -12,9 +12,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from kcompile.errors import CompilerBug
+from kcompile.errors import CompilerBug, KcompileError
 from kcompile.ir import op as op_table
-from kcompile.ir.graph import PARAMETER, STATE, Graph
+from kcompile.ir.graph import PARAMETER, STATE, Graph, Value
 from kcompile.ir.types import Type, dtype
 from kcompile.keras.tracing.names import uniquify
 from kcompile.keras.tracing.tensor import TracedValue
@@ -37,12 +37,31 @@ _local = _Local()
 
 
 class TraceGraph(Graph):
-    """A graph whose values carry Keras's operators and which reads variables given as operands."""
+    """A graph whose values carry Keras's operators and which reads variables given as operands.
+
+    Inside the step of a loop (tracing/loops.py) graphs nest: an op is recorded in the innermost graph that
+    one of its operands belongs to, so what does not depend on the step stays outside.
+    """
 
     value_type = TracedValue
+    depth = 0  # graphs around this one
 
     def emit(self, op, operands, attrs):
-        return super().emit(op, [unwrap(o) for o in operands], attrs)
+        operands = [unwrap(o) for o in operands]
+        inner = self
+        for operand in operands:
+            if isinstance(operand, Value) and operand.graph is not inner:
+                if getattr(operand.graph, "depth", 0) > inner.depth:
+                    inner = operand.graph
+        if inner is not self:
+            return inner.emit(op, operands, attrs)
+        return super().emit(op, [self.adopt(o) if isinstance(o, Value) else o for o in operands], attrs)
+
+    def adopt(self, value: Value) -> Value:
+        """The value as one of this graph."""
+        if value.graph is not self:
+            raise KcompileError(f"{value!r} belongs to another trace, or to a step of a loop that is over")
+        return value
 
 
 def unwrap(operand: Any) -> Any:

@@ -1,0 +1,183 @@
+"""Loops while tracing: `scan` records one step and emits it once, whatever the number of steps.
+
+The step is traced into a graph of its own. Values of the graph around it that it reads are captured: they
+become operands of the loop that every step reads whole. Variables read inside are read outside; variables
+assigned inside become carries, found by tracing the step again once they are known.
+
+Eagerly - outside a trace - the same function is a Python loop over arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from kcompile.errors import ArgumentError, ShapeError
+from kcompile.ir.body import Body
+from kcompile.ir.dim import Dim, DimLike
+from kcompile.ir.graph import Graph, Value
+from kcompile.ir.types import Type
+from kcompile.keras.tracing import tree
+from kcompile.keras.tracing.scope import TraceGraph, TraceScope, current_scope, enter, unwrap
+from kcompile.ops.control import STEP, row_type, run_scan
+
+Step = Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+def scan(
+    step: Step, init: Any, xs: Any = None, length: DimLike | None = None, reverse: bool = False
+) -> tuple[Any, Any]:
+    """Run `step` once per row of `xs`, carrying a state.
+
+    Args:
+        step: (t, carry, x) -> (carry, y): t is the row's number (int32), x the rows of `xs`, None without.
+        init: the first carry: any nesting of tensors. A step returns the same nesting, shapes and dtypes.
+        xs: any nesting of tensors [length, ...], or None.
+        length: number of steps, an int or a symbolic size; needed only without `xs`.
+        reverse: run from the last row to the first; rows of `xs` and `y` keep their places.
+    Returns:
+        (last carry, the steps' y stacked along a new first axis); None in y stays None.
+    """
+    scope = current_scope()
+    leaves = [unwrap(v) for v in tree.flatten(xs)] if xs is not None else []
+    if leaves:
+        sizes = {v.shape[0] for v in leaves}
+        if len(sizes) != 1 or (length is not None and length not in sizes):
+            raise ShapeError(f"scan over {length if length is not None else 'rows'}: xs have {sorted(map(str, sizes))}")
+        length = leaves[0].shape[0]
+    if length is None:
+        raise ArgumentError("scan needs xs or a length")
+    if scope is None:
+        return _eager(step, init, xs, leaves, int(length), reverse)
+    return _Recording(scope, step, init, xs, leaves, length, reverse).run()
+
+
+def _eager(step: Step, carry: Any, xs: Any, leaves: Sequence, length: int, reverse: bool) -> tuple[Any, Any]:
+    ys: list[Any] = [None] * length
+    for t in reversed(range(length)) if reverse else range(length):
+        x = None if xs is None else tree.pack_sequence_as(xs, [v[t] for v in leaves])
+        carry, ys[t] = step(np.int32(t), carry, x)
+    if not ys:
+        raise ArgumentError("an eager scan over no rows has no y to take the shape of: trace it instead")
+    return carry, tree.map_structure(lambda *rows: None if rows[0] is None else np.stack(rows), ys[0], *ys[1:])
+
+
+class BodyGraph(TraceGraph):
+    """The graph of one step. Values of the graphs around it become sources when they are used."""
+
+    def __init__(self, around: TraceGraph):
+        super().__init__("body")
+        self.around = around
+        self.depth = around.depth + 1
+        self.captured: dict[Value, Value] = {}  # of the graph around -> source
+
+    def adopt(self, value: Value) -> Value:
+        """The value in this graph."""
+        if value.graph is self:
+            return value
+        outer = self.around.adopt(value)
+        if outer not in self.captured:
+            self.captured[outer] = self.input(f"w{len(self.captured)}", outer.type)
+        return self.captured[outer]
+
+
+class BodyScope(TraceScope):
+    """What variables are inside a step: those it assigns are carries, all others as they are outside."""
+
+    def __init__(self, graph: Graph, around: TraceScope, carried: dict[int, Value]):
+        super().__init__(graph, abstract=around.abstract)
+        self.around, self.carried = around, carried
+        self.variables = around.variables
+        self.written: dict[int, Any] = {}
+
+    def read(self, variable):
+        found = self._assigned.get(id(variable), self.carried.get(id(variable)))
+        return self.around.read(variable) if found is None else found
+
+    def write(self, variable, value) -> None:
+        self.written[id(variable)] = variable
+        self._assigned[id(variable)] = value
+
+    def read_arena(self, arena):
+        return self.around.read_arena(arena)
+
+    def write_arena(self, arena, value) -> None:
+        raise ArgumentError("an optimizer cannot run inside a step of a loop")
+
+
+class _Recording:
+    """One call of `scan` while tracing."""
+
+    def __init__(self, scope: TraceScope, step: Step, init, xs, leaves, length: DimLike, reverse: bool):
+        self.scope, self.step, self.init, self.xs = scope, step, init, xs
+        self.length, self.reverse = length, reverse
+        graph = self.graph = scope.graph
+        self.inits = [_value(graph, v) for v in tree.flatten(init)]
+        self.stacks = [_value(graph, v) for v in leaves]
+
+    def run(self) -> tuple[Any, Any]:
+        variables: dict[int, Any] = {}
+        while True:
+            graph, scope, carries, ys = self.trace(variables)
+            if set(scope.written) <= set(variables):
+                break
+            variables.update(scope.written)
+        kept = [n for n, y in enumerate(tree.flatten(ys)) if y is not None]
+        flat = tree.flatten(ys)
+        values = [scope.read(v) for v in variables.values()]
+        nexts = [_value(graph, v) for v in (*carries, *values)]
+        rows = [_value(graph, flat[n]) for n in kept]
+        for n, value in enumerate(nexts):
+            graph.output(f"c{n}", value)
+        for n, value in enumerate(rows):
+            graph.output(f"y{n}", value)
+        starts = [_value(self.graph, self.scope.read(v)) for v in variables.values()]
+        found = run_scan(
+            *(self.graph, Body(graph), [*self.inits, *starts], self.stacks, list(graph.captured)),
+            *(self.length, self.reverse),
+        )
+        count = len(self.inits)
+        for variable, value in zip(variables.values(), found[count : len(nexts)]):
+            self.scope.write(variable, value)
+        stacked: list[Any] = [None] * len(flat)
+        for n, value in zip(kept, found[len(nexts) :]):
+            stacked[n] = value
+        return tree.pack_sequence_as(self.init, found[:count]), tree.pack_sequence_as(ys, stacked)
+
+    def trace(self, variables: dict[int, Any]):
+        """Record one step; returns its graph and scope, its next carries and what it yields."""
+        graph = BodyGraph(self.graph)
+        t = graph.input("step", STEP)
+        starts = [_value(self.graph, self.scope.read(v)) for v in variables.values()]
+        carries = [graph.input(f"c{n}", v.type) for n, v in enumerate([*self.inits, *starts])]
+        rows = [graph.input(f"x{n}", row_type(v.type)) for n, v in enumerate(self.stacks)]
+        count = len(self.inits)
+        scope = BodyScope(graph, self.scope, dict(zip(variables, carries[count:])))
+        carry = tree.pack_sequence_as(self.init, carries[:count])
+        x = None if self.xs is None else tree.pack_sequence_as(self.xs, rows)
+        with enter(scope), graph.origin(self.graph._origin.layer, self.graph._origin.line):
+            returned = self.step(t, carry, x)
+            if not isinstance(returned, tuple) or len(returned) != 2:
+                raise ArgumentError(f"a step of scan returns (carry, y), received {returned!r}")
+            flat = tree.flatten(returned[0])
+            if len(flat) != count:
+                raise ArgumentError(f"a step of scan takes a carry of {count} tensors and returns one of {len(flat)}")
+            flat = [_of_type(v, init.type) for v, init in zip(flat, self.inits)]
+        return graph, scope, flat, returned[1]
+
+
+def _of_type(leaf: Any, type_: Type) -> Any:
+    """A number or array a step returns takes the carry's dtype."""
+    leaf = unwrap(leaf)
+    return leaf if isinstance(leaf, (Value, Dim)) else np.asarray(leaf, type_.dtype.numpy)
+
+
+def _value(graph: TraceGraph, leaf: Any) -> Value:
+    leaf = unwrap(leaf)
+    if isinstance(leaf, Value):
+        return graph.adopt(leaf)
+    if isinstance(leaf, np.ndarray):
+        return graph.constant(leaf.view(np.ndarray))
+    return graph.constant(leaf)

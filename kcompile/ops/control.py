@@ -1,0 +1,336 @@
+"""scan: a body graph run once per step, carrying values from step to step.
+
+Operands: initial carries, stacked inputs (step t reads row t of dimension 0), values that every step
+reads whole. Results: final carries, then what each step yields, stacked. The body's sources are, in
+order, the step number (i32), the carries, the rows, the whole values; its outputs the next carries
+and the yields. With `reverse`, steps run from the last row to the first; rows keep their places.
+
+The gradient is a scan in the other direction over the cotangents of the carries. What its body needs of
+a step is yielded by the first scan, unless it is cheap to compute from what is yielded (`_residuals`).
+Cotangents of whole values are accumulated step by step; passes/hoist.py makes one contraction of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kcompile.autodiff import pullback
+from kcompile.errors import ShapeError
+from kcompile.ir.body import Body
+from kcompile.ir.dim import DimLike
+from kcompile.ir.graph import CONSTANT, Graph, Node, Value, inline, transplant
+from kcompile.ir.op import Kind, Op, register
+from kcompile.ir.types import Type, i32
+from kcompile.ops.elementwise import add
+from kcompile.ops.shape import broadcast_to
+
+CHEAP_COST = 4  # operations per element that cost no more than storing and loading one
+STEP = Type(i32, ())
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A body's sources and outputs by what they are for."""
+
+    step: Value
+    carries: tuple[Value, ...]
+    rows: tuple[Value, ...]
+    whole: tuple[Value, ...]
+    next: tuple[Value, ...]
+    yields: tuple[Value, ...]
+
+
+def parts(body: Body, carries: int, stacked: int) -> Parts:
+    """Name the sources and outputs of a body."""
+    step, *sources = body.graph.sources.values()
+    outputs = tuple(body.graph.outputs.values())
+    rows = carries + stacked
+    return Parts(
+        step, *(tuple(s) for s in (sources[:carries], sources[carries:rows], sources[rows:])), *_split(outputs, carries)
+    )
+
+
+def _split(values: tuple, at: int) -> tuple[tuple, tuple]:
+    return values[:at], values[at:]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan node with its operands and body taken apart."""
+
+    node: Node
+    body: Body
+    length: DimLike
+    reverse: bool
+    inits: tuple[Value, ...]
+    stacks: tuple[Value, ...]
+    shared: tuple[Value, ...]
+    inside: Parts
+
+
+def scan_of(node: Node) -> Scan:
+    """Take a scan node apart."""
+    body, carries, stacked = (node.attrs[k] for k in ("body", "carries", "stacked"))
+    inits, rest = _split(node.inputs, carries)
+    stacks, shared = _split(rest, stacked)
+    return Scan(
+        node, body, node.attrs["length"], node.attrs["reverse"], inits, stacks, shared, parts(body, carries, stacked)
+    )
+
+
+class BodyBuilder:
+    """A body being written: a graph with its sources, whose outputs are entered last."""
+
+    def __init__(self, carries: Sequence[Type], rows: Sequence[Type], whole: Sequence[Type] = ()):
+        self.graph = Graph("body")
+        self.step = self.graph.input("step", STEP)
+        self.carries = [self.graph.input(f"c{n}", t) for n, t in enumerate(carries)]
+        self.rows = [self.graph.input(f"x{n}", t) for n, t in enumerate(rows)]
+        self.whole = [self.graph.input(f"w{n}", t) for n, t in enumerate(whole)]
+
+    def finish(self, next_: Sequence[Value], yields: Sequence[Value]) -> Body:
+        """Return the body with these results."""
+        for n, value in enumerate(next_):
+            self.graph.output(f"c{n}", value)
+        for n, value in enumerate(yields):
+            self.graph.output(f"y{n}", value)
+        return Body(self.graph)
+
+
+def row_type(stacked: Type) -> Type:
+    """The type of one step's part of a stacked value."""
+    return stacked.with_shape(stacked.shape[1:])
+
+
+def run_scan(
+    graph: Graph,
+    body: Body,
+    inits: Sequence[Value],
+    stacks: Sequence[Value],
+    shared: Sequence[Value],
+    length: DimLike,
+    reverse: bool,
+) -> tuple[Value, ...]:
+    """Emit a scan; final carries, then stacked yields."""
+    attrs = {"body": body, "carries": len(inits), "stacked": len(stacks), "length": length, "reverse": reverse}
+    found = graph.emit(scan, (*inits, *stacks, *shared), attrs)
+    return found if isinstance(found, tuple) else (found,)
+
+
+# the op ----------------------------------------------------------------------------------------
+
+
+def _infer(*types: Type, body: Body, carries: int, stacked: int, length: DimLike, reverse: bool):
+    inside = parts(body, carries, stacked)
+    stacks = types[carries : carries + stacked]
+    for stack in stacks:
+        if stack.rank == 0 or stack.shape[0] != length:
+            raise ShapeError(f"scan over {length} steps: a stacked input is {stack}")
+    given = (*types[:carries], *map(row_type, stacks), *types[carries + stacked :])
+    wanted = (*inside.carries, *inside.rows, *inside.whole)
+    if inside.step.type != STEP or len(given) != len(wanted):
+        raise ShapeError(f"scan: the body takes {len(wanted)} values after the step, received {len(given)}")
+    for value, type_ in zip(wanted, given):
+        if value.type != type_:
+            raise ShapeError(f"scan: the body's {value.node.name} is {value.type}, received {type_}")
+    for value, before in zip(inside.next, inside.carries):
+        if value.type != before.type:
+            raise ShapeError(f"scan: carry {before.node.name} is {before.type}, the step makes it {value.type}")
+    if len(inside.next) != carries:
+        raise ShapeError(f"scan: {carries} carries, the body returns {len(inside.next)}")
+    return (*(v.type for v in inside.next), *(v.type.with_shape((length, *v.shape)) for v in inside.yields))
+
+
+def _ref(*arrays, body: Body, carries: int, stacked: int, length: int, reverse: bool):
+    inside = parts(body, carries, stacked)
+    state = list(arrays[:carries])
+    stacks, shared = arrays[carries : carries + stacked], arrays[carries + stacked :]
+    rows: list = [None] * length
+    for t in reversed(range(length)) if reverse else range(length):
+        results = body.run([np.int32(t) + np.zeros((), np.int32), *state, *(s[t] for s in stacks), *shared])
+        state, rows[t] = results[:carries], results[carries:]
+    if rows:
+        stacked_rows = [np.stack([r[n] for r in rows]) for n in range(len(inside.yields))]
+    else:
+        shapes = [[_size(s, body.sizes) for s in v.shape] for v in inside.yields]
+        stacked_rows = [np.zeros((0, *s), _numpy_dtype(v)) for s, v in zip(shapes, inside.yields)]
+    found = (*(np.asarray(s) for s in state), *stacked_rows)
+    return found[0] if len(found) == 1 else found
+
+
+def _size(size: DimLike, sizes: Mapping[str, int] | None) -> int:
+    from kcompile.ir.interpret import concrete
+
+    return concrete(size, sizes or {})
+
+
+def _numpy_dtype(value: Value) -> np.dtype:
+    return np.dtype(np.float32) if value.dtype.name == "bf16" else value.dtype.numpy
+
+
+# the gradient ----------------------------------------------------------------------------------
+
+
+def _vjp(incoming, results, *inputs, body: Body, carries: int, stacked: int, length: DimLike, reverse: bool):
+    """A scan that also yields what the gradient needs, then one in the other direction."""
+    incoming, results = (v if isinstance(v, tuple) else (v,) for v in (incoming, results))
+    graph = results[0].graph
+    old = scan_of(results[0].node)
+    joint = _Joint(old, incoming)
+    kept = _residuals(joint)
+
+    first = BodyBuilder(*([v.type for v in group] for group in (old.inside.carries, old.inside.rows, old.inside.whole)))
+    copied = transplant(
+        first.graph,
+        [*joint.outputs, *kept],
+        dict(zip(joint.sources, (first.step, *first.carries, *first.rows, *first.whole))),
+    )
+    found = run_scan(
+        graph, first.finish(copied[:carries], copied[carries:]), old.inits, old.stacks, old.shared, length, reverse
+    )
+    residuals = found[len(results) :]
+
+    read = _sources_read(joint, kept)
+    rows = [n for n, v in enumerate(joint.rows) if v in read]
+    whole = [n for n, v in enumerate(joint.whole) if v in read]
+    totals = [n for n, g in enumerate(joint.whole_grads) if g is not None]
+    second = BodyBuilder(
+        [v.type for v in joint.carry_cotangents] + [joint.whole[n].type for n in totals],
+        [v.type for v in (*joint.yield_cotangents, *kept, *(joint.rows[n] for n in rows))],
+        [joint.whole[n].type for n in whole],
+    )
+    count = len(joint.carry_cotangents)
+    known = dict(zip((*joint.yield_cotangents, *kept, *(joint.rows[n] for n in rows)), second.rows))
+    known.update(zip(joint.carry_cotangents, second.carries))
+    known.update(zip((joint.whole[n] for n in whole), second.whole))
+    known[joint.step] = second.step
+    row_grads = [g for g in joint.row_grads if g is not None]
+    back = transplant(second.graph, [*joint.carry_grads, *row_grads, *(joint.whole_grads[n] for n in totals)], known)
+    added = [add(a, g) for a, g in zip(second.carries[count:], back[count + len(row_grads) :])]
+    final = run_scan(
+        graph,
+        second.finish([*back[:count], *added], back[count : count + len(row_grads)]),
+        [*joint.carry_seeds, *(_zeros(old.shared[n]) for n in totals)],
+        [*joint.yield_seeds, *residuals, *(old.stacks[n] for n in rows)],
+        [old.shared[n] for n in whole],
+        length,
+        not reverse,
+    )
+    cotangents: dict[Value, Value] = dict(zip((joint.carries[n] for n in joint.float_carries), final[:count]))
+    cotangents.update(zip((joint.whole[n] for n in totals), final[count : count + len(totals)]))
+    differentiable = [v for v, g in zip(joint.rows, joint.row_grads) if g is not None]
+    cotangents.update(zip(differentiable, final[count + len(totals) :]))
+    return tuple(cotangents.get(v) for v in (*joint.carries, *joint.rows, *joint.whole))
+
+
+class _Joint:
+    """One step forwards and backwards in one graph."""
+
+    def __init__(self, old: Scan, incoming: Sequence[Value]):
+        inside = old.inside
+        graph = self.graph = Graph("joint")
+        copies = {name: graph.input(name, v.type) for name, v in old.body.graph.sources.items()}
+        self.outputs = list(inline(old.body.graph, graph, copies).values())
+        self.sources = list(copies.values())
+        self.step = self.sources[0]
+        count = len(inside.carries)
+        self.carries, rest = self.sources[1 : count + 1], self.sources[count + 1 :]
+        self.rows, self.whole = rest[: len(inside.rows)], rest[len(inside.rows) :]
+
+        self.float_carries = [n for n, v in enumerate(self.carries) if v.dtype.is_float]
+        self.carry_cotangents = [graph.input(f"gc{n}", self.carries[n].type) for n in self.float_carries]
+        self.carry_seeds = [incoming[n] for n in self.float_carries]
+        results = [self.outputs[n] for n in self.float_carries]
+        self.yield_cotangents, self.yield_seeds = [], []
+        for value, seed in zip(self.outputs[count:], incoming[count:]):
+            if value.dtype.is_float and not _is_zero(seed):
+                self.yield_cotangents.append(graph.input(f"gy{len(self.yield_seeds)}", value.type))
+                self.yield_seeds.append(seed)
+                results.append(value)
+        wrt = [*(self.carries[n] for n in self.float_carries), *self.rows, *self.whole]
+        wrt = [v for v in wrt if v.dtype.is_float]
+        given = [*self.carry_cotangents, *self.yield_cotangents]
+        found = dict(zip(wrt, pullback(results, given, wrt)))
+        self.carry_grads = [_or_zeros(found[self.carries[n]], self.carries[n]) for n in self.float_carries]
+        self.row_grads = [found.get(v) for v in self.rows]
+        self.whole_grads = [found.get(v) for v in self.whole]
+
+    @property
+    def grads(self) -> list[Value]:
+        """What the step backwards computes."""
+        return [*self.carry_grads, *(g for g in (*self.row_grads, *self.whole_grads) if g is not None)]
+
+
+def _residuals(joint: _Joint) -> list[Value]:
+    """The values of a step that are yielded for the step backwards.
+
+    They are the values both directions know, cut where the gradient reads them. One that is cheap to compute
+    from the others that are yielded, or from what every step has, is computed again instead.
+    """
+    backward: set[Node] = {v.node for v in (*joint.carry_cotangents, *joint.yield_cotangents)}
+    for node in joint.graph.nodes:
+        if any(v.node in backward for v in node.inputs):
+            backward.add(node)
+    free = {joint.step, *joint.rows, *joint.whole}
+    read = {v: None for n in joint.graph.nodes if n in backward for v in n.inputs if v.node not in backward}
+    read.update((v, None) for v in joint.grads if v.node not in backward)
+    cut = {v for v in read if v not in free and v.node.role != CONSTANT}
+    for value in sorted(cut, key=lambda v: -int(v.node.label[1:])):
+        if _is_cheap(value, free | (cut - {value})):
+            cut.discard(value)
+    return sorted(cut, key=lambda v: (int(v.node.label[1:]), v.index))
+
+
+def _is_cheap(value: Value, known: set[Value]) -> bool:
+    """True if few operations per element give the value from known ones."""
+    cost, stack, seen = 0, [value], set()
+    while stack:
+        current = stack.pop()
+        node = current.node
+        if current in known or node.role == CONSTANT or node in seen:
+            continue
+        if node.is_source or node.op.kind not in (Kind.ELEMENTWISE, Kind.SHAPE):
+            return False
+        seen.add(node)
+        cost += node.op.cost if node.op.kind is Kind.ELEMENTWISE else 0
+        stack += node.inputs
+    return cost <= CHEAP_COST
+
+
+def _sources_read(joint: _Joint, kept: Sequence[Value]) -> set[Value]:
+    """The sources the step backwards needs, given what is yielded."""
+    found: set[Value] = set()
+    stack, cut = list(joint.grads), set(kept)
+    while stack:
+        value = stack.pop()
+        if value not in found:
+            found.add(value)
+            if value not in cut:
+                stack += value.node.inputs
+    return {v for v in found if v.node.is_source}
+
+
+def _is_zero(value: Value) -> bool:
+    while value.node.op is not None and value.node.op.name in ("broadcast_to", "reshape"):
+        value = value.node.inputs[0]
+    return value.node.role == CONSTANT and not value.node.data.any()
+
+
+def _zeros(like: Value) -> Value:
+    constant = like.graph.constant(0.0, like.dtype)
+    return broadcast_to(constant, shape=tuple(like.shape)) if like.rank else constant
+
+
+def _or_zeros(found: Value | None, like: Value) -> Value:
+    return _zeros(like) if found is None else found
+
+
+def _samples(rng):
+    """None: a body is a graph, not an array; tests/ops/test_scan.py has its own."""
+    return ()
+
+
+scan = register(Op("scan", Kind.CONTROL, _infer, _ref, _vjp, None, _samples))
