@@ -17,46 +17,36 @@ Kernels come from the disk cache where it has their forms; then they are neither
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from kcompile import flags, plugins
+from kcompile.assemble import assemble, plan_level
 from kcompile.codegen.entry import emit_entry
 from kcompile.codegen.host import host_target
 from kcompile.codegen.kernel import Kernel
 from kcompile.codegen.llvm import assembly, compile_module, optimised_ir
-from kcompile.codegen.program import (
-    CONSTANT,
-    INPUT,
-    OUTPUT,
-    VARIABLE,
-    WORKERS,
-    Argument,
-    Copy,
-    Fill,
-    Pointer,
-    Program,
-    Run,
-)
+from kcompile.codegen.program import CONSTANT, INPUT, OUTPUT, VARIABLE, Argument, Program, runs
 from kcompile.forms.records import Form
 from kcompile.forms.text import form_text
 from kcompile.forms.verify import verify as verify_form
-from kcompile.ir import dim
 from kcompile.ir.graph import CONSTANT as CONSTANT_ROLE
 from kcompile.ir.graph import INPUT as INPUT_ROLE
 from kcompile.ir.graph import Graph
 from kcompile.observe import Observer
 from kcompile.passes.algebra import simplify
+from kcompile.passes.bodies import everywhere, has_loops, merge_scans, own_operands, prune_scans
 from kcompile.passes.fold import fold_constants
 from kcompile.passes.fuse import Fusion, fuse
+from kcompile.passes.hoist import hoist
 from kcompile.passes.inference import fold_scales
 from kcompile.passes.legalise import legalise
-from kcompile.passes.lower import KernelCall, lower
-from kcompile.passes.memory import Buffer, Plan, check_plan, plan_memory
+from kcompile.passes.lower import KernelCall, LoopCall, lower
+from kcompile.passes.memory import Plan
 from kcompile.passes.padded import store_padded
-from kcompile.passes.place import ARENA, Place, Placed, constant_name, output_name, own_results, place
+from kcompile.passes.place import Placed, constant_name, output_name, own_results, place
 from kcompile.passes.sums import reuse_sums
 from kcompile.runtime import cache, programs, threads
 from kcompile.runtime.compare import ComparedExecutable
@@ -67,7 +57,6 @@ from kcompile.runtime.link import link
 from kcompile.target import Target, named
 
 OPTIMISED_STEPS = 64  # of an entry: above, its own instructions are a small share of a run
-POISON = 0xFF  # repeated, a NaN in every float dtype
 
 
 @dataclass(frozen=True)
@@ -78,15 +67,27 @@ class Pass:
     run: Callable[[Graph], Graph]
 
 
+def _smaller_loops(graph: Graph) -> Graph:
+    """Loops that hold only what has to run in order; what left them is simplified where it is now."""
+    if not has_loops(graph):
+        return graph
+    for run in (prune_scans, hoist, prune_scans, everywhere(fold_constants), everywhere(simplify)):
+        graph = run(graph)
+    return graph
+
+
 PASSES: tuple[Pass, ...] = (
+    Pass("loops", merge_scans),
     Pass("fold", fold_constants),
     Pass("simplify", simplify),
+    Pass("hoist", _smaller_loops),
     Pass("sums", reuse_sums),
     Pass("scales", fold_scales),
     Pass("refold", fold_constants),
     Pass("legalise", legalise),
     Pass("padded", store_padded),
     Pass("own_results", own_results),
+    Pass("own_operands", own_operands),
 )
 
 
@@ -110,7 +111,7 @@ class Build:
     graph: Graph
     target: Target
     fusion: Fusion
-    calls: list[KernelCall]
+    calls: list[KernelCall | LoopCall]
     kernels: dict[str, Kernel]  # by name
     forms: dict[str, Form]  # by kernel name
     placed: Placed
@@ -146,7 +147,7 @@ def compile(
     counters.programs += 1
     workers = num_threads or threads.num_threads()
     observer.summary(
-        f"{len(graph.live_nodes())} nodes, {sum(isinstance(s, Run) for s in found.program.steps)} kernel calls of "
+        f"{len(graph.live_nodes())} nodes, {sum(1 for _ in runs(found.program.steps))} kernel calls of "
         f"{len(found.objects) - 1} kernels, arena {found.program.arena_bytes} bytes"
         + (", whole from the disk cache" if isinstance(found, programs.Stored) else f", {found.new} of them new")
     )
@@ -177,19 +178,21 @@ def build(
     traced = graph
     for row in passes():
         if row.name not in flags.get("skip"):
-            graph = observer.stage(row.name, row.run, graph)
+            graph = observer.stage(row.name, everywhere(row.run), graph)
             observer.graph(row.name, graph)
     fusion = observer.stage("fuse", fuse, graph)
     calls = observer.stage("lower", lower, fusion)
     placed = observer.stage("place", place, graph, calls)
     before = counters.emitted
     kernels, forms, objects = _kernels(placed, target, observer)
-    plan, workspaces = observer.stage("plan", _plan, placed, kernels)
-    program = _program(_symbol_name(name or graph.name), graph, placed, kernels, plan, workspaces)
+    level = observer.stage("plan", plan_level, placed, kernels)
+    arguments = _arguments(graph)
+    numbers = {_place_name(a): n for n, a in enumerate(arguments)}
+    program = assemble(_symbol_name(name or graph.name), arguments, numbers, level)
     entry_ir = observer.stage("entry", emit_entry, program)
     objects.append(observer.stage("entry LLVM", _entry_object, entry_ir, len(program.steps), target))
     built = Build(
-        *(traced, graph, target, fusion, calls, {k.name: k for k in kernels.values()}, forms, placed, plan),
+        *(traced, graph, target, fusion, calls, {k.name: k for k in kernels.values()}, forms, placed, level.plan),
         *(program, entry_ir, _constants(graph), objects, counters.emitted - before),
         times=observer.times,
     )
@@ -221,70 +224,30 @@ def passes() -> list[Pass]:
 
 def _kernels(
     placed: Placed, target: Target, observer: Observer
-) -> tuple[dict[int, Kernel], dict[str, Form], list[bytes]]:
-    """Make each distinct form once; returns kernels by step number, forms by kernel name, and object files."""
-    forms = {step.number: step.call.form for step in placed.steps if step.call is not None}
+) -> tuple[dict[Form, Kernel], dict[str, Form], list[bytes]]:
+    """Make each distinct form once; returns kernels by form, forms by kernel name, and object files."""
+    forms = list(dict.fromkeys(_forms(placed)))
     if observer.verifies:
-        for form in dict.fromkeys(forms.values()):
+        for form in forms:
             verify_form(form)
-    made = make_kernels(forms.values(), target, observer)
+    made = make_kernels(forms, target, observer)
     new = sum(m.is_new for m in made.values())
     counters.emitted += new
     counters.kernels += new
-    by_step = {number: made[form].kernel for number, form in forms.items()}
     by_name = {m.kernel.name: form for form, m in made.items()}
-    return by_step, by_name, [m.object_code for m in made.values()]
+    return {form: m.kernel for form, m in made.items()}, by_name, [m.object_code for m in made.values()]
 
 
-def _plan(placed: Placed, kernels: Mapping[int, Kernel]) -> tuple[Plan, dict[int, list[str]]]:
-    """Plan the arena, scratch memory of single kernels included."""
-    buffers = list(placed.buffers)
-    workspaces: dict[int, list[str]] = {}
-    for number, kernel in kernels.items():
-        per_worker = kernel.workspace_bytes_per_worker * dim.symbol(WORKERS) if kernel.has_workspace else 0
-        for what, nbytes in (("own", per_worker), ("shared", kernel.shared_workspace_bytes)):
-            if nbytes != 0:
-                label = f"{what}:{number}"
-                buffers.append(Buffer(label, nbytes, number, number))
-                workspaces.setdefault(number, []).append(label)
-    plan = plan_memory(buffers)
-    if flags.get("verify"):
-        check_plan(plan)
-    return plan, workspaces
+def _forms(placed: Placed) -> Iterator[Form]:
+    """The forms of all steps, those of loops' bodies included."""
+    for step in placed.steps:
+        if isinstance(step.call, LoopCall):
+            yield from _forms(placed.bodies[step.number])
+        elif step.call is not None:
+            yield step.call.form
 
 
 # the program -----------------------------------------------------------------------------------
-
-
-def _program(
-    name: str,
-    graph: Graph,
-    placed: Placed,
-    kernels: Mapping[int, Kernel],
-    plan: Plan,
-    workspaces: Mapping[int, list[str]],
-) -> Program:
-    arguments = _arguments(graph)
-    number = {_place_name(a): n for n, a in enumerate(arguments)}
-
-    def pointer(where: Place) -> Pointer:
-        if where.space == ARENA:
-            return Pointer(None, plan.offsets[where.name] + where.offset_bytes)
-        return Pointer(number[where.name], where.offset_bytes)
-
-    steps: list[Run | Copy | Fill] = []
-    for step in placed.steps:
-        steps += [Fill(pointer(target), nbytes) for target, nbytes in step.fills]
-        steps += [Copy(pointer(s), pointer(t), nbytes) for s, t, nbytes in step.copies]
-        if step.call is not None:
-            pointers = [pointer(p) for p in step.places.values()]
-            pointers += [Pointer(None, plan.offsets[label]) for label in workspaces.get(step.number, ())]
-            steps.append(Run(kernels[step.number], tuple(pointers)))
-        if flags.get("poison"):
-            dead = [b for b in plan.buffers if b.last == step.number]
-            steps += [Fill(Pointer(None, plan.offsets[b.name]), b.nbytes, POISON) for b in dead]
-    symbols = set().union(*(dim.symbols(s) for a in arguments for s in a.type.shape)) if arguments else set()
-    return Program(name, tuple(arguments), (*sorted(symbols), WORKERS), tuple(steps), plan.arena_bytes)
 
 
 def _arguments(graph: Graph) -> list[Argument]:

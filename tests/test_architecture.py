@@ -16,7 +16,7 @@ FLOORS = [
     ("kcompile.passes",),
     ("kcompile.codegen",),
     ("kcompile.runtime", "kcompile.observe"),
-    ("kcompile.pipeline", "kcompile.inspection"),
+    ("kcompile.pipeline", "kcompile.assemble", "kcompile.inspection"),
     ("kcompile.export",),
     ("kcompile.keras.tracing", "kcompile.keras.config", "kcompile.keras.dtype_policies"),
     ("kcompile.keras",),

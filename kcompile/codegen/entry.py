@@ -18,12 +18,10 @@ on that number.
 
 from __future__ import annotations
 
-from kcompile.codegen.program import BATCH, INPUT, OUTPUT, WORKERS, Copy, Fill, Pointer, Program, Run
+from kcompile.codegen.program import BATCH, INPUT, OUTPUT, Program, runs
+from kcompile.codegen.steps import PARALLEL_FOR, Lines, emit_steps
 from kcompile.ir import dim
-from kcompile.ir.dim import DimLike, FloorDiv, Symbol
-
-GRAIN = 40_000  # scalar operations per worker that pay for a fork-join of a few microseconds
-PARALLEL_FOR = "kc_parallel_for"
+from kcompile.ir.dim import DimLike
 
 _DECLARATIONS = f"""\
 declare void @{PARALLEL_FOR}(ptr, ptr, i64, i64) nounwind
@@ -36,148 +34,31 @@ declare i64 @llvm.smax.i64(i64, i64)
 
 def emit_entry(program: Program) -> str:
     """Return the LLVM IR text of a program's entry functions."""
-    kernels = {step.kernel.name: step.kernel for step in program.steps if isinstance(step, Run)}
+    kernels = {run.kernel.name: run.kernel for run in runs(program.steps)}
     functions = {phase.function for k in kernels.values() for phase in k.phases}
     declared = "".join(f"declare void @{f}(ptr, i64, i64, i64) nounwind\n" for f in sorted(functions))
     parts = (_arena_bytes(program), _run(program), _staging_bytes(program), _run_batches(program))
     return _DECLARATIONS + declared + "\n" + "\n".join(parts)
 
 
-class _Body:
-    """Lines of one function; numbers its values; computes sizes once."""
-
-    def __init__(self, symbols: dict[str, str]):
-        self.lines: list[str] = []
-        self.count = 0
-        self.known: dict[DimLike, str] = {}
-        self.symbols = symbols  # size name -> the value that holds it
-
-    def line(self, text: str) -> None:
-        self.lines.append(f"  {text}")
-
-    def value(self, text: str) -> str:
-        self.count += 1
-        self.line(f"%v{self.count} = {text}")
-        return f"%v{self.count}"
-
-    def label(self, name: str) -> None:
-        self.lines.append(f"{name}:")
-
-    def size(self, value: DimLike) -> str:
-        """The number a size stands for."""
-        if dim.is_static(value):
-            return str(value)
-        if value not in self.known:
-            self.known[value] = self._sum(value)
-        return self.known[value]
-
-    def _sum(self, value) -> str:
-        total = "0"
-        for monomial, coefficient in value.terms.items():
-            product = str(coefficient)
-            for atom in monomial:
-                factor = self._atom(atom)
-                product = factor if product == "1" else self.value(f"mul nsw i64 {product}, {factor}")
-            total = product if total == "0" else self.value(f"add nsw i64 {total}, {product}")
-        return total
-
-    def _atom(self, atom) -> str:
-        if isinstance(atom, Symbol):
-            return self.symbols[atom.name]
-        assert isinstance(atom, FloorDiv)
-        key = dim.Dim({(atom,): 1})
-        if key not in self.known:  # sizes are not negative, so sdiv is floor division
-            top, bottom = self.size(atom.numerator), self.size(atom.denominator)
-            self.known[key] = self.value(f"sdiv i64 {top}, {bottom}")
-        return self.known[key]
-
-    def address(self, base: str, offset: str) -> str:
-        return base if offset == "0" else self.value(f"getelementptr i8, ptr {base}, i64 {offset}")
-
-    def load_sizes(self, symbols: tuple[str, ...]) -> None:
-        for n, name in enumerate(symbols):
-            self.symbols[name] = self.element("i64", "%sizes", n)
-
-    def element(self, type_: str, base: str, n: int | str) -> str:
-        place = self.value(f"getelementptr {type_}, ptr {base}, i64 {n}")
-        return self.value(f"load {type_}, ptr {place}")
-
-    def store(self, type_: str, value: str, base: str, n: int | str) -> None:
-        place = self.value(f"getelementptr {type_}, ptr {base}, i64 {n}")
-        self.line(f"store {type_} {value}, ptr {place}")
-
-    def text(self, header: str) -> str:
-        # nounwind: without it the object carries unwind tables, which a JIT has to register and which
-        # libgcc's registry aborts on when other libraries have replaced it
-        return header + " nounwind {\nentry:\n" + "\n".join(self.lines) + "\n}\n"
-
-
 def _arena_bytes(program: Program) -> str:
-    body = _Body({})
+    body = Lines({})
     body.load_sizes(program.symbols)
     body.line(f"ret i64 {body.size(program.arena_bytes)}")
     return body.text(f"define i64 @{program.name}_arena_bytes(ptr %sizes)")
 
 
-# one step --------------------------------------------------------------------------------------
+# one run ---------------------------------------------------------------------------------------
 
 
 def _run(program: Program) -> str:
-    body = _Body({})
-    slots = max((_slot_count(s) for s in program.steps if isinstance(s, Run)), default=1)
-    body.line(f"%slots = alloca [{slots} x i64], align 64")
+    body = Lines({})
     body.load_sizes(program.symbols)
     bases = {n: body.element("ptr", "%args", n) for n in range(len(program.arguments))}
-    for number, step in enumerate(program.steps):
-        if isinstance(step, Run):
-            _run_kernel(body, step, bases, number)
-        elif isinstance(step, Copy):
-            source, target = _pointer(body, step.source, bases), _pointer(body, step.target, bases)
-            nbytes = body.size(step.nbytes)
-            body.line(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {nbytes}, i1 false)")
-        else:
-            assert isinstance(step, Fill)
-            target = _pointer(body, step.target, bases)
-            nbytes = body.size(step.nbytes)
-            body.line(f"call void @llvm.memset.p0.i64(ptr {target}, i8 {step.byte}, i64 {nbytes}, i1 false)")
+    functions = emit_steps(body, program.steps, bases, program.symbols, program.name)
     body.line("ret i32 0")
-    return body.text(f"define i32 @{program.name}_run(ptr noalias %args, ptr noalias %sizes, ptr %arena)")
-
-
-def _slot_count(step: Run) -> int:
-    return len(step.pointers) + len(step.kernel.symbols)
-
-
-def _pointer(body: _Body, pointer: Pointer, bases: dict[int, str]) -> str:
-    base = "%arena" if pointer.argument is None else bases[pointer.argument]
-    return body.address(base, body.size(pointer.offset_bytes))
-
-
-def _run_kernel(body: _Body, step: Run, bases: dict[int, str], number: int) -> None:
-    for n, pointer in enumerate(step.pointers):
-        body.store("ptr", _pointer(body, pointer, bases), "%slots", n)
-    for n, name in enumerate(step.kernel.symbols):
-        body.store("i64", body.symbols[name], "%slots", len(step.pointers) + n)
-    for place, phase in enumerate(step.kernel.phases):
-        tasks = body.size(phase.tasks)
-        cost = phase.tasks * phase.cost_per_task
-        serial = f"call void @{phase.function}(ptr %slots, i64 0, i64 {tasks}, i64 0)"
-        if phase.tasks == 1 or (dim.is_static(cost) and cost < GRAIN):
-            body.line(serial)
-            continue
-        shares = body.value(f"sdiv i64 {body.size(cost)}, {GRAIN}")
-        shares = body.value(f"add i64 {shares}, 1")
-        wanted = body.value(f"call i64 @llvm.umin.i64(i64 {shares}, i64 {body.symbols[WORKERS]})")
-        alone = body.value(f"icmp sle i64 {wanted}, 1")
-        tag = f"s{number}p{place}"
-        body.line(f"br i1 {alone}, label %{tag}.serial, label %{tag}.parallel")
-        body.label(f"{tag}.serial")
-        body.line(serial)
-        body.line(f"br label %{tag}.done")
-        body.label(f"{tag}.parallel")
-        body.line(f"call void @{PARALLEL_FOR}(ptr @{phase.function}, ptr %slots, i64 {tasks}, i64 {wanted})")
-        body.line(f"br label %{tag}.done")
-        body.label(f"{tag}.done")
+    text = body.text(f"define i32 @{program.name}_run(ptr noalias %args, ptr noalias %sizes, ptr %arena)")
+    return "\n".join([*functions, text])
 
 
 # many batches ----------------------------------------------------------------------------------
@@ -192,7 +73,7 @@ def _gathered(program: Program) -> list[int]:
 
 
 def _staging_bytes(program: Program) -> str:
-    body = _Body({})
+    body = Lines({})
     body.load_sizes(program.symbols)
     total = "0"
     for n in _gathered(program):
@@ -201,7 +82,7 @@ def _staging_bytes(program: Program) -> str:
     return body.text(f"define i64 @{program.name}_staging_bytes(ptr %sizes, i64 %batch)")
 
 
-def _staging_piece(body: _Body, program: Program, number: int) -> str:
+def _staging_piece(body: Lines, program: Program, number: int) -> str:
     """Bytes one batch of an input takes, rounded up to a cache line."""
     nbytes = body.value(f"mul i64 %batch, {body.size(_row_bytes(program.arguments[number].type))}")
     padded = body.value(f"add i64 {nbytes}, 63")
@@ -209,7 +90,7 @@ def _staging_piece(body: _Body, program: Program, number: int) -> str:
 
 
 def _run_batches(program: Program) -> str:
-    body = _Body({})
+    body = Lines({})
     name, count = program.name, len(program.arguments)
     body.line(f"%local.args = alloca [{max(count, 1)} x ptr], align 64")
     body.line(f"%local.sizes = alloca [{max(len(program.symbols), 1)} x i64], align 64")

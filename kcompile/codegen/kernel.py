@@ -31,11 +31,14 @@ class Phase:
     """One parallel loop: call `function` on [0, tasks), in any split.
 
     cost_per_task: rough scalar operations plus bytes moved, for deciding how many threads pay off.
+    prepares: for a phase that only turns buffers into a part of the shared workspace: positions of these
+        buffers' pointers. As long as they do not change, it need not run again.
     """
 
     function: str
     tasks: DimLike
     cost_per_task: DimLike
+    prepares: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ steps in order. It knows nothing of graphs; the pipeline translates.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kcompile.codegen.kernel import Kernel
+from kcompile.codegen.kernel import Kernel, Phase
 from kcompile.ir.dim import DimLike
 from kcompile.ir.types import Type
 
@@ -46,6 +47,12 @@ class Run:
 
     kernel: Kernel
     pointers: tuple[Pointer, ...]
+    phases: tuple[int, ...] | None = None  # which of the kernel's; None: all
+
+    @property
+    def chosen(self) -> tuple[Phase, ...]:
+        """The phases to run."""
+        return self.kernel.phases if self.phases is None else tuple(self.kernel.phases[n] for n in self.phases)
 
 
 @dataclass(frozen=True)
@@ -67,13 +74,98 @@ class Fill:
 
 
 @dataclass(frozen=True)
+class Counter:
+    """The step number (i32), kept in the loop's own arena."""
+
+    own_offset_bytes: DimLike
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The same bytes in every step; `row_bytes` further for each row before the task's (0: for all tasks)."""
+
+    pointer: Pointer
+    row_bytes: DimLike = 0
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """Bytes that move on by `stride_bytes` from step to step: a row of an operand, or of what is yielded."""
+
+    pointer: Pointer
+    stride_bytes: DimLike
+    row_bytes: DimLike = 0
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Two places of a table: what the step before left, and where this one leaves it.
+
+    It starts at `first` and ends at `last`; in between two buffers in the loop's own arena take turns.
+    """
+
+    first: Pointer
+    last: Pointer
+    own_offsets_bytes: tuple[DimLike, DimLike]
+    nbytes: DimLike  # of one task
+    row_bytes: DimLike = 0
+
+
+LoopArgument = Counter | Whole | Stacked | Carried
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A loop over independent rows: tasks of `per_task` of them run all steps, each on its own.
+
+    In the loop's steps `symbol` is how many rows the task has.
+    """
+
+    symbol: str
+    total: DimLike
+    per_task: int
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Run `steps` `count` times.
+
+    Pointers of the steps are into the loop's own table of arguments (in order, a Carried takes two places) and
+    its own arena: `arena_bytes` at `arena`, as many for each worker if there are rows.
+    """
+
+    count: DimLike
+    reverse: bool
+    arguments: tuple[LoopArgument, ...]
+    steps: tuple[Run | Copy | Fill | Loop, ...]
+    arena: Pointer
+    arena_bytes: DimLike
+    rows: Rows | None = None
+    name: str = "loop"
+
+    @property
+    def places(self) -> int:
+        """Places in the table of arguments."""
+        return sum(2 if isinstance(a, Carried) else 1 for a in self.arguments)
+
+
+def runs(steps: Sequence[Run | Copy | Fill | Loop]) -> Iterator[Run]:
+    """Every kernel call of steps, those inside loops included."""
+    for step in steps:
+        if isinstance(step, Run):
+            yield step
+        elif isinstance(step, Loop):
+            yield from runs(step.steps)
+
+
+@dataclass(frozen=True)
 class Program:
     """Arguments, sizes, steps, and how much arena it needs."""
 
     name: str
     arguments: tuple[Argument, ...]
     symbols: tuple[str, ...]  # named sizes in the order the caller passes them, WORKERS last
-    steps: tuple[Run | Copy | Fill, ...]
+    steps: tuple[Run | Copy | Fill | Loop, ...]
     arena_bytes: DimLike
 
     def numbers(self, role: str) -> list[int]:

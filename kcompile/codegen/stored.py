@@ -26,7 +26,7 @@ def to_bytes(kernel: Kernel, object_code: bytes) -> bytes:
     record = {
         "name": kernel.name,
         "symbols": list(kernel.symbols),
-        "phases": [[p.function, written_size(p.tasks), written_size(p.cost_per_task)] for p in kernel.phases],
+        "phases": [_written_phase(p) for p in kernel.phases],
         "per_worker": written_size(kernel.workspace_bytes_per_worker),
         "shared": written_size(kernel.shared_workspace_bytes),
         "object_bytes": len(object_code),
@@ -44,7 +44,7 @@ def from_bytes(data: bytes, name: str, emit_ir: Callable[[], str]) -> tuple[Kern
     try:
         record = json.loads(line)
         names = _strings(record["symbols"])
-        phases = tuple(Phase(_string(f), read_size(tasks), read_size(cost)) for f, tasks, cost in record["phases"])
+        phases = tuple(map(_read_phase, record["phases"]))
         per_worker, shared = read_size(record["per_worker"]), read_size(record["shared"])
         kernel = Kernel(record["name"], emit_ir, names, phases, per_worker, shared)
     except (TypeError, KeyError, ValueError, RecursionError) as error:
@@ -53,6 +53,18 @@ def from_bytes(data: bytes, name: str, emit_ir: Callable[[], str]) -> tuple[Kern
     if not newline or not phases or kernel.name != name or to_bytes(kernel, object_code) != data:
         raise ValueError(f"not the record of {name}")
     return kernel, object_code
+
+
+def _written_phase(phase: Phase) -> list:
+    prepares = None if phase.prepares is None else list(phase.prepares)
+    return [phase.function, written_size(phase.tasks), written_size(phase.cost_per_task), prepares]
+
+
+def _read_phase(written: list) -> Phase:
+    function, tasks, cost, prepares = written
+    if prepares is not None and any(type(n) is not int for n in prepares):
+        raise ValueError(f"prepares {prepares!r}")
+    return Phase(_string(function), read_size(tasks), read_size(cost), None if prepares is None else tuple(prepares))
 
 
 def written_size(value: DimLike) -> Any:

@@ -10,7 +10,7 @@ from kcompile.ir.op import Kind
 def legalise(graph: Graph) -> Graph:
     """Return the graph if the target can run it.
 
-    After:  every live node is a source, a pack (its operands are written in place) or has a lowering.
+    After:  every live node is a source, a pack (its operands are written in place), a loop, or has a lowering.
     Raises: LoweringError listing every node that has none, with its origin.
     """
     missing = unlowerable(graph)
@@ -22,7 +22,8 @@ def legalise(graph: Graph) -> Graph:
 
 def unlowerable(graph: Graph) -> list[Node]:
     """The live nodes without a lowering, in order."""
-    return [n for n in graph.live_nodes() if not n.is_source and n.op.kind is not Kind.PACK and n.op.lower is None]
+    without = (Kind.PACK, Kind.CONTROL)  # written in place; a loop over a body of its own
+    return [n for n in graph.live_nodes() if not n.is_source and n.op.kind not in without and n.op.lower is None]
 
 
 def _line(node: Node) -> str:

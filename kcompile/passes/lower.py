@@ -33,9 +33,12 @@ from kcompile.ir.graph import Node, Value
 from kcompile.ir.op import Kind
 from kcompile.ir.types import Shape, Type
 from kcompile.passes.alias import storage
-from kcompile.passes.fuse import CONTRACT, MAP, ROW, Cluster, Fusion, is_map_node, is_scalar_constant
+from kcompile.ops.control import Scan, scan_of
+from kcompile.passes.fuse import CONTRACT, MAP, ROW, Cluster, Fusion, fuse, is_map_node, is_scalar_constant
+from kcompile.passes.rows import SplitRows, split_rows
 
 Index = "tuple[DimLike, ...]"
+OUTPUT_PREFIX = "output:"  # of a result's name, which may be a source's too
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +50,49 @@ class KernelCall:
     reads: dict[str, Value]  # buffer name -> value (maybe a view of another value's storage)
     writes: dict[str, Value]  # buffer name -> value this kernel brings into existence
 
+    @property
+    def name(self) -> str:
+        return self.form.name
 
-def lower(fusion: Fusion) -> list[KernelCall]:
-    """Return one kernel call per cluster, in the clusters' order; packs need none (see place.py)."""
+
+@dataclass(frozen=True, eq=False)
+class LoopCall:
+    """One step of a program that is a loop: its body, lowered.
+
+    Names of operands and results are those of the body's sources and outputs. rows: the body was made for any
+    number of rows, if they do not depend on each other.
+    """
+
+    cluster: Cluster
+    scan: Scan
+    body: Graph
+    calls: list[KernelCall | LoopCall]
+    reads: dict[str, Value]
+    writes: dict[str, Value]
+    rows: SplitRows | None = None
+
+    name = "loop"
+
+
+def lower(fusion: Fusion) -> list[KernelCall | LoopCall]:
+    """Return one call per cluster, in the clusters' order; packs need none (see place.py)."""
     readers = _readers(fusion)
-    return [_Lowering(fusion, c, readers).run() for c in fusion.clusters if c.units[0].op.kind is not Kind.PACK]
+    makers = {Kind.CONTROL: _loop_call}
+    plain = lambda c: _Lowering(fusion, c, readers).run()  # noqa: E731
+    kinds = [(c, c.units[0].op.kind) for c in fusion.clusters]
+    return [makers.get(kind, plain)(c) for c, kind in kinds if kind is not Kind.PACK]
+
+
+def _loop_call(cluster: Cluster) -> LoopCall:
+    """The loop of a scan, its body fused and lowered on its own."""
+    (node,) = cluster.units
+    scan = scan_of(node)
+    rows = split_rows(scan)
+    body = rows.body if rows else scan.body.graph
+    _, *names = body.sources
+    reads = dict(zip(names, node.inputs, strict=True))
+    writes = {f"{OUTPUT_PREFIX}{name}": v for name, v in zip(body.outputs, node.outputs, strict=True)}
+    return LoopCall(cluster, scan, body, lower(fuse(body)), reads, writes, rows)
 
 
 def _readers(fusion: Fusion) -> dict[Node, set[object]]:

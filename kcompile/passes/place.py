@@ -24,7 +24,7 @@ from kcompile.ir.dim import DimLike
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value, copy_node
 from kcompile.ir.op import OPS, Kind
 from kcompile.passes.alias import storage
-from kcompile.passes.lower import KernelCall
+from kcompile.passes.lower import OUTPUT_PREFIX, KernelCall, LoopCall
 from kcompile.passes.memory import Buffer
 
 ARGUMENT, ARENA = "argument", "arena"
@@ -47,7 +47,7 @@ class Step:
     """One thing a program does. `call` runs a kernel; else `copies` and `fills` run."""
 
     number: int
-    call: KernelCall | None = None
+    call: KernelCall | LoopCall | None = None
     copies: list[tuple[Place, Place, DimLike]] = field(default_factory=list)  # source, target, bytes
     fills: list[tuple[Place, DimLike]] = field(default_factory=list)  # zeros: target, bytes
     places: dict[str, Place] = field(default_factory=dict)  # a kernel's buffer name -> where
@@ -56,16 +56,20 @@ class Step:
 
     @property
     def name(self) -> str:
-        return self.call.form.name if self.call else "copy"
+        return self.call.name if self.call else "copy"
 
 
 @dataclass
 class Placed:
-    """Ordered steps and the arena buffers they use (sizes and live ranges, ready to plan)."""
+    """Ordered steps and the arena buffers they use (sizes and live ranges, ready to plan).
+
+    bodies: the same for the body of each loop, by its step's number.
+    """
 
     graph: Graph
     steps: list[Step]
     buffers: list[Buffer]
+    bodies: dict[int, Placed] = field(default_factory=dict)
 
 
 def own_results(graph: Graph) -> Graph:
@@ -101,9 +105,13 @@ def own_results(graph: Graph) -> Graph:
     return fresh
 
 
-def place(graph: Graph, calls: list[KernelCall]) -> Placed:
+def place(graph: Graph, calls: list[KernelCall | LoopCall]) -> Placed:
     """Give every value a place and the calls an order."""
-    return _Placer(graph, calls).run()
+    placed = _Placer(graph, calls).run()
+    for step in placed.steps:
+        if isinstance(step.call, LoopCall):
+            placed.bodies[step.number] = place(step.call.body, step.call.calls)
+    return placed
 
 
 class _Placer:
@@ -233,7 +241,7 @@ class _Placer:
                 continue
             operand = self.dying_operand(value, writer, taken)
             if operand is None:
-                self.places[value] = Place(ARENA, value.node.label)
+                self.places[value] = Place(ARENA, _arena_name(value))
             else:
                 taken.add(operand)
                 self.places[value] = self.places[operand]
@@ -316,6 +324,9 @@ class _Placer:
         if step.call is None:
             return
         named = {**step.call.reads, **step.call.writes}
+        if isinstance(step.call, LoopCall):
+            step.places = {name: self.place_of(value) for name, value in named.items()}
+            return
         step.places = {b.name: self.place_of(named[b.name]) for b in step.call.form.buffers if b.name in named}
         step.call = _in_place(step)
         step.places = {b.name: step.places[b.name] for b in step.call.form.buffers if b.name in step.places}
@@ -325,7 +336,7 @@ class _Placer:
         last: dict[str, int] = {}
         sizes: dict[str, DimLike] = {}
         for value, place_ in self.places.items():
-            if place_.space == ARENA and place_.name == value.node.label:
+            if place_.space == ARENA and place_.name == _arena_name(value):
                 sizes[place_.name] = value.type.nbytes
         for step in ordered:
             touched = list(step.places.values())
@@ -343,6 +354,11 @@ class _Placer:
         return [Buffer(name, sizes[name], first[name], last[name]) for name in first]
 
 
+def _arena_name(value: Value) -> str:
+    """The name of a value's own arena buffer."""
+    return value.node.label if len(value.node.outputs) == 1 else f"{value.node.label}.{value.index}"
+
+
 def constant_name(node: Node) -> str:
     """The argument name of a constant array."""
     return f"constant:{node.label}"
@@ -350,7 +366,7 @@ def constant_name(node: Node) -> str:
 
 def output_name(name: str) -> str:
     """The argument name of a graph output (outputs and sources may share names)."""
-    return f"output:{name}"
+    return f"{OUTPUT_PREFIX}{name}"
 
 
 # writing over an input -------------------------------------------------------------------------
@@ -361,6 +377,8 @@ def _in_place_pairs(call: KernelCall, base: Value, target: Value) -> dict[str, s
 
     None unless every point of the kernel loads the old value only at the very element it stores.
     """
+    if isinstance(call, LoopCall):
+        return None
     form = call.form
     (out,) = [n for n, v in call.writes.items() if v is base]
     names = [n for n, v in call.reads.items() if storage(v)[0] is target]

@@ -9,7 +9,7 @@ of a floor division, or {"sum": [[coefficient, factor, ...], ...]}, each over ro
 Kernels are entries of their own (runtime/kernels.py), shared by all programs; an entry names them. If one
 of them is gone, the program is compiled again. Reading accepts exactly what writing makes.
 
-`key` is None for what a text cannot tell apart: ops and passes of plugins, bodies of loops.
+`key` is None for what a text cannot tell apart: ops and passes of plugins.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,26 @@ import numpy as np
 from kcompile import plugins
 from kcompile.codegen.fingerprint import fingerprint
 from kcompile.codegen.kernel import Kernel
-from kcompile.codegen.program import CONSTANT, Argument, Copy, Fill, Pointer, Program, Run
+from kcompile.codegen.program import (
+    CONSTANT,
+    Argument,
+    Carried,
+    Copy,
+    Counter,
+    Fill,
+    Loop,
+    LoopArgument,
+    Pointer,
+    Program,
+    Rows,
+    Run,
+    Stacked,
+    Whole,
+)
 from kcompile.codegen.stored import from_bytes
 from kcompile.errors import CompilerBug
 from kcompile.ir import dim
+from kcompile.ir.body import bodies_of
 from kcompile.ir.dim import Dim, DimLike, FloorDiv, Symbol
 from kcompile.ir.graph import CONSTANT as CONSTANT_ROLE
 from kcompile.ir.graph import Graph
@@ -57,18 +73,30 @@ def key(graph: Graph, name: str, target: Target) -> str | None:
     if plugins.names("passes"):
         return None
     digest = hashlib.sha256()
-    for node in graph.live_nodes():
-        if node.role == CONSTANT_ROLE:
-            digest.update(f"{node.data.dtype.str} {node.data.shape};".encode())
-            digest.update(np.ascontiguousarray(node.data).tobytes())
-        elif not node.is_source and not (node.op.name in BUILT_IN and _is_plain(tuple(node.attrs.values()))):
-            return None
+    if not _enter(graph, digest):
+        return None
     sizes = {s for v in graph.sources.values() for d in v.shape for s in dim.symbols(d)}
     if not all(s.isidentifier() for s in sizes):
         return None
     compiler = f"{fingerprint(SOURCES)} numpy {np.__version__}"
     text = to_text(graph, origins=False)
     return cache.key("\n".join(("program", json.dumps(name), compiler, digest.hexdigest(), text)), target)
+
+
+def _enter(graph: Graph, digest) -> bool:
+    """Enter a graph's constants, those of bodies too; False if it has something a text does not tell apart."""
+    for node in graph.live_nodes():
+        if node.role == CONSTANT_ROLE:
+            digest.update(f"{node.data.dtype.str} {node.data.shape};".encode())
+            digest.update(np.ascontiguousarray(node.data).tobytes())
+        elif not node.is_source:
+            bodies = bodies_of(node)
+            plain = tuple(v for v in node.attrs.values() if v not in bodies)
+            if node.op.name not in BUILT_IN or not _is_plain(plain):
+                return False
+            if not all(_enter(body.graph, digest) for body in bodies):
+                return False
+    return True
 
 
 def _is_plain(value: Any) -> bool:
@@ -161,15 +189,38 @@ def _read_sizes(rows: Sequence[Any]) -> list[Any]:
     return found
 
 
-def _written_step(step: Run | Copy | Fill, numbers: Mapping[str, int], sizes: _Sizes) -> list:
+def _written_step(step: Run | Copy | Fill | Loop, numbers: Mapping[str, int], sizes: _Sizes) -> list:
     def place(pointer: Pointer) -> list:
         return [pointer.argument, sizes.number(pointer.offset_bytes)]
 
     if isinstance(step, Run):
-        return ["run", numbers[step.kernel.name], [place(p) for p in step.pointers]]
+        phases = None if step.phases is None else list(step.phases)
+        return ["run", numbers[step.kernel.name], [place(p) for p in step.pointers], phases]
+    if isinstance(step, Loop):
+        rows = step.rows and [step.rows.symbol, sizes.number(step.rows.total), step.rows.per_task]
+        return [
+            *("loop", step.name, sizes.number(step.count), step.reverse),
+            [_written_argument(a, place, sizes) for a in step.arguments],
+            [_written_step(s, numbers, sizes) for s in step.steps],
+            *(place(step.arena), sizes.number(step.arena_bytes), rows),
+        ]
     if isinstance(step, Copy):
         return ["copy", place(step.source), place(step.target), sizes.number(step.nbytes)]
     return ["fill", place(step.target), sizes.number(step.nbytes), step.byte]
+
+
+_ARGUMENTS = {kind.__name__: kind for kind in (Counter, Whole, Stacked, Carried)}
+
+
+def _written_argument(argument: LoopArgument, place, sizes: _Sizes) -> list:
+    """The name of its kind and its fields: pointers, pairs of sizes, sizes."""
+
+    def written(value):
+        if isinstance(value, Pointer):
+            return place(value)
+        return [sizes.number(v) for v in value] if isinstance(value, tuple) else sizes.number(value)
+
+    return [type(argument).__name__, *(written(getattr(argument, f.name)) for f in fields(argument))]
 
 
 # reading ---------------------------------------------------------------------------------------
@@ -206,7 +257,7 @@ def read(data: bytes) -> Stored:
     return Stored(program, [*objects, entry], constants)
 
 
-def _read_step(written: Sequence, kernels: Sequence[Kernel], sizes: Sequence) -> Run | Copy | Fill:
+def _read_step(written: Sequence, kernels: Sequence[Kernel], sizes: Sequence) -> Run | Copy | Fill | Loop:
     def pointer(where: Sequence) -> Pointer:
         argument, offset = where
         if argument is not None and type(argument) is not int:
@@ -215,13 +266,35 @@ def _read_step(written: Sequence, kernels: Sequence[Kernel], sizes: Sequence) ->
 
     kind, *parts = written
     if kind == "run":
-        number, pointers = parts
-        return Run(kernels[number], tuple(map(pointer, pointers)))
+        number, pointers, phases = parts
+        if phases is not None:
+            phases = tuple(range(len(kernels[number].phases))[n] for n in phases)
+        return Run(kernels[number], tuple(map(pointer, pointers)), phases)
+    if kind == "loop":
+        name, count, is_reverse, arguments, steps, arena, arena_bytes, rows = parts
+        if rows is not None:
+            symbol, total, per_task = rows
+            rows = Rows(symbol, sizes[total], int(per_task))
+        return Loop(
+            *(sizes[count], bool(is_reverse), tuple(_read_argument(a, pointer, sizes) for a in arguments)),
+            *(tuple(_read_step(s, kernels, sizes) for s in steps), pointer(arena), sizes[arena_bytes], rows, name),
+        )
     if kind == "copy":
         source, target, nbytes = parts
         return Copy(pointer(source), pointer(target), sizes[nbytes])
     target, nbytes, byte = parts
     return Fill(pointer(target), sizes[nbytes], byte)
+
+
+def _read_argument(written: Sequence, pointer, sizes: Sequence) -> LoopArgument:
+    kind = _ARGUMENTS[written[0]]
+    values = []
+    for field_, value in zip(fields(kind), written[1:], strict=True):
+        if field_.type == "Pointer":
+            values.append(pointer(value))
+        else:
+            values.append(tuple(sizes[n] for n in value) if isinstance(value, list) else sizes[value])
+    return kind(*values)
 
 
 def _no_ir() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kcompile.codegen.build import new_module
 from kcompile.codegen.contract import blocked, columns, dense, dot, slide, sliding, turn
 from kcompile.codegen.contract.affine import ceildiv, names_of_sizes
@@ -10,8 +12,8 @@ from kcompile.codegen.contract.frame import SHARED_SPACE, WORKER_SPACE, signatur
 from kcompile.codegen.contract.paths import make_plan
 from kcompile.codegen.contract.plan import Plan, partial_elements, shared_elements
 from kcompile.codegen.kernel import Kernel
-from kcompile.forms.records import Contract
-from kcompile.forms.scalar import Index, Load, walk
+from kcompile.forms.records import LOCAL, Contract
+from kcompile.forms.scalar import Expr, Index, Load, walk
 from kcompile.ir import dim
 from kcompile.target import Target
 
@@ -35,11 +37,22 @@ def emit(form: Contract, target: Target, name: str) -> Kernel:
     if tiled:
         phases = dense.emit_phases(module, target, sig, plan, name)
         phases += blocked.emit_phases(module, target, sig, plan, name, partials, sums)
+        others = dense.elements(plan), partial_elements(plan), columns.elements(plan)
+        if plan.packed and not any(others):  # nothing else is kept in the shared workspace
+            first, *rest = phases
+            phases = (replace(first, prepares=_positions(form, plan.problem.rhs.expr)), *rest)
     elif isinstance(plan, sliding.SlidingPlan):
         phases = slide.emit_phases(module, target, sig, plan, name)
     else:
         phases = dot.emit_phases(module, target, sig, plan, name)
     return Kernel(name, str(module), tuple(sizes), phases, scratch, shared)
+
+
+def _positions(form: Contract, expr: Expr) -> tuple[int, ...]:
+    """Positions, among the kernel's pointers, of the buffers that an expression reads."""
+    read = {node.buffer for node in walk(expr) if isinstance(node, Load)}
+    pointers = [b.name for b in form.buffers if b.role != LOCAL]
+    return tuple(n for n, name in enumerate(pointers) if name in read)
 
 
 def _aligned(elements):

@@ -1,0 +1,232 @@
+"""Placed steps and their kernels -> a Program: arena offsets for everything, pointers for every step.
+
+A loop is a program within the program: its body has a table of arguments and an arena of its own, planned
+first, because the arena around it must hold it. What a loop's kernels make of operands that do not change
+from step to step - panels of packed weights - lies outside and is made once, before the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from kcompile import flags
+from kcompile.codegen.kernel import Kernel
+from kcompile.codegen.program import (
+    WORKERS,
+    Argument,
+    Carried,
+    Copy,
+    Counter,
+    Fill,
+    Loop,
+    LoopArgument,
+    Pointer,
+    Program,
+    Rows,
+    Run,
+    Stacked,
+    Whole,
+)
+from kcompile.forms.records import Form
+from kcompile.ir import dim
+from kcompile.ir.dim import DimLike
+from kcompile.passes.lower import LoopCall
+from kcompile.passes.memory import Buffer, Plan, check_plan, plan_memory
+from kcompile.passes.place import ARENA, Place, Placed, Step, output_name
+from kcompile.passes.rows import ROWS_PER_TASK, in_rows, row_bytes
+
+POISON = 0xFF  # repeated, a NaN in every float dtype
+PREPARED = "prepared:"  # + a step's number: what its kernel makes of operands that do not change
+
+
+@dataclass
+class Level:
+    """The steps of a program or of a loop's body, planned."""
+
+    placed: Placed
+    kernels: Mapping[Form, Kernel]
+    plan: Plan
+    workspaces: dict[int, list[str]]  # step -> labels of its kernel's workspaces, in the order of its pointers
+    bodies: dict[int, Level] = field(default_factory=dict)  # of loops, by step
+    prepared: dict[int, Kernel] = field(default_factory=dict)  # steps whose first phase runs before the loop
+
+    def kernel(self, step: Step) -> Kernel:
+        return self.kernels[step.call.form]
+
+
+def plan_level(placed: Placed, kernels: Mapping[Form, Kernel], loop: LoopCall | None = None) -> Level:
+    """Plan the arena of a program, or of the body of `loop`; scratch memory of kernels and loops included."""
+    workers = dim.symbol(WORKERS) if loop is None or loop.rows is None else 1
+    last = max(len(placed.steps) - 1, 0)
+    buffers = list(placed.buffers)
+    level = Level(placed, kernels, None, {})
+    if loop is not None:
+        buffers.append(Buffer("step", 4, 0, last))
+        for name, value in _carries(loop, placed):
+            buffers += [Buffer(f"{name}:{n}", value.type.nbytes, 0, last) for n in range(2)]
+    for step in placed.steps:
+        if isinstance(step.call, LoopCall):
+            body = level.bodies[step.number] = plan_level(placed.bodies[step.number], kernels, step.call)
+            copies = workers if step.call.rows else 1
+            buffers.append(
+                Buffer(f"loop:{step.number}", body_bytes(body, step.call) * copies, step.number, step.number)
+            )
+            for number, kernel in body.prepared.items():
+                label = f"{PREPARED}{step.number}.{number}"
+                buffers.append(Buffer(label, kernel.shared_workspace_bytes, step.number, step.number))
+        elif step.call is not None:
+            buffers += _workspaces(level, step, workers, loop)
+    level.plan = plan_memory(buffers)
+    if flags.get("verify"):
+        check_plan(level.plan)
+    return level
+
+
+def _workspaces(level: Level, step: Step, workers: DimLike, loop: LoopCall | None) -> list[Buffer]:
+    kernel = level.kernel(step)
+    per_worker = kernel.workspace_bytes_per_worker * workers if kernel.has_workspace else 0
+    found = []
+    for what, nbytes in (("own", per_worker), ("shared", kernel.shared_workspace_bytes)):
+        if nbytes == 0:
+            continue
+        if what == "shared" and loop is not None and _is_prepared(kernel, step, loop):
+            level.prepared[step.number] = kernel
+            level.workspaces.setdefault(step.number, []).append(f"{PREPARED}{step.number}")
+            continue
+        label = f"{what}:{step.number}"
+        level.workspaces.setdefault(step.number, []).append(label)
+        found.append(Buffer(label, nbytes, step.number, step.number))
+    return found
+
+
+def _is_prepared(kernel: Kernel, step: Step, loop: LoopCall) -> bool:
+    """True if the kernel's first phase reads only what is the same in every step and every task."""
+    prepares = kernel.phases[0].prepares
+    if prepares is None:
+        return False
+    whole = {v.node.name for v in loop.scan.inside.whole} - (loop.rows.sources if loop.rows else frozenset())
+    places = list(step.places.values())
+    return all(places[n].space != ARENA and places[n].name in whole for n in prepares)
+
+
+def _carries(loop: LoopCall, placed: Placed):
+    """(name, the body's source) of each carry."""
+    names = [v.node.name for v in loop.scan.inside.carries]
+    return [(name, placed.graph.sources[name]) for name in names]
+
+
+def body_bytes(body: Level, loop: LoopCall) -> DimLike:
+    """Bytes of arena one task of a loop takes."""
+    return _of_task(body.plan.arena_bytes, loop)
+
+
+def _of_task(size: DimLike, loop: LoopCall) -> DimLike:
+    return in_rows(size, loop.rows.symbol, ROWS_PER_TASK) if loop.rows else size
+
+
+# the program -----------------------------------------------------------------------------------
+
+
+def assemble(name: str, arguments: list[Argument], number: Mapping[str, int], level: Level) -> Program:
+    """Return the program.
+
+    Args: number: the position in `arguments` of each place that is one.
+    """
+    symbols = set().union(*(dim.symbols(s) for a in arguments for s in a.type.shape)) if arguments else set()
+    steps = _steps(level, number)
+    return Program(name, tuple(arguments), (*sorted(symbols), WORKERS), tuple(steps), level.plan.arena_bytes)
+
+
+def _pointer(where: Place, level: Level, number: Mapping[str, int]) -> Pointer:
+    if where.space == ARENA:
+        return Pointer(None, level.plan.offsets[where.name] + where.offset_bytes)
+    return Pointer(number[where.name], where.offset_bytes)
+
+
+def _steps(level: Level, number: Mapping[str, int]) -> list[Run | Copy | Fill | Loop]:
+    offsets = level.plan.offsets
+    steps: list[Run | Copy | Fill | Loop] = []
+    for step in level.placed.steps:
+        steps += [Fill(_pointer(target, level, number), nbytes) for target, nbytes in step.fills]
+        steps += [Copy(_pointer(s, level, number), _pointer(t, level, number), nbytes) for s, t, nbytes in step.copies]
+        if isinstance(step.call, LoopCall):
+            steps += _loop(level, step, number)
+        elif step.call is not None:
+            pointers = [_pointer(p, level, number) for p in step.places.values()]
+            for label in level.workspaces.get(step.number, ()):
+                outside = label.startswith(PREPARED)
+                pointers.append(Pointer(number[label]) if outside else Pointer(None, offsets[label]))
+            kernel = level.kernel(step)
+            phases = tuple(range(1, len(kernel.phases))) if step.number in level.prepared else None
+            steps.append(Run(kernel, tuple(pointers), phases))
+        if flags.get("poison"):
+            dead = [b for b in level.plan.buffers if b.last == step.number]
+            steps += [Fill(Pointer(None, offsets[b.name]), b.nbytes, POISON) for b in dead if _is_temporary(b.name)]
+    return steps
+
+
+def _is_temporary(name: str) -> bool:
+    """False for what a loop keeps from step to step."""
+    return name != "step" and name[:1] != "c"
+
+
+def _loop(level: Level, step: Step, number: Mapping[str, int]) -> list[Run | Loop]:
+    """The loop of a step, after the kernels' phases that need to run only once."""
+    call, body = step.call, level.bodies[step.number]
+    inside = call.scan.inside
+    places = {name: _pointer(p, level, number) for name, p in step.places.items()}
+    with_rows = call.rows.sources if call.rows else frozenset()
+
+    def rows_of(name: str, type_) -> DimLike:
+        return row_bytes(type_.shape, type_.dtype.size_bytes) if name in with_rows else 0
+
+    table: dict[str, int] = {}
+    arguments: list[LoopArgument] = []
+
+    def enter(argument: LoopArgument, *names: str) -> None:
+        for name in names:
+            table[name] = len(table)
+        arguments.append(argument)
+
+    enter(Counter(body.plan.offsets["step"]), "step")
+    for name, source in _carries(call, body.placed):
+        own = tuple(body.plan.offsets[f"{name}:{n}"] for n in range(2))
+        last = output_name(f"c{len(arguments) - 1}")
+        # the table holds both places side by side
+        enter(Carried(places[name], places[last], own, source.type.nbytes, rows_of(name, source.type)), name, last)
+    for value in inside.rows:
+        name = value.node.name
+        enter(Stacked(places[name], value.type.nbytes, rows_of(name, value.type)), name)
+    for value in inside.whole:
+        name = value.node.name
+        enter(Whole(places[name], rows_of(name, value.type)), name)
+    for n, value in enumerate(inside.yields):
+        bytes_of_row = row_bytes(value.shape, value.dtype.size_bytes) if call.rows else 0
+        enter(Stacked(places[output_name(f"y{n}")], value.type.nbytes, bytes_of_row), output_name(f"y{n}"))
+    before: list[Run | Loop] = []
+    for inner, kernel in body.prepared.items():
+        panels = Pointer(None, level.plan.offsets[f"{PREPARED}{step.number}.{inner}"])
+        enter(Whole(panels), f"{PREPARED}{inner}")
+        inner_step = next(s for s in body.placed.steps if s.number == inner)
+        labels = [label.startswith(PREPARED) for label in body.workspaces[inner]]
+        unread = Pointer(None)
+        pointers = [
+            _moved(places[p.name], p.offset_bytes) if n in kernel.phases[0].prepares else unread
+            for n, p in enumerate(inner_step.places.values())
+        ]
+        before.append(Run(kernel, (*pointers, *(panels if made else unread for made in labels)), (0,)))
+    nested = Loop(
+        call.scan.length,
+        call.scan.reverse,
+        tuple(arguments),
+        tuple(_steps(body, table)),
+        Pointer(None, level.plan.offsets[f"loop:{step.number}"]),
+        body_bytes(body, call),
+        Rows(call.rows.symbol, call.rows.total, ROWS_PER_TASK) if call.rows else None,
+    )
+    return [*before, nested]
+
+
+def _moved(pointer: Pointer, offset_bytes: DimLike) -> Pointer:
+    return replace(pointer, offset_bytes=pointer.offset_bytes + offset_bytes)
