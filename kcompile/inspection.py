@@ -9,15 +9,16 @@ why_text       why two layers' nodes are, or are not, one kernel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from kcompile.codegen.program import Run
+from kcompile.codegen.program import Run, runs
 from kcompile.errors import UnknownNameError, suggestion
 from kcompile.forms.text import form_text
 from kcompile.ir import dim
 from kcompile.passes.fuse import Cluster
-from kcompile.passes.place import ARENA, Place, Step
+from kcompile.passes.lower import KernelCall, LoopCall
+from kcompile.passes.place import ARENA, Place, Placed, Step
 
 if TYPE_CHECKING:  # pipeline.py prints through this module
     from kcompile.pipeline import Build
@@ -47,12 +48,26 @@ def plan_text(built: Build) -> str:
     """Every step in order, the arena, and each refused fusion with its reason."""
     lines = [f"program {built.program.name}: {len(built.placed.steps)} steps, arena {built.plan.arena_bytes} bytes"]
     kernel_of = {form: name for name, form in built.forms.items()}
-    for step in built.placed.steps:
-        lines.append(_step_line(step, kernel_of))
+    lines += _step_lines(built.placed, kernel_of)
     if built.fusion.refusals:
         lines.append("refused fusions:")
         lines += [f"  {node.label} {node.op.name} into {c}: {why}" for node, c, why in built.fusion.refusals]
     return "\n".join(lines)
+
+
+def _step_lines(placed: Placed, kernel_of: Mapping, indent: str = "") -> list[str]:
+    """A line per step; below a loop those of its body."""
+    lines = []
+    for step in placed.steps:
+        if isinstance(step.call, LoopCall):
+            scan, rows = step.call.scan, step.call.rows
+            places = ", ".join(f"{name}={_place_text(p)}" for name, p in step.places.items())
+            apart = f", {rows.total} rows apart" if rows else ""
+            lines.append(f"{indent}  {step.number:3d}  loop of {scan.length} steps{apart} ({places})")
+            lines += _step_lines(placed.bodies[step.number], kernel_of, indent + "     ")
+        else:
+            lines.append(indent + _step_line(step, kernel_of))
+    return lines
 
 
 def _step_line(step: Step, kernel_of: Mapping) -> str:
@@ -92,8 +107,8 @@ def kernel_text(built: Build, name: str) -> str:
     full = find_kernel(built, name)
     kernel, form = built.kernels[full], built.forms[full]
     lines = [f"kernel {full}"]
-    for step in built.placed.steps:
-        if step.call is not None and step.call.form is form:
+    for step in _all_steps(built.placed):
+        if isinstance(step.call, KernelCall) and step.call.form is form:
             lines += [f"  step {step.number}:"]
             lines += [f"    {u.label} {u.op.name}: {u.output.type}  # {u.origin}" for u in step.call.cluster.units]
     lines += [f"  {p.function}: {p.tasks} tasks, {p.cost_per_task} operations each" for p in kernel.phases]
@@ -103,9 +118,10 @@ def kernel_text(built: Build, name: str) -> str:
 def find_kernel(built: Build, name: str) -> str:
     """The full name of the one kernel whose name contains `name`; k3 means the kernel of step 3."""
     if name.startswith("k") and name[1:].isdigit():
-        for step, run in zip((s for s in built.placed.steps if s.call), _runs(built)):
-            if step.number == int(name[1:]):
-                return run.kernel.name
+        kernel_of = {form: kernel for kernel, form in built.forms.items()}
+        for step in built.placed.steps:
+            if isinstance(step.call, KernelCall) and step.number == int(name[1:]):
+                return kernel_of[step.call.form]
     found = [n for n in built.kernels if name in n]
     if not found:
         raise UnknownNameError(f"no kernel is called {name!r}.{suggestion(name, built.kernels)}")
@@ -113,7 +129,14 @@ def find_kernel(built: Build, name: str) -> str:
 
 
 def _runs(built: Build) -> list[Run]:
-    return [s for s in built.program.steps if isinstance(s, Run)]
+    return list(runs(built.program.steps))
+
+
+def _all_steps(placed: Placed) -> Iterator[Step]:
+    for step in placed.steps:
+        yield step
+        if isinstance(step.call, LoopCall):
+            yield from _all_steps(placed.bodies[step.number])
 
 
 def _layers_in(built: Build, cluster: Cluster) -> set[str]:

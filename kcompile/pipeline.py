@@ -43,6 +43,7 @@ from kcompile.passes.fuse import Fusion, fuse
 from kcompile.passes.hoist import hoist
 from kcompile.passes.inference import fold_scales
 from kcompile.passes.legalise import legalise
+from kcompile.passes.loop_layout import lay_out_loops
 from kcompile.passes.lower import KernelCall, LoopCall, lower
 from kcompile.passes.memory import Plan
 from kcompile.passes.padded import store_padded
@@ -68,11 +69,14 @@ class Pass:
 
 
 def _smaller_loops(graph: Graph) -> Graph:
-    """Loops that hold only what has to run in order; what left them is simplified where it is now."""
+    """Loops that hold only what has to run in order; what left them is simplified where it is now.
+
+    A loop in a loop comes first, by `everywhere`: what leaves it may leave the outer one too.
+    """
     if not has_loops(graph):
         return graph
-    for run in (prune_scans, hoist, prune_scans, everywhere(fold_constants), everywhere(simplify)):
-        graph = run(graph)
+    for run in (prune_scans, hoist, prune_scans, fold_constants, simplify, lay_out_loops):
+        graph = everywhere(run)(graph)
     return graph
 
 

@@ -12,6 +12,7 @@ least 0 and, where a comparison needs it, at least 1.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -525,7 +526,10 @@ def evaluate(value: DimLike, sizes: Mapping[str, int]) -> int:
 
 
 def nominal(value: DimLike) -> int:
-    """Return a likely number for a size, where a decision has to guess: every named size counts as NOMINAL_SIZE."""
+    """Return a likely number for a size, where a decision has to guess: every named size counts as NOMINAL_SIZE.
+
+    A name that ends in a number says it itself.
+    """
     return value if is_static(value) else evaluate(value, _Nominal())
 
 
@@ -534,7 +538,8 @@ class _Nominal(dict):
         return True
 
     def __missing__(self, name: str) -> int:
-        return NOMINAL_SIZE
+        said = re.search(r"_of_(\d+)$", name)  # rows_of_16: what a task of a loop takes (passes/rows.py)
+        return int(said[1]) if said else NOMINAL_SIZE
 
 
 def product(sizes) -> DimLike:

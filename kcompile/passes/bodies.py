@@ -177,8 +177,11 @@ def _pruned(new: Graph, scan: Scan, inputs: Sequence[Value], read: set[Value]) -
     whole: dict[Value, list[Value]] = {}  # operand -> the sources it stands for
     rows: dict[Value, list[Value]] = {}
     repeated: list[tuple[Value, Value]] = []  # source, the one row it always is
+    numbers: list[tuple[Value, Value]] = []  # source, the number it always is
     for source, value in zip(inside.whole, shared):
-        if source in needed:
+        if source in needed and is_number(value):
+            numbers.append((source, value))
+        elif source in needed:
             whole.setdefault(value, []).append(source)
     for n in fixed:
         if inside.carries[n] in needed:
@@ -189,6 +192,8 @@ def _pruned(new: Graph, scan: Scan, inputs: Sequence[Value], read: set[Value]) -
         row = _repeated_row(value)
         if row is None:
             rows.setdefault(value, []).append(source)
+        elif is_number(row):
+            numbers.append((source, row))
         else:
             whole.setdefault(row, [])
             repeated.append((source, row))
@@ -201,6 +206,8 @@ def _pruned(new: Graph, scan: Scan, inputs: Sequence[Value], read: set[Value]) -
     known.update((inside.carries[n], source) for n, source in zip(kept, builder.carries))
     for sources, made in ((rows.values(), builder.rows), (whole.values(), builder.whole)):
         known.update((old, fresh) for group, fresh in zip(sources, made) for old in group)
+    for source, value in numbers:
+        known[source] = _number_as(builder.graph, value, source.type)
     for source, row in repeated:
         made = builder.whole[list(whole).index(row)]
         known[source] = _broadcast_row(made, source.type)
@@ -246,6 +253,12 @@ def _repeated_row(stack: Value) -> Value | None:
     if below.shape[0] != 1:
         return None
     return OPS["reshape"](below, shape=below.shape[1:])
+
+
+def _number_as(graph: Graph, value: Value, type_: Type) -> Value:
+    while not value.is_constant:
+        value = value.node.inputs[0]
+    return _broadcast_row(graph.constant(value.node.data.reshape(())), type_)
 
 
 def _broadcast_row(value: Value, type_: Type) -> Value:

@@ -29,11 +29,11 @@ from kcompile.forms.records import (
 from kcompile.forms.scalar import Expr, Load, const, load, loads, rewrite
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
-from kcompile.ir.graph import Node, Value
+from kcompile.ir.graph import Graph, Node, Value
 from kcompile.ir.op import Kind
 from kcompile.ir.types import Shape, Type
-from kcompile.passes.alias import storage
 from kcompile.ops.control import Scan, scan_of
+from kcompile.passes.alias import storage
 from kcompile.passes.fuse import CONTRACT, MAP, ROW, Cluster, Fusion, fuse, is_map_node, is_scalar_constant
 from kcompile.passes.rows import SplitRows, split_rows
 

@@ -60,7 +60,8 @@ def split_rows(scan: Scan) -> SplitRows | None:
 
 def _fresh_name(graph: Graph) -> str:
     used = {s for n in graph.nodes for v in n.outputs for d in v.shape for s in dim.symbols(d)}
-    return next(name for n in range(len(used) + 1) if (name := f"rows{n or ''}") not in used)
+    names = (f"rows{n or ''}_of_{ROWS_PER_TASK}" for n in range(len(used) + 1))  # the planner of tiles reads it
+    return next(name for name in names if name not in used)
 
 
 class _NeedsRows(Exception):

@@ -14,19 +14,20 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kcompile.codegen.entry import PARALLEL_FOR, emit_entry
-from kcompile.codegen.program import WORKERS, Copy, Run
+from kcompile.codegen.program import WORKERS, Copy, Loop, Run, runs
 from kcompile.forms.records import Contract
 from kcompile.forms.work import Work, work
 from kcompile.ir import dim
 from kcompile.ir.graph import Node
 from kcompile.ir.op import Kind
 from kcompile.passes.fuse import Cluster
+from kcompile.passes.lower import LoopCall
 from kcompile.runtime import cache, threads
 from kcompile.runtime.arena import address, aligned_empty
 from kcompile.runtime.executable import Bound, Executable
@@ -180,7 +181,7 @@ class _Steps:
         program = built.program
         singles = [replace(program, name=f"{program.name}_step{n}", steps=(s,)) for n, s in enumerate(program.steps)]
         empty = replace(program, name=f"{program.name}_nothing", steps=())
-        called = {p.function for s in program.steps if isinstance(s, Run) for p in s.kernel.phases}
+        called = {p.function for s in runs(program.steps) for p in s.kernel.phases}
         symbols = {name: library.address(name) for name in called}
         text = _merged([emit_entry(s) for s in (*singles, empty)])
         target = built.target
@@ -282,7 +283,28 @@ class _Fact:
 
 def _facts(built: Build, named: Mapping[str, int]) -> list[_Fact]:
     calls = iter([s for s in built.placed.steps if s.call is not None])
-    return [_fact(built, step, calls, named) for step in built.program.steps]
+    found: list[_Fact] = []
+    for step in built.program.steps:
+        if isinstance(step, Run) and step.phases is not None:  # what a loop needs ready
+            found.append(_Fact(step.kernel.name, (), ("pack",), "", Work(0, 0, 0)))
+        elif isinstance(step, Loop):
+            found.append(_loop_fact(built, step, next(calls), named))
+        else:
+            found.append(_fact(built, step, calls, named))
+    return found
+
+
+def _loop_fact(built: Build, loop: Loop, step, named: Mapping[str, int]) -> _Fact:
+    """One line for all steps of a loop together; what rows each task has does not change the sum."""
+    sizes = dict(named)
+    if loop.rows is not None:
+        sizes[loop.rows.symbol] = dim.evaluate(loop.rows.total, named)
+    each = [work(built.forms[run.kernel.name], sizes) for run in runs(loop.steps)]
+    count = dim.evaluate(loop.count, named)
+    total = Work(*(count * sum(getattr(w, f.name) for w in each) for f in fields(Work)))
+    node = step.call.scan.node
+    path = f"loop, {len(each)} kernels" + (f", rows of {loop.rows.per_task}" if loop.rows else "")
+    return _Fact("loop", (_layer(node.origin.layer),) if node.origin.layer else (), ("scan",), path, total)
 
 
 def _fact(built: Build, step, calls, named: Mapping[str, int]) -> _Fact:
@@ -335,13 +357,27 @@ def _limit(fact: _Fact, limits: Machine) -> tuple[float, str]:
     return (computing, COMPUTE) if computing > moving else (moving, level.name)
 
 
+def _preparations(built: Build) -> list[int]:
+    """How many records come right before each loop, for it."""
+    found, count = [], 0
+    for step in built.program.steps:
+        if isinstance(step, Loop):
+            found.append(count)
+            count = 0
+        else:
+            count += isinstance(step, Run) and step.phases is not None
+    return found
+
+
 def _pieces(built: Build, named: Mapping[str, int]) -> list[Piece]:
     """The arena's buffers; live ranges in numbers of records instead of steps of the plan."""
     first_record: dict[int, int] = {}
     record = 0
+    ahead = iter(_preparations(built))
     for step in built.placed.steps:
         first_record[step.number] = record
         record += len(step.fills) + len(step.copies) + (step.call is not None)
+        record += next(ahead) if isinstance(step.call, LoopCall) else 0
     last = max(record - 1, 0)
 
     def at(number: int) -> int:
