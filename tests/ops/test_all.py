@@ -19,9 +19,8 @@ from kcompile import autodiff
 from kcompile.forms import interpret, verify
 from kcompile.ir import interpret as graph_interpret
 from kcompile.ir.graph import Graph
-from kcompile.ir.op import OPS
 from kcompile.ir.types import Type, dtype
-from tests.ops.cases import Case, all_cases, cases, symbolic
+from tests.ops.cases import OPS, Case, all_cases, cases, symbolic
 from tests.tolerances import GRADIENT, GRADIENT_STEP, assert_close
 
 # Their operands' sizes cannot be symbols: a fixed layout, a seed of two words, specs with numbers in them.

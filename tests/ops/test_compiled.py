@@ -11,9 +11,9 @@ import pytest
 from kcompile import pipeline
 from kcompile.ir.graph import Graph
 from kcompile.ir.interpret import concrete
-from kcompile.ir.op import OPS, Kind
+from kcompile.ir.op import Kind
 from kcompile.ir.types import Type, dtype
-from tests.ops.cases import Case, cases, symbolic
+from tests.ops.cases import OPS, Case, cases, symbolic
 from tests.tolerances import assert_close
 
 

@@ -1,0 +1,233 @@
+"""Loops recorded by `scan`: interpreted, native on one and two threads, and their gradients.
+
+Each program is a function of arrays. Run eagerly it is a Python loop: what the recorded one must compute.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kcompile import autodiff, pipeline
+from kcompile.errors import KcompileError
+from kcompile.ir import interpret, verify
+from kcompile.ir.text import blobs, parse, to_text
+from kcompile.keras import ops
+from kcompile.keras.tracing import loops
+from kcompile.keras.tracing.trace import trace
+from kcompile.keras.tracing.variable import Variable
+
+
+def rnn(x, w, u, b):
+    """A recurrent layer, outputs of all steps."""
+
+    def step(h, row):
+        h = ops.tanh(ops.matmul(row, w) + b + ops.matmul(h, u))
+        return h, h
+
+    h, ys = ops.scan(step, ops.zeros((ops.shape(x)[0], u.shape[0]), x.dtype), ops.transpose(x, (1, 0, 2)))
+    return h, ys
+
+
+def lstm(x, w, u, b, reverse=False):
+    """Two carries, split gates, a mask by select."""
+    h0 = ops.zeros((ops.shape(x)[0], u.shape[0]), x.dtype)
+
+    def step(carry, row):
+        h, c = carry
+        i, f, g, o = ops.split(ops.matmul(row, w) + b + ops.matmul(h, u), 4, axis=-1)
+        new_c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+        new_h = ops.sigmoid(o) * ops.tanh(new_c)
+        keep = row[:, :1] > -0.5
+        return (ops.where(keep, new_h, h), ops.where(keep, new_c, c)), {"h": new_h}
+
+    (h, c), ys = ops.scan(step, (h0, h0), ops.transpose(x, (1, 0, 2)), reverse=reverse)
+    return h, c, ys["h"]
+
+
+def backwards(x, w, u, b):
+    return lstm(x, w, u, b, reverse=True)
+
+
+def normalised(x, w, u, b):
+    """A reduction over each row and a yield that is a contraction of its own."""
+
+    def step(h, row):
+        h = ops.matmul(row, w) + ops.matmul(h, u)
+        h = h / (1.0 + ops.sqrt(ops.sum(h * h, axis=-1, keepdims=True)))
+        return h, ops.matmul(h, ops.transpose(u)) + b
+
+    return ops.scan(step, ops.zeros((ops.shape(x)[0], u.shape[0]), x.dtype), ops.transpose(x, (1, 0, 2)))
+
+
+def across_rows(x, w, u, b):
+    """Rows that depend on each other, and a step number."""
+
+    def step(t, h, row):
+        h = ops.tanh(ops.matmul(row, w) + ops.matmul(h, u) - ops.mean(h, axis=0) + ops.cast(t, x.dtype))
+        return h, ops.sum(h, axis=0)
+
+    start = ops.zeros((ops.shape(x)[0], u.shape[0]), x.dtype)
+    return loops.scan(step, start, ops.transpose(x, (1, 0, 2)))
+
+
+def nested(x, w, u, b):
+    """A loop in a loop: the outer one carries what the inner one makes."""
+
+    def outer(h, row):
+        def inner(k, _):
+            return ops.tanh(ops.matmul(k, u) + ops.matmul(row, w)), None
+
+        h = ops.scan(inner, h, length=3)[0]
+        return h, ops.sum(h)
+
+    return ops.scan(outer, ops.zeros((ops.shape(x)[0], u.shape[0]), x.dtype), ops.transpose(x, (1, 0, 2)))
+
+
+GATES = {lstm: 4, backwards: 4}
+PROGRAMS = (rnn, lstm, backwards, normalised, across_rows, nested)
+SIZES = ((1, 1), (5, 3), (4, 17), (3, 33))  # steps, rows
+
+
+def arrays(program, steps, rows, features=3, units=5, dtype="float32"):
+    rng = np.random.default_rng(steps + rows)
+    width = GATES.get(program, 1) * units
+    shapes = {"x": (rows, steps, features), "w": (features, width), "u": (units, width), "b": (width,)}
+    return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def recorded(program, given, static=()):
+    """The program's outputs and the gradient of a weighting of them."""
+
+    def run(values):
+        results = [r for r in program(*values.values())]
+        loss = sum(ops.sum(ops.sin(r + 0.1 * n)) for n, r in enumerate(results))
+        wrt = list(values.values())
+        named = {f"y{n}": r for n, r in enumerate(results)}
+        return {**named, "loss": loss, **{f"d{n}": g for n, g in zip(values, autodiff.grad(loss, wrt))}}
+
+    def shape(name, a):
+        return (None, None, a.shape[2]) if name == "x" and name not in static else a.shape
+
+    return trace(run, {n: (shape(n, a), a.dtype.name) for n, a in given.items()}, name=program.__name__).graph
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
+def test_the_interpreter_computes_what_a_python_loop_does(program):
+    given = arrays(program, 4, 3)
+    graph = recorded(program, given)
+    verify.verify(graph)
+    found, _ = interpret.run(graph, given)
+    for n, expected in enumerate(program(*given.values())):
+        np.testing.assert_allclose(found[f"y{n}"], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
+def test_text_is_read_back(program):
+    graph = recorded(program, arrays(program, 4, 3))
+    text = to_text(graph)
+    assert to_text(parse(text, blobs(graph))) == text
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
+def test_native_code_agrees_for_every_size_and_number_of_threads(program, monkeypatch):
+    monkeypatch.setenv("KCOMPILE_VERIFY", "1")
+    graph = recorded(program, arrays(program, 4, 3))
+    one, two = (pipeline.compile(graph, num_threads=n) for n in (1, 2))
+    for steps, rows in SIZES:
+        given = arrays(program, steps, rows)
+        expected, _ = interpret.run(graph, given)
+        found, other = one.run(given, {}), two.run(given, {})
+        for name, value in expected.items():
+            scale = max(1.0, np.abs(value).max())
+            np.testing.assert_allclose(found[name], value, rtol=2e-5, atol=2e-5 * scale, err_msg=name)
+            np.testing.assert_array_equal(found[name], other[name], err_msg=f"{name} on two threads")
+
+
+@pytest.mark.parametrize("program", (rnn, across_rows), ids=lambda p: p.__name__)
+def test_no_step_gives_back_the_first_carry(program):
+    given = arrays(program, 4, 3)
+    graph = recorded(program, given)
+    given["x"] = np.zeros((3, 0, 3), np.float32)
+    found = pipeline.compile(graph).run(given, {})
+    np.testing.assert_array_equal(found["y0"], np.zeros((3, 5), np.float32))
+    assert found["y1"].shape[0] == 0
+    np.testing.assert_array_equal(found["du"], np.zeros((5, 5), np.float32))
+
+
+def test_sizes_known_beforehand():
+    given = arrays(lstm, 4, 16)
+    graph = recorded(lstm, given, static=("x",))
+    found, expected = pipeline.compile(graph).run(given, {}), interpret.run(graph, given)[0]
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+def test_dead_memory_is_not_read(monkeypatch):
+    monkeypatch.setenv("KCOMPILE_POISON", "1")
+    for program in (lstm, nested):
+        given = arrays(program, 4, 19)
+        graph = recorded(program, given)
+        found, expected = pipeline.compile(graph).run(given, {}), interpret.run(graph, given)[0]
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
+def test_gradients_agree_with_differences(program):
+    given = arrays(program, 3, 2, dtype="float64")
+    graph = recorded(program, given)
+    found, _ = interpret.run(graph, given)
+    rng = np.random.default_rng(0)
+    for name, array in given.items():
+        for _ in range(4):
+            place = tuple(rng.integers(0, n) for n in array.shape)
+            slopes = []
+            for step in (1e-5, -1e-5):
+                moved = {**given, name: array.copy()}
+                moved[name][place] += step
+                slopes.append(float(interpret.run(graph, moved)[0]["loss"]))
+            slope = (slopes[0] - slopes[1]) / 2e-5
+            np.testing.assert_allclose(found[f"d{name}"][place], slope, rtol=1e-5, atol=1e-7, err_msg=f"{name}{place}")
+
+
+def test_variables_assigned_in_a_step_are_carried():
+    count = Variable(np.float32(1.0), trainable=False, name="count")
+
+    def program(values):
+        def step(total, row):
+            count.assign(count + 1.0)
+            return total + row * count, count.value
+
+        return ops.scan(step, ops.zeros((2,)), values["x"])
+
+    traced = trace(program, {"x": ((None, 2), "float32")})
+    x = np.ones((3, 2), np.float32)
+    found = traced.pack(pipeline.compile(traced.graph).run({"x": x}, traced.arrays()))
+    np.testing.assert_array_equal(found[0], [9.0, 9.0])
+    np.testing.assert_array_equal(found[1], [2.0, 3.0, 4.0])
+    assert count.numpy() == 4.0
+
+
+def test_loops_of_ops():
+    def program(values):
+        x = values["x"]
+        power = ops.fori_loop(0, 5, lambda i, p: p * x, ops.ones_like(x))
+        rows = ops.map(lambda row: ops.sum(row) + row, x)
+        return {"power": power, "rows": rows}
+
+    traced = trace(program, {"x": ((None, 3), "float32")})
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    found = pipeline.compile(traced.graph).run({"x": x}, {})
+    np.testing.assert_allclose(found["power"], x**5)
+    np.testing.assert_allclose(found["rows"], x + x.sum(1, keepdims=True))
+
+
+def test_mistakes_are_named():
+    def grows(values):
+        return ops.scan(lambda h, x: (ops.concatenate([h, h]), x), values["x"][0], values["x"])
+
+    with pytest.raises(KcompileError, match="carry c0 is"):
+        trace(grows, {"x": ((4, 2), "float32")})
+    with pytest.raises(KcompileError, match="xs or a length"):
+        ops.scan(lambda h, x: (h, x), np.zeros(2))
