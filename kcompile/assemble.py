@@ -224,6 +224,7 @@ def _loop(level: Level, step: Step, number: Mapping[str, int]) -> list[Run | Loo
         Pointer(None, level.plan.offsets[f"loop:{step.number}"]),
         body_bytes(body, call),
         Rows(call.rows.symbol, call.rows.total, ROWS_PER_TASK) if call.rows else None,
+        call.scan.guarded,
     )
     return [*before, nested]
 

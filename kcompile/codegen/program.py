@@ -141,6 +141,7 @@ class Loop:
     arena: Pointer
     arena_bytes: DimLike
     rows: Rows | None = None
+    guarded: bool = False  # the first Carried is a byte: no step runs once it is 0
     name: str = "loop"
 
     @property

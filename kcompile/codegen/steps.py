@@ -297,25 +297,37 @@ def _loop_function(loop: Loop, symbols: tuple[str, ...], inner: tuple[str, ...],
     body.line("br label %block.end")
 
     body.label("step")
-    body.line("%n = phi i64 [ 0, %block.begin ], [ %n.next, %step ]")
+    again = "go" if loop.guarded else "step"
+    body.line(f"%n = phi i64 [ 0, %block.begin ], [ %n.next, %{again} ]")
     body.line("%is.first = icmp eq i64 %n, 0")
     body.line("%is.last = icmp eq i64 %n, %last")
     body.line("%odd = trunc i64 %n to i1")
     body.line("%t = sub i64 %last, %n" if loop.reverse else "%t = add i64 %n, 0")
     body.line("%t.small = trunc i64 %t to i32")
     body.line(f"store i32 %t.small, ptr {counter}")
+    now: list[tuple[str, str, str]] = []  # of each carry: where it is, where the result belongs, bytes
     for place, argument, values in moving:
         if isinstance(argument, Stacked):
             moved = body.value(f"mul i64 %t, {strides[argument]}")
             body.store("ptr", body.address(values[0], moved), "%table", place)
             continue
-        start, end, even, odd, _ = values
+        start, end, even, odd, nbytes = values
         read = body.value(f"select i1 %odd, ptr {even}, ptr {odd}")
         read = body.value(f"select i1 %is.first, ptr {start}, ptr {read}")
         written = body.value(f"select i1 %odd, ptr {odd}, ptr {even}")
         written = body.value(f"select i1 %is.last, ptr {end}, ptr {written}")
         body.store("ptr", read, "%table", place)
         body.store("ptr", written, "%table", place + 1)
+        now.append((read, end, nbytes))
+    if loop.guarded:
+        body.line(f"%guard = load i8, ptr {now[0][0]}")
+        body.line("%holds = icmp ne i8 %guard, 0")
+        body.line("br i1 %holds, label %go, label %stop")
+        body.label("stop")
+        for read, end, nbytes in now:
+            _copy(body, end, read, nbytes)
+        body.line("br label %block.end")
+        body.label("go")
     body.line(f"call void @{name}_step(ptr %table, ptr %own.sizes, ptr {arena})")
     body.line("%n.next = add i64 %n, 1")
     body.line("br i1 %is.last, label %block.end, label %step")

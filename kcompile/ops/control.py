@@ -4,6 +4,7 @@ Operands: initial carries, stacked inputs (step t reads row t of dimension 0), v
 reads whole. Results: final carries, then what each step yields, stacked. The body's sources are, in
 order, the step number (i32), the carries, the rows, the whole values; its outputs the next carries
 and the yields. With `reverse`, steps run from the last row to the first; rows keep their places.
+With `guarded`, the first carry is a truth: no step runs once it is False, and nothing is yielded.
 
 The gradient is a scan in the other direction over the cotangents of the carries. What its body needs of
 a step is yielded by the first scan, unless it is cheap to compute from what is yielded (`_residuals`).
@@ -18,12 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from kcompile.autodiff import pullback
-from kcompile.errors import ShapeError
+from kcompile.errors import NotSupportedError, ShapeError
 from kcompile.ir.body import Body
 from kcompile.ir.dim import DimLike
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value, inline, transplant
 from kcompile.ir.op import Kind, Op, register
-from kcompile.ir.types import Type, i32
+from kcompile.ir.types import Type, boolean, i32
 from kcompile.ops.elementwise import add
 from kcompile.ops.shape import broadcast_to
 
@@ -65,6 +66,7 @@ class Scan:
     body: Body
     length: DimLike
     reverse: bool
+    guarded: bool
     inits: tuple[Value, ...]
     stacks: tuple[Value, ...]
     shared: tuple[Value, ...]
@@ -76,9 +78,8 @@ def scan_of(node: Node) -> Scan:
     body, carries, stacked = (node.attrs[k] for k in ("body", "carries", "stacked"))
     inits, rest = _split(node.inputs, carries)
     stacks, shared = _split(rest, stacked)
-    return Scan(
-        node, body, node.attrs["length"], node.attrs["reverse"], inits, stacks, shared, parts(body, carries, stacked)
-    )
+    flags = (node.attrs["length"], node.attrs["reverse"], node.attrs["guarded"])
+    return Scan(node, body, *flags, inits, stacks, shared, parts(body, carries, stacked))
 
 
 class BodyBuilder:
@@ -113,9 +114,11 @@ def run_scan(
     shared: Sequence[Value],
     length: DimLike,
     reverse: bool,
+    guarded: bool = False,
 ) -> tuple[Value, ...]:
     """Emit a scan; final carries, then stacked yields."""
     attrs = {"body": body, "carries": len(inits), "stacked": len(stacks), "length": length, "reverse": reverse}
+    attrs["guarded"] = guarded
     found = graph.emit(scan, (*inits, *stacks, *shared), attrs)
     return found if isinstance(found, tuple) else (found,)
 
@@ -123,8 +126,10 @@ def run_scan(
 # the op ----------------------------------------------------------------------------------------
 
 
-def _infer(*types: Type, body: Body, carries: int, stacked: int, length: DimLike, reverse: bool):
+def _infer(*types: Type, body: Body, carries: int, stacked: int, length: DimLike, reverse: bool, guarded: bool):
     inside = parts(body, carries, stacked)
+    if guarded and (not inside.carries or inside.carries[0].type != Type(boolean, ()) or inside.yields):
+        raise ShapeError("a guarded scan carries a truth first and yields nothing")
     stacks = types[carries : carries + stacked]
     for stack in stacks:
         if stack.rank == 0 or stack.shape[0] != length:
@@ -144,14 +149,18 @@ def _infer(*types: Type, body: Body, carries: int, stacked: int, length: DimLike
     return (*(v.type for v in inside.next), *(v.type.with_shape((length, *v.shape)) for v in inside.yields))
 
 
-def _ref(*arrays, body: Body, carries: int, stacked: int, length: int, reverse: bool):
+def _ref(*arrays, body: Body, carries: int, stacked: int, length: int, reverse: bool, guarded: bool):
     inside = parts(body, carries, stacked)
     state = list(arrays[:carries])
     stacks, shared = arrays[carries : carries + stacked], arrays[carries + stacked :]
-    rows: list = [None] * length
+    rows: list = [] if guarded else [None] * length
     for t in reversed(range(length)) if reverse else range(length):
+        if guarded and not state[0]:
+            break
         results = body.run([np.int32(t) + np.zeros((), np.int32), *state, *(s[t] for s in stacks), *shared])
-        state, rows[t] = results[:carries], results[carries:]
+        state = results[:carries]
+        if not guarded:
+            rows[t] = results[carries:]
     if rows:
         stacked_rows = [np.stack([r[n] for r in rows]) for n in range(len(inside.yields))]
     else:
@@ -174,8 +183,10 @@ def _numpy_dtype(value: Value) -> np.dtype:
 # the gradient ----------------------------------------------------------------------------------
 
 
-def _vjp(incoming, results, *inputs, body: Body, carries: int, stacked: int, length: DimLike, reverse: bool):
+def _vjp(incoming, results, *inputs, body: Body, carries: int, stacked: int, length, reverse: bool, guarded: bool):
     """A scan that also yields what the gradient needs, then one in the other direction."""
+    if guarded:
+        raise NotSupportedError("a loop that ends on a condition has no gradient: how often it runs is not known")
     incoming, results = (v if isinstance(v, tuple) else (v,) for v in (incoming, results))
     graph = results[0].graph
     old = scan_of(results[0].node)

@@ -45,7 +45,7 @@ def merge_scans(graph: Graph) -> Graph:
     groups: dict[tuple, list[Node]] = {}
     for node in graph.live_nodes():
         if not node.is_source and node.op.name == "scan":
-            key = (node.inputs, *(node.attrs[k] for k in ("carries", "stacked", "length", "reverse")))
+            key = (node.inputs, *(node.attrs[k] for k in ("carries", "stacked", "length", "reverse", "guarded")))
             groups.setdefault(key, []).append(node)
     merged: dict[Node, tuple[Node, ...]] = {}
     for nodes in groups.values():
@@ -160,11 +160,12 @@ def _pruned(new: Graph, scan: Scan, inputs: Sequence[Value], read: set[Value]) -
     inits, rest = inputs[:count], inputs[count:]
     stacks, shared = rest[: len(scan.stacks)], rest[len(scan.stacks) :]
     outputs = scan.node.outputs
-    fixed = [n for n in range(count) if inside.next[n] is inside.carries[n]]
+    guard = {0} if scan.guarded else set()
+    fixed = [n for n in range(count) if inside.next[n] is inside.carries[n] and n not in guard]
     wanted_yields = [n for n, v in enumerate(outputs[count:]) if v in read]
     passed = {n: inside.rows.index(inside.yields[n]) for n in wanted_yields if inside.yields[n] in inside.rows}
     kept_yields = [n for n in wanted_yields if n not in passed]
-    carries = {n for n in range(count) if outputs[n] in read and n not in fixed}
+    carries = guard | {n for n in range(count) if outputs[n] in read and n not in fixed}
     while True:
         needed = _needed([inside.next[n] for n in carries] + [inside.yields[n] for n in kept_yields])
         grown = carries | {n for n in range(count) if inside.carries[n] in needed and n not in fixed}
@@ -217,7 +218,8 @@ def _pruned(new: Graph, scan: Scan, inputs: Sequence[Value], read: set[Value]) -
     found: tuple[Value, ...] = ()
     if nexts or distinct:
         body = builder.finish(nexts, distinct)
-        found = run_scan(new, body, [inits[n] for n in kept], list(rows), list(whole), scan.length, scan.reverse)
+        operands = ([inits[n] for n in kept], list(rows), list(whole))
+        found = run_scan(new, body, *operands, scan.length, scan.reverse, scan.guarded)
     results: list[Value] = []
     for n in range(count):
         results.append(found[kept.index(n)] if n in carries else inits[n])

@@ -29,8 +29,8 @@ def hoist(graph: Graph) -> Graph:
     """Move out of every scan what its carries do not need in order."""
 
     def visit(new: Graph, node: Node, inputs: tuple[Value, ...]):
-        if node.is_source or node.op.name != "scan":
-            return None
+        if node.is_source or node.op.name != "scan" or node.attrs["guarded"]:
+            return None  # how many steps a guarded loop has is not known before it ran
         return _Hoist(new, scan_of(node), inputs).run()
 
     return rebuild(graph, visit) if has_loops(graph) else graph

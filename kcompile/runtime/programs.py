@@ -202,7 +202,7 @@ def _written_step(step: Run | Copy | Fill | Loop, numbers: Mapping[str, int], si
             *("loop", step.name, sizes.number(step.count), step.reverse),
             [_written_argument(a, place, sizes) for a in step.arguments],
             [_written_step(s, numbers, sizes) for s in step.steps],
-            *(place(step.arena), sizes.number(step.arena_bytes), rows),
+            *(place(step.arena), sizes.number(step.arena_bytes), rows, step.guarded),
         ]
     if isinstance(step, Copy):
         return ["copy", place(step.source), place(step.target), sizes.number(step.nbytes)]
@@ -271,13 +271,14 @@ def _read_step(written: Sequence, kernels: Sequence[Kernel], sizes: Sequence) ->
             phases = tuple(range(len(kernels[number].phases))[n] for n in phases)
         return Run(kernels[number], tuple(map(pointer, pointers)), phases)
     if kind == "loop":
-        name, count, is_reverse, arguments, steps, arena, arena_bytes, rows = parts
+        name, count, is_reverse, arguments, steps, arena, arena_bytes, rows, is_guarded = parts
         if rows is not None:
             symbol, total, per_task = rows
             rows = Rows(symbol, sizes[total], int(per_task))
         return Loop(
             *(sizes[count], bool(is_reverse), tuple(_read_argument(a, pointer, sizes) for a in arguments)),
-            *(tuple(_read_step(s, kernels, sizes) for s in steps), pointer(arena), sizes[arena_bytes], rows, name),
+            *(tuple(_read_step(s, kernels, sizes) for s in steps), pointer(arena), sizes[arena_bytes], rows),
+            *(bool(is_guarded), name),
         )
     if kind == "copy":
         source, target, nbytes = parts

@@ -7,12 +7,12 @@ import numpy as np
 from kcompile.errors import NotSupportedError
 from kcompile.ir.dim import Dim
 from kcompile.ir.graph import Value
-from kcompile.keras.ops.elementwise import add, clip
+from kcompile.keras.ops.elementwise import add, clip, where
 from kcompile.keras.ops.function import cast as _cast
 from kcompile.keras.ops.function import public, tensor
-from kcompile.keras.tracing import loops
+from kcompile.keras.tracing import loops, tree
 from kcompile.keras.tracing.dtypes import result_type, standardize_dtype
-from kcompile.keras.tracing.scope import is_tracing, unwrap
+from kcompile.keras.tracing.scope import is_tracing, unwrap, without_assignments
 from kcompile.keras.tracing.tensor import KerasTensor, is_tensor
 
 __all__ = [
@@ -83,27 +83,41 @@ def dtype(x) -> str:
     return standardize_dtype(x.dtype) if hasattr(x, "dtype") else standardize_dtype(tensor(x).dtype)
 
 
+@public
 def cond(pred, true_fn, false_fn):
-    """Call `true_fn` or `false_fn`. While tracing, the predicate must be known: branch data with `where`."""
+    """Return `true_fn()` or `false_fn()`.
+
+    While tracing, with a predicate known only when the program runs, both are computed and the result is
+    selected: they may not assign variables, and their results must have equal shapes and dtypes.
+    """
     pred = unwrap(pred)
-    if isinstance(pred, Value):
-        raise NotSupportedError("keras.ops.cond on a value only known when the program runs; use keras.ops.where")
-    return true_fn() if bool(pred) else false_fn()
+    if not isinstance(pred, Value):
+        return true_fn() if bool(pred) else false_fn()
+    with without_assignments("a branch of keras.ops.cond"):
+        yes, no = true_fn(), false_fn()
+    return tree.map_structure(lambda a, b: where(pred, a, b), yes, no)
 
 
+@public
 def while_loop(cond, body, loop_vars, maximum_iterations=None):
-    """Repeat `body` while `cond` holds, in Python; the condition must be known while tracing."""
+    """Repeat `body` while `cond` holds, at most `maximum_iterations` times.
+
+    While tracing, one step is recorded; how often it runs is known when the program runs, so the loop has no
+    gradient. `fori_loop` and `scan` have one.
+    """
     single = not isinstance(loop_vars, (tuple, list))
-    state, count = ((loop_vars,) if single else tuple(loop_vars)), 0
-    while maximum_iterations is None or count < maximum_iterations:
-        flag = unwrap(cond(*state))
-        if isinstance(flag, Value):
-            raise NotSupportedError("keras.ops.while_loop with a condition only known when the program runs")
-        if not bool(flag):
-            break
+    state = (loop_vars,) if single else tuple(loop_vars)
+
+    def step(state):
         state = body(*state)
-        state = (state,) if single and not isinstance(state, tuple) else tuple(state)
-        count += 1
+        return tuple(state) if isinstance(state, (tuple, list)) else (state,)
+
+    if is_tracing():
+        state = loops.while_loop(lambda state: cast(cond(*state), "bool"), step, state, maximum_iterations)
+        return state[0] if single else state
+    count = 0
+    while (maximum_iterations is None or count < maximum_iterations) and bool(unwrap(cond(*state))):
+        state, count = step(state), count + 1
     return state[0] if single else state
 
 

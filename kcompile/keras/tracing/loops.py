@@ -21,8 +21,10 @@ from kcompile.ir.graph import Graph, Value
 from kcompile.ir.types import Type
 from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.scope import TraceGraph, TraceScope, current_scope, enter, unwrap
+from kcompile.keras.tracing.tensor import default_array
 from kcompile.ops.control import STEP, row_type, run_scan
 
+FOREVER = 1 << 62
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
@@ -52,6 +54,23 @@ def scan(
     if scope is None:
         return _eager(step, init, xs, leaves, int(length), reverse)
     return _Recording(scope, step, init, xs, leaves, length, reverse).run()
+
+
+def while_loop(condition: Callable[[Any], Any], step: Callable[[Any], Any], init: Any, most: DimLike | None) -> Any:
+    """Run `step` on a carry while `condition` of it holds, `most` times at most; returns the last carry.
+
+    While tracing; how often it runs is known when the program runs, so it has no gradient.
+    """
+    scope = current_scope()
+
+    def guarded(t, carry, _):
+        following = step(carry[1])
+        return (condition(following), following), None
+
+    start = (condition(init), init)
+    recording = _Recording(scope, guarded, start, None, (), most if most is not None else FOREVER, False)
+    recording.guarded = True
+    return recording.run()[0][1]
 
 
 def _eager(step: Step, carry: Any, xs: Any, leaves: Sequence, length: int, reverse: bool) -> tuple[Any, Any]:
@@ -97,7 +116,7 @@ class BodyScope(TraceScope):
         return self.around.read(variable) if found is None else found
 
     def write(self, variable, value) -> None:
-        self.written[id(variable)] = variable
+        self.written[id(variable)] = self._owners[id(variable)] = variable
         self._assigned[id(variable)] = value
 
     def read_arena(self, arena):
@@ -113,6 +132,7 @@ class _Recording:
     def __init__(self, scope: TraceScope, step: Step, init, xs, leaves, length: DimLike, reverse: bool):
         self.scope, self.step, self.init, self.xs = scope, step, init, xs
         self.length, self.reverse = length, reverse
+        self.guarded = False
         graph = self.graph = scope.graph
         self.inits = [_value(graph, v) for v in tree.flatten(init)]
         self.stacks = [_value(graph, v) for v in leaves]
@@ -136,7 +156,7 @@ class _Recording:
         starts = [_value(self.graph, self.scope.read(v)) for v in variables.values()]
         found = run_scan(
             *(self.graph, Body(graph), [*self.inits, *starts], self.stacks, list(graph.captured)),
-            *(self.length, self.reverse),
+            *(self.length, self.reverse, self.guarded),
         )
         count = len(self.inits)
         for variable, value in zip(variables.values(), found[count : len(nexts)]):
@@ -178,6 +198,4 @@ def _value(graph: TraceGraph, leaf: Any) -> Value:
     leaf = unwrap(leaf)
     if isinstance(leaf, Value):
         return graph.adopt(leaf)
-    if isinstance(leaf, np.ndarray):
-        return graph.constant(leaf.view(np.ndarray))
-    return graph.constant(leaf)
+    return graph.constant(np.asarray(default_array(leaf)).view(np.ndarray))

@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from kcompile.errors import CompilerBug, KcompileError
+from kcompile.errors import CompilerBug, KcompileError, NotSupportedError
 from kcompile.ir import op as op_table
 from kcompile.ir.graph import PARAMETER, STATE, Graph, Value
 from kcompile.ir.types import Type, dtype
@@ -156,6 +156,20 @@ def current_scope() -> TraceScope | None:
 def is_tracing() -> bool:
     """True while a graph is being recorded on this thread."""
     return current_scope() is not None
+
+
+@contextlib.contextmanager
+def without_assignments(where: str):
+    """Inside, no variable may be assigned: what runs there may not count.
+
+    Raises: NotSupportedError afterwards, naming the variable.
+    """
+    scope = current_scope()
+    before = dict(scope._assigned)
+    yield
+    changed = [scope._owners[k] for k, v in scope._assigned.items() if before.get(k) is not v]
+    if changed:
+        raise NotSupportedError(f"{where} assigns {changed[0].path!r}: use keras.ops.where on the new value instead")
 
 
 @contextlib.contextmanager

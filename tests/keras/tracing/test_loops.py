@@ -231,3 +231,52 @@ def test_mistakes_are_named():
         trace(grows, {"x": ((4, 2), "float32")})
     with pytest.raises(KcompileError, match="xs or a length"):
         ops.scan(lambda h, x: (h, x), np.zeros(2))
+
+
+def test_while_loops_end_on_their_condition():
+    def collatz(values):
+        n, count = ops.while_loop(
+            lambda n, c: n > 1,
+            lambda n, c: (ops.where(ops.equal(n % 2, 0), n // 2, 3 * n + 1), c + 1),
+            (values["n"], 0),
+        )
+        return {"n": n, "count": count, "three": ops.while_loop(lambda n: n > 0, lambda n: n - 1, values["n"], 3)}
+
+    traced = trace(collatz, {"n": ((), "int32")})
+    verify.verify(traced.graph)
+    program = pipeline.compile(traced.graph)
+    for start, count in ((27, 111), (1, 0), (6, 8)):
+        n = np.array(start, np.int32)
+        found = program.run({"n": n}, {})
+        assert (found["n"], found["count"], found["three"]) == (1, count, max(start - 3, 0))
+        assert interpret.run(traced.graph, {"n": n})[0]["count"] == count
+        assert ops.while_loop(lambda n, c: n > 1, lambda n, c: (n // 2, c + 1), (8, 0))[1] == 3
+
+
+def test_while_loops_carry_arrays_and_have_no_gradient():
+    def program(values):
+        return ops.while_loop(lambda x: ops.max(x) < 100.0, lambda x: x * 2.0, values["x"])
+
+    x = np.random.default_rng(0).uniform(1, 2, (7, 3)).astype(np.float32)
+    traced = trace(program, {"x": ((None, 3), "float32")})
+    expected = program({"x": x})
+    np.testing.assert_allclose(pipeline.compile(traced.graph).run({"x": x}, {})["y0"], expected)
+    with pytest.raises(KcompileError, match="no gradient"):
+        trace(lambda v: autodiff.grad(ops.sum(program(v)), [v["x"]])[0], {"x": ((None, 3), "float32")})
+
+
+def test_cond_on_what_only_the_run_knows():
+    def program(values):
+        x = values["x"]
+        return ops.cond(ops.sum(x) > 0, lambda: {"a": x * 2.0}, lambda: {"a": -x})
+
+    traced = trace(program, {"x": ((3,), "float32")})
+    run = pipeline.compile(traced.graph).run
+    for x in (np.ones(3, np.float32), -np.ones(3, np.float32)):
+        np.testing.assert_array_equal(run({"x": x}, {})["a"], program({"x": x})["a"])
+    count = Variable(np.float32(0), name="count")
+    with pytest.raises(KcompileError, match="assigns 'count'"):
+        trace(
+            lambda v: ops.cond(ops.sum(v["x"]) > 0, lambda: count.assign(1.0), lambda: count.assign(2.0)),
+            {"x": ((3,), "float32")},
+        )
