@@ -8,11 +8,11 @@ Slow; for finding the kernel that is wrong.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from kcompile.codegen.program import Copy, Fill, Pointer, Run
+from kcompile.codegen.program import WORKERS, Carried, Copy, Counter, Fill, Loop, Pointer, Run, Stacked
 from kcompile.errors import CompilerBug
 from kcompile.forms import interpret
 from kcompile.forms.records import IN, INOUT, LOCAL, Form
@@ -57,21 +57,81 @@ class ComparedBound(Bound):
         named = dict(zip(executable.program.symbols, sizes.tolist()))
         block = executable.workspaces.take(executable.arena_bytes(tuple(sizes.tolist())))
 
-        def place(pointer: Pointer) -> int:
-            base = address(block) if pointer.argument is None else int(table[pointer.argument])
-            return base + dim.evaluate(pointer.offset_bytes, named)
-
+        place = _places([int(a) for a in table], address(block), named)
         try:
-            for step in executable.program.steps:
-                if isinstance(step, Run):
-                    _check(executable, step, [place(p) for p in step.pointers], named)
-                elif isinstance(step, Copy):
-                    ctypes.memmove(place(step.target), place(step.source), dim.evaluate(step.nbytes, named))
-                else:
-                    assert isinstance(step, Fill)
-                    ctypes.memset(place(step.target), step.byte, dim.evaluate(step.nbytes, named))
+            _run_steps(executable, executable.program.steps, place, named)
         finally:
             executable.workspaces.give_back(block)
+
+
+def _places(table: Sequence[int], arena: int, named: Mapping[str, int]) -> Callable[[Pointer], int]:
+    """What turns pointers into addresses."""
+
+    def place(pointer: Pointer) -> int:
+        base = arena if pointer.argument is None else table[pointer.argument]
+        return base + dim.evaluate(pointer.offset_bytes, named)
+
+    return place
+
+
+def _run_steps(executable: ComparedExecutable, steps, place: Callable[[Pointer], int], named: Mapping) -> None:
+    for step in steps:
+        if isinstance(step, Run):
+            # what runs ahead of a loop for one of its kernels is checked with that kernel
+            check = _run_phases if step.phases is not None and step.phases[0] == 0 else _check
+            check(executable, step, [place(p) for p in step.pointers], named)
+        elif isinstance(step, Loop):
+            _run_loop(executable, step, place, named)
+        elif isinstance(step, Copy):
+            ctypes.memmove(place(step.target), place(step.source), dim.evaluate(step.nbytes, named))
+        else:
+            assert isinstance(step, Fill)
+            ctypes.memset(place(step.target), step.byte, dim.evaluate(step.nbytes, named))
+
+
+def _run_loop(executable: ComparedExecutable, loop: Loop, place: Callable[[Pointer], int], named: Mapping) -> None:
+    """Every step of a loop, its blocks of rows one after the other; see codegen/steps.py."""
+    total = dim.evaluate(loop.rows.total, named) if loop.rows else 1
+    for first in range(0, total, loop.rows.per_task if loop.rows else 1):
+        sizes = dict(named)
+        if loop.rows:
+            sizes.update({loop.rows.symbol: min(loop.rows.per_task, total - first), WORKERS: 1})
+        arena, count = place(loop.arena), dim.evaluate(loop.count, named)
+
+        def at_row(pointer: Pointer, row_bytes, first=first, sizes=sizes) -> int:
+            return place(pointer) + first * dim.evaluate(row_bytes, sizes)
+
+        carries = {a: at_row(a.first, a.row_bytes) for a in loop.arguments if isinstance(a, Carried)}
+        for n in range(count):
+            t = count - 1 - n if loop.reverse else n
+            guard = next(iter(carries.values()), 0)
+            if loop.guarded and not ctypes.c_uint8.from_address(guard).value:
+                break
+            table: list[int] = []
+            for argument in loop.arguments:
+                if isinstance(argument, Counter):
+                    table.append(arena + dim.evaluate(argument.own_offset_bytes, sizes))
+                    ctypes.c_int32.from_address(table[-1]).value = t
+                elif isinstance(argument, Carried):
+                    own = arena + dim.evaluate(argument.own_offsets_bytes[n % 2], sizes)
+                    table += [carries[argument], own]
+                    carries[argument] = own
+                elif isinstance(argument, Stacked):
+                    stride = dim.evaluate(argument.stride_bytes, named)
+                    table.append(at_row(argument.pointer, argument.row_bytes) + t * stride)
+                else:
+                    table.append(at_row(argument.pointer, argument.row_bytes))
+            _run_steps(executable, loop.steps, _places(table, arena, sizes), sizes)
+        for argument, now in carries.items():
+            ctypes.memmove(at_row(argument.last, argument.row_bytes), now, dim.evaluate(argument.nbytes, sizes))
+
+
+def _run_phases(executable: ComparedExecutable, step: Run, places: list[int], named: Mapping[str, int]) -> None:
+    kernel = step.kernel
+    slots = np.array([*places, *(named.get(s, 0) for s in kernel.symbols)], np.int64)
+    for phase in step.chosen:
+        run = _KERNEL(executable.library.address(phase.function))
+        run(address(slots), 0, dim.evaluate(phase.tasks, named), 0)
 
 
 def _check(executable: ComparedExecutable, step: Run, places: list[int], named: Mapping[str, int]) -> None:
@@ -79,10 +139,7 @@ def _check(executable: ComparedExecutable, step: Run, places: list[int], named: 
     buffers = [b for b in form.buffers if b.role != LOCAL]
     views = {b.name: _view(at, b.type, named) for b, at in zip(buffers, places)}
     given = {b.name: views[b.name].copy() for b in buffers if b.role in (IN, INOUT)}
-    slots = np.array([*places, *(named[s] for s in kernel.symbols)], np.int64)
-    for phase in kernel.phases:
-        run = _KERNEL(executable.library.address(phase.function))
-        run(address(slots), 0, dim.evaluate(phase.tasks, named), 0)
+    _run_phases(executable, step, places, named)
     with np.errstate(all="ignore"):
         expected = interpret.run(form, given, named)
     for name, wanted in expected.items():
