@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from kcompile import flags, ops, pipeline
+from kcompile.codegen.program import Run, runs
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph
 from kcompile.ir.types import Type, f32
 from kcompile.runtime import cache, programs
 from kcompile.target import X86_64_V3, X86_64_V4
+from tests.keras.tracing.test_loops import arrays, lstm, recorded
 from tests.passes.test_program import arrays_for, convolution_training, dense_training
 from tests.runtime.test_executable import split
 
@@ -83,7 +85,7 @@ def test_the_program_comes_back_whole(make):
     assert found.program.arena_bytes == built.program.arena_bytes
     assert len(found.program.steps) == len(built.program.steps)
     for ours, theirs in zip(found.program.steps, built.program.steps):
-        if isinstance(ours, pipeline.Run):
+        if isinstance(ours, Run):
             assert ours.kernel.name == theirs.kernel.name and ours.pointers == theirs.pointers
             assert ours.kernel.phases == theirs.kernel.phases
         else:
@@ -91,6 +93,18 @@ def test_the_program_comes_back_whole(make):
     assert found.constants.keys() == built.constants.keys()
     for name, array in built.constants.items():
         np.testing.assert_array_equal(found.constants[name], array)
+
+
+def test_a_program_with_a_loop_comes_back_whole(builds):
+    given = arrays(lstm, 4, 18)
+    graph = recorded(lstm, given)
+    first = pipeline.compile(graph).run(given, {})
+    found = programs.find(programs.key(graph, graph.name, pipeline.default_target()))
+    assert len(list(runs(found.program.steps))) > len(found.program.steps) > 0
+    again = pipeline.compile(graph).run(given, {})
+    assert len(builds) == 1
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, again[name])
 
 
 def test_what_changes_the_code_changes_the_key(monkeypatch):
