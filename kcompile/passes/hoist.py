@@ -46,20 +46,28 @@ class _Hoist:
         self.length = scan.length
         self.whole = dict(zip(self.inside.whole, rest[stacked:]))
         self.stacks = dict(zip(self.inside.rows, rest[:stacked]))
-        self.depends: dict[Node, int] = {}
+        self.levels: dict[Node, int] = {}
         for node in scan.body.graph.nodes:
-            self.depends[node] = self.own_dependence(node)
+            self.depends(node)
         self.outside: dict[Value, Value] = dict(self.whole)  # whole values outside
         self.over_steps: dict[Value, Value] = dict(self.stacks)  # rows, and yields later, stacked
-        self.heavy: dict[Value, bool] = {}
+        self.heavy: dict[Value, bool] = {}  # answers of questions asked again and again
+        self.leaving: dict[Value, bool] = {}
+        self.sinking: dict[Value, bool] = {}
         self.yields: dict[Value, None] = {}
+
+    def depends(self, node: Node) -> int:
+        """What a node's results depend on, at most: WHOLE, ROW or CARRIED."""
+        if node not in self.levels:
+            self.levels[node] = self.own_dependence(node)
+        return self.levels[node]
 
     def own_dependence(self, node: Node) -> int:
         if node.is_source:
             if node.role == CONSTANT or node.output in self.inside.whole:
                 return WHOLE
             return CARRIED if node.output in self.inside.carries else ROW
-        return max((self.depends[v.node] for v in node.inputs), default=WHOLE)
+        return max((self.depends(v.node) for v in node.inputs), default=WHOLE)
 
     def run(self) -> tuple[Value, ...]:
         inside = self.inside
@@ -94,31 +102,36 @@ class _Hoist:
 
     def can_leave(self, value: Value) -> bool:
         """True if the value can be computed for all steps before the loop."""
-        level = self.depends[value.node]
+        if value not in self.leaving:
+            self.leaving[value] = self._can_leave(value)
+        return self.leaving[value]
+
+    def _can_leave(self, value: Value) -> bool:
+        level = self.depends(value.node)
         if level != ROW or value in self.stacks or value is self.inside.step:
             return level != CARRIED
-        varies = [self.depends[v.node] == ROW for v in value.node.inputs]
+        varies = [self.depends(v.node) == ROW for v in value.node.inputs]
         return batchable(value.node, varies) and all(map(self.can_leave, value.node.inputs))
 
     def is_heavy(self, value: Value) -> bool:
         """True if computing a row's value takes a contraction of rows."""
         if value not in self.heavy:
             node = value.node
-            own = not node.is_source and node.op.kind in HEAVY and self.depends[node] == ROW
+            own = not node.is_source and node.op.kind in HEAVY and self.depends(node) == ROW
             self.heavy[value] = own or any(map(self.is_heavy, node.inputs))
         return self.heavy[value]
 
     def before(self, value: Value) -> Value:
         """The value outside: once for whole values, for all steps for others."""
         node = value.node
-        if self.depends[node] == WHOLE:
+        if self.depends(node) == WHOLE:
             return transplant(self.graph, [value], self.outside)[0]
         if value not in self.over_steps:
             if value is self.inside.step:
                 like = self.graph.constant(0, value.dtype)
                 made = OPS["iota"](like, shape=(self.length,), axis=0, dtype=value.dtype.name)
             else:
-                varies = [self.depends[v.node] == ROW for v in node.inputs]
+                varies = [self.depends(v.node) == ROW for v in node.inputs]
                 inputs = [self.before(v) for v in node.inputs]
                 with self.graph.origin(node.origin.layer, node.origin.line):
                     made = batched(self.graph, node, inputs, varies, self.length)
@@ -127,7 +140,7 @@ class _Hoist:
 
     def leaves(self, value: Value, reader: Node | None) -> bool:
         """True if the loop should be given the value instead of computing it."""
-        node, level = value.node, self.depends[value.node]
+        node, level = value.node, self.depends(value.node)
         if node.is_source or level == CARRIED or node.op.kind is Kind.SHAPE:
             return False  # what only moves elements is read through
         if level == ROW:
@@ -152,20 +165,25 @@ class _Hoist:
 
     def sinks(self, value: Value) -> bool:
         """True if the value is a contraction, or made of one, that no carry needs: it can wait for the end."""
+        if value not in self.sinking:
+            self.sinking[value] = self._sinks(value)
+        return self.sinking[value]
+
+    def _sinks(self, value: Value) -> bool:
         node = value.node
-        if node.is_source or node in self.ordered or self.depends[node] != CARRIED:
+        if node.is_source or node in self.ordered or self.depends(node) != CARRIED:
             return False
-        if not batchable(node, [self.depends[v.node] != WHOLE for v in node.inputs]):
+        if not batchable(node, [self.depends(v.node) != WHOLE for v in node.inputs]):
             return False
         return node.op.kind in HEAVY or any(map(self.sinks, node.inputs))
 
     def ask(self, value: Value) -> None:
         """Have the loop yield what `stacked` will need."""
-        if self.depends[value.node] != CARRIED and self.can_leave(value):
+        if self.depends(value.node) != CARRIED and self.can_leave(value):
             return
         if self.sinks(value) or self.looks_through(value):
             for operand in value.node.inputs:
-                if self.depends[operand.node] != WHOLE:
+                if self.depends(operand.node) != WHOLE:
                     self.ask(operand)
         else:
             self.yields[value] = None
@@ -181,7 +199,7 @@ class _Hoist:
         """The value of all steps, [length, ...]."""
         if value in self.over_steps:
             return self.over_steps[value]
-        level = self.depends[value.node]
+        level = self.depends(value.node)
         if level == WHOLE:
             one = self.before(value)
             made = OPS["reshape"](one, shape=(1, *one.shape))
@@ -189,7 +207,7 @@ class _Hoist:
         if level == ROW and self.can_leave(value):
             return self.before(value)
         node = value.node
-        varies = [self.depends[v.node] != WHOLE for v in node.inputs]
+        varies = [self.depends(v.node) != WHOLE for v in node.inputs]
         inputs = [self.stacked(v) if changes else self.before(v) for v, changes in zip(node.inputs, varies)]
         with self.graph.origin(node.origin.layer, node.origin.line):
             made = batched(self.graph, node, inputs, varies, self.length)
@@ -246,9 +264,9 @@ class _Hoist:
     def has_total(self, value: Value) -> bool:
         """True if the sum over steps is one op over stacked values."""
         node = value.node
-        if node.is_source or self.depends[node] == WHOLE:
+        if node.is_source or self.depends(node) == WHOLE:
             return False
-        varies = [self.depends[v.node] != WHOLE for v in node.inputs]
+        varies = [self.depends(v.node) != WHOLE for v in node.inputs]
         if node.op.kind is Kind.CONTRACT or node.op.name == "reduce_sum":
             return batchable(node, varies)
         if node.op.name == "add":
@@ -259,7 +277,7 @@ class _Hoist:
         node = value.node
         if node.op.kind is Kind.CONTRACT or node.op.name == "reduce_sum":
             for operand in node.inputs:
-                if self.depends[operand.node] != WHOLE:
+                if self.depends(operand.node) != WHOLE:
                     self.ask(operand)
         else:
             for operand in node.inputs:
@@ -274,7 +292,7 @@ class _Hoist:
                 made = OPS["reduce_sum"](self.stacked(node.inputs[0]), axes=axes, keepdims=False)
                 return OPS["reshape"](made, shape=tuple(value.shape))
             if node.op.kind is Kind.CONTRACT:
-                varies = [self.depends[v.node] != WHOLE for v in node.inputs]
+                varies = [self.depends(v.node) != WHOLE for v in node.inputs]
                 inputs = [self.stacked(v) if changes else self.before(v) for v, changes in zip(node.inputs, varies)]
                 if all(varies):
                     return contract_over_steps(self.graph, node, inputs, varies, summed=True)
@@ -297,7 +315,7 @@ class _Hoist:
         while stack:
             value, reader = stack.pop()
             if self.leaves(value, reader):
-                (rows if self.depends[value.node] == ROW else before)[value] = None
+                (rows if self.depends(value.node) == ROW else before)[value] = None
             elif value not in seen:
                 seen.add(value)
                 stack += ((v, value.node) for v in value.node.inputs)

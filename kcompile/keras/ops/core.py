@@ -7,15 +7,17 @@ import numpy as np
 from kcompile.errors import NotSupportedError
 from kcompile.ir.dim import Dim
 from kcompile.ir.graph import Value
-from kcompile.keras.ops.elementwise import add, clip, where
+from kcompile.keras.ops.elementwise import add, clip, greater_equal, where
 from kcompile.keras.ops.function import cast as _cast
 from kcompile.keras.ops.function import public, tensor
+from kcompile.keras.ops.shapes import concatenate, expand_dims, moveaxis, squeeze
 from kcompile.keras.tracing import loops, tree
 from kcompile.keras.tracing.dtypes import result_type, standardize_dtype
 from kcompile.keras.tracing.scope import is_tracing, unwrap, without_assignments
 from kcompile.keras.tracing.tensor import KerasTensor, is_tensor
 
 __all__ = [
+    "associative_scan",
     "cast",
     "cond",
     "convert_to_numpy",
@@ -30,6 +32,8 @@ __all__ = [
     "saturate_cast",
     "scan",
     "standardize_dtype",
+    "switch",
+    "vectorized_map",
     "while_loop",
 ]
 
@@ -158,6 +162,57 @@ def scan(f, init, xs=None, length=None, reverse=False, unroll=1):
 def map(f, xs):
     """Apply `f` to each row of `xs` along the first axis, one after the other, and stack the results."""
     return loops.scan(lambda t, carry, x: ((), f(x)), (), xs)[1]
+
+
+@public
+def vectorized_map(function, elements):
+    """Apply `function` to each row of `elements` along the first axis and stack the results.
+
+    As `map`: rows are independent, so what has a form for all rows at once leaves the loop by itself.
+    """
+    return loops.scan(lambda t, carry, x: ((), function(x)), (), elements)[1]
+
+
+@public
+def associative_scan(f, elems, reverse=False, axis=0):
+    """Combine elements along an axis from the first one on (`reverse`: from the last): all partial results.
+
+    `f` takes and returns the nesting of `elems`; it is applied in order.
+    """
+    flat = [moveaxis(e, axis, 0) for e in tree.flatten(elems)]
+    first = [e[-1] if reverse else e[0] for e in flat]
+    rest = [e[:-1] if reverse else e[1:] for e in flat]
+
+    def step(t, carry, x):
+        pack = lambda leaves: tree.pack_sequence_as(elems, leaves)  # noqa: E731
+        # elements are taken along the axis they were given with: the rows of a step have it back
+        given = [expand_dims(v, axis) for v in (*carry, *x)]
+        made = f(pack(given[: len(carry)]), pack(given[len(carry) :]))
+        made = tuple(squeeze(v, axis) for v in tree.flatten(made))
+        return made, made
+
+    if flat[0].shape[0] == 1:
+        return elems
+    _, rows = loops.scan(step, tuple(first), tuple(rest), reverse=reverse)
+    both = [[r, expand_dims(v, 0)] if reverse else [expand_dims(v, 0), r] for v, r in zip(first, rows)]
+    return tree.pack_sequence_as(elems, [moveaxis(concatenate(pair), 0, axis) for pair in both])
+
+
+@public
+def switch(index, branches, *operands):
+    """Call one of `branches` on `operands`; an index out of range takes the nearest.
+
+    While tracing, with an index known only when the program runs, all are computed and one is selected.
+    """
+    index = unwrap(index)
+    if not isinstance(index, Value):
+        return branches[min(max(int(index), 0), len(branches) - 1)](*operands)
+    with without_assignments("a branch of keras.ops.switch"):
+        results = [branch(*operands) for branch in branches]
+    found = results[0]
+    for number, result in enumerate(results[1:], 1):
+        found = tree.map_structure(lambda a, b, n=number: where(greater_equal(index, n), b, a), found, result)
+    return found
 
 
 def custom_gradient(f):

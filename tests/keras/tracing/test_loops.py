@@ -305,3 +305,25 @@ def test_cond_on_what_only_the_run_knows():
             lambda v: ops.cond(ops.sum(v["x"]) > 0, lambda: count.assign(1.0), lambda: count.assign(2.0)),
             {"x": ((3,), "float32")},
         )
+
+
+def test_maps_switches_and_associative_scans():
+    def program(values):
+        x = values["x"]
+        plus = ops.associative_scan(lambda a, b: a + b, x)
+        back = ops.associative_scan(lambda a, b: {"m": ops.maximum(a["m"], b["m"])}, {"m": x}, reverse=True, axis=1)
+        chosen = ops.switch(ops.cast(x[0, 0], "int32"), [lambda v: v, lambda v: v * 2.0, lambda v: -v], x)
+        return {"plus": plus, "back": back["m"], "chosen": chosen, "map": ops.vectorized_map(lambda r: r @ r, x)}
+
+    traced = trace(program, {"x": ((None, 4), "float32")})
+    run = pipeline.compile(traced.graph).run
+    for start in (0.0, 1.0, 7.0):
+        x = np.random.default_rng(2).standard_normal((5, 4)).astype(np.float32)
+        x[0, 0] = start
+        found, eager = run({"x": x}, {}), program({"x": x})
+        np.testing.assert_allclose(found["plus"], np.cumsum(x, 0), rtol=1e-5)
+        np.testing.assert_array_equal(found["back"], np.maximum.accumulate(x[:, ::-1], 1)[:, ::-1])
+        np.testing.assert_array_equal(found["chosen"], [x, 2 * x, -x][min(int(start), 2)])
+        np.testing.assert_allclose(found["map"], (x * x).sum(1), rtol=1e-5)
+        for name, value in eager.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
