@@ -13,8 +13,8 @@ fingerprint.py   which code generator this is: part of what is kept on disk
 loops/        Loops -> LLVM IR
 contract/     Contract -> LLVM IR
 program.py    a whole program as plain data
-steps.py         the calls of kernels, and loops over them
-entry.py         the program's entry: one run, many batches
+steps.py      the calls of kernels, and loops over them
+entry.py      the program's entry: one run, many batches
 threads.py    the fork-join pool in emitted code
 probe.py      code that measures: peak, bandwidth, the time of each step
 """

@@ -171,9 +171,11 @@ def test_no_step_gives_back_the_first_carry(program):
     np.testing.assert_array_equal(found["du"], np.zeros((5, 5), np.float32))
 
 
-def test_sizes_known_beforehand():
-    given = arrays(lstm, 4, 16)
-    graph = recorded(lstm, given, static=("x",))
+@pytest.mark.parametrize("rows", (16, 5, 20))  # 5 units, 20 gates: sizes that are equal by chance
+@pytest.mark.parametrize("program", (lstm, gru))
+def test_sizes_known_beforehand(program, rows):
+    given = arrays(program, 4, rows)
+    graph = recorded(program, given, static=("x",))
     found, expected = pipeline.compile(graph).run(given, {}), interpret.run(graph, given)[0]
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=2e-5, atol=2e-5, err_msg=name)
