@@ -37,7 +37,7 @@ def emit(form: Contract, target: Target, name: str) -> Kernel:
     if tiled:
         phases = dense.emit_phases(module, target, sig, plan, name)
         phases += blocked.emit_phases(module, target, sig, plan, name, partials, sums)
-        others = dense.elements(plan), partial_elements(plan), columns.elements(plan)
+        others = dense.elements(plan), turn.elements(plan), partial_elements(plan), columns.elements(plan)
         if plan.packed and not any(others):  # nothing else is kept in the shared workspace
             first, *rest = phases
             phases = (replace(first, prepares=_positions(form, plan.problem.rhs.expr)), *rest)
