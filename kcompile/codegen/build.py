@@ -507,11 +507,16 @@ class KernelBuilder:
         self.ll._insert(place)
         return place
 
-    def prefetch(self, base: ir.Value, spec: DType | str, index: Index, *, write: bool = False) -> None:
-        """Ask for the cache line of an element; harmless beyond the end of a buffer."""
+    def prefetch(
+        self, base: ir.Value, spec: DType | str, index: Index, *, write: bool = False, locality: int = 3
+    ) -> None:
+        """Ask for the cache line of an element; harmless beyond the end of a buffer.
+
+        locality: 3 brings it into the nearest cache, 2 into the second-level one.
+        """
         element = memory_type(spec)
         place = self.ll.gep(base, [self.index(index)], source_etype=element)  # may be out of bounds
-        self.intrinsic("llvm.prefetch", VOID, [place, I32(int(write)), I32(3), I32(1)], [POINTER])
+        self.intrinsic("llvm.prefetch", VOID, [place, I32(int(write)), I32(locality), I32(1)], [POINTER])
 
     def alloca(self, spec: DType | str, count: int = 1, *, align_bytes: int | None = None) -> ir.Value:
         """Stack memory for `count` elements, taken once at function entry."""

@@ -5,6 +5,7 @@ affine.py      addresses as strides
 classify.py    which axis is m, n, k or batch; neighbours merged
 paths.py       candidates, their costs, the plan of the cheapest
 tiles.py       register tile and block sizes: pure functions of sizes and target
+longk.py       sums much longer than the result is large: blocks of k outermost
 plan.py        Plan: all decisions of the tiled path as data
 blocked.py     the tiled path: loops of tasks, blocks of k and tiles; phases
 micro.py       the register tile

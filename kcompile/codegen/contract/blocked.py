@@ -233,8 +233,9 @@ class _Task:
         count = b.mul(b.max(outer_count, 1), parts)
         begin_block, end_block = 0, count
         if plan.blocks_per_share:
-            begin_block = b.mul(b["share"], plan.blocks_per_share)
-            end_block = b.min(count, b.add(begin_block, plan.blocks_per_share))
+            per_share = frame.index(plan.blocks_per_share)
+            begin_block = b.mul(b["share"], per_share)
+            end_block = b.min(count, b.add(begin_block, per_share))
         with b.loop("kblock", begin_block, end_block, **ROLLED) as number:
             places = unflatten(frame, around, b.div_nonneg(number, parts))
             begin = b.mul(b.mod_nonneg(number, parts), frame.index(plan.k_steps))

@@ -32,6 +32,7 @@ ACCUMULATORS = 16  # at most, in registers
 SUM_CYCLES = 8  # to add the lanes of one accumulator
 STORE_CYCLES = 4  # per result: scalar epilogue
 TILE_CYCLES = 30
+L2_VECTOR, L3_VECTOR = 0.5, 3.0  # cycles a vector takes from these caches beyond its share of a load port
 TASK_CYCLES = 20_000
 ONE = Axis("one", 1)
 
@@ -87,12 +88,13 @@ def plan(problem: Problem, target: Target) -> DotPlan | None:
     n = problem.n[-1] if problem.n else ONE
     outer = tuple(x for x in (*problem.batch, *problem.m, *problem.n) if x not in (m, n))
     lanes = target.lanes(problem.dtype.size_bytes)
+    again = _load_again_cycles(extent((*problem.n, *k)), problem.dtype.size_bytes, target)
     best = None
     for rows in (1, 2, 4):
         for columns in (1, 2, 4, 8):
             if rows * columns > min(ACCUMULATORS, target.vector_registers // 2):
                 continue
-            cycles = _cycles(problem, outer, k, m, n, rows, columns, lanes)
+            cycles = _cycles(problem, outer, k, m, n, rows, columns, lanes, again)
             if best is None or cycles < best[0]:
                 best = (cycles, rows, columns)
     cycles, rows, columns = best
@@ -102,12 +104,23 @@ def plan(problem: Problem, target: Target) -> DotPlan | None:
     return DotPlan(problem, lanes, m, n, outer, k, rows, columns, unroll, share, cycles)
 
 
-def _cycles(problem: Problem, outer, k, m: Axis, n: Axis, rows: int, columns: int, lanes: int) -> float:
+def _cycles(problem: Problem, outer, k, m: Axis, n: Axis, rows: int, columns: int, lanes: int, again: float) -> float:
     count = nominal(extent(outer)) * -(-nominal(m.extent) // rows) * -(-nominal(n.extent) // columns)
     steps = nominal(extent(k[:-1])) * -(-nominal(k[-1].extent) // lanes)
     products = rows * columns
     step = max(products / FMA_PER_CYCLE, (rows + columns) / LOADS_PER_CYCLE)
+    # the first pass over rhs is as dear in whatever way the product is computed
+    passes = max(1, nominal(extent(problem.m)) // rows)
+    step += again * columns * (1 - 1 / passes)
     return count * (steps * step + TILE_CYCLES + (SUM_CYCLES + STORE_CYCLES) * products)
+
+
+def _load_again_cycles(elements: DimLike, size_bytes: int, target: Target) -> float:
+    """Cycles per vector of rhs, which every row tile reads anew, from the cache that holds it."""
+    nbytes = nominal(elements) * size_bytes
+    if nbytes <= target.l1d_bytes // 2:
+        return 0.0
+    return L2_VECTOR if nbytes <= target.l2_bytes else L3_VECTOR
 
 
 def emit_phases(module, target, sig: Signature, plan: DotPlan, name: str) -> tuple[Phase, ...]:

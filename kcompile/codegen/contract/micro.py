@@ -222,6 +222,8 @@ class _Micro:
         if plan.prefetched:
             for j in range(self.vectors):
                 b.prefetch(bp, plan.b.dtype, plan.block_lanes + j * self.lanes)
+        if plan.ahead:
+            self._ask_ahead(a, bp)
         new = []
         for i, offset in enumerate(self.row_offsets):
             place = self._advance(a, plan.a, offset)
@@ -231,6 +233,17 @@ class _Micro:
                 factors = [b.splat(self._converted(b.load(place, plan.a.dtype), plan.a), self.lanes)] * self.vectors
             new.append([multiply_add(b, self.dtype, f, c, acc[i][j]) for j, (f, c) in enumerate(zip(factors, rhs))])
         return new
+
+    def _ask_ahead(self, a: ir.Value, bp: ir.Value) -> None:
+        """Ask for what the next block of k reads in this place; rows of lhs that share no line are left out."""
+        plan, b, frame = self.plan, self.b, self.frame
+        cut = plan.k[plan.cut]
+        places = [(bp, plan.b, j * self.lanes) for j in range(self.vectors)]
+        if plan.a.stride((*plan.rows.inside, plan.rows.along)[-1]) == 1:
+            places.append((a, plan.a, 0))
+        for place, memory, offset in places:
+            ahead = b.mul(frame.index(memory.stride(cut)), frame.index(plan.k_steps))
+            b.prefetch(place, memory.dtype, b.add(ahead, offset), locality=2)
 
     def _vector(self, place: ir.Value, memory: Memory, offset: int, mask) -> ir.Value:
         b = self.b

@@ -117,27 +117,42 @@ class _Packer:
                             b.store_vector(value, self.panel, dtype, b.add(to, j), align_bytes=lanes * dtype.size_bytes)
 
     def squares(self) -> None:
-        """k is contiguous: read vectors along k, write them along the columns."""
+        """k is contiguous: read vectors along k, write them along the columns; the last square may overlap another."""
+        b, plan, lanes = self.b, self.plan, self.plan.lanes
+        size = self.frame.index(plan.k[-1].extent)
+        with self.k_loops(plan.k[:-1]) as (places, row):
+            row = b.mul(row, size)
+            if not isinstance(size, int):
+                with b.if_else(b.compare(">=", size, lanes)) as (then, otherwise):
+                    with then:
+                        self.squares_of_row(places, row, size)
+                    with otherwise:
+                        self.elements_of_row(places, row, size)
+            elif size >= lanes:
+                self.squares_of_row(places, row, size)
+            else:
+                self.elements_of_row(places, row, size)
+
+    def squares_of_row(self, places: dict[Axis, Index], row: Index, size: Index) -> None:
         b, plan, lanes, dtype = self.b, self.plan, self.plan.lanes, self.plan.problem.dtype
         base = self.frame.pointers[self.source.buffer]
         table = line_table(b, lanes)
-        inner = plan.k[-1]
-        size = self.frame.index(inner.extent)
-        whole = b.mul(b.div_nonneg(size, lanes), lanes)
         first = self.frame.places[plan.vector]
         last = b.sub(self.frame.index(plan.vector.extent), 1)
-        with self.k_loops(plan.k[:-1]) as (places, row):
-            row = b.mul(row, size)
-            with b.loop("column", 0, plan.block_lanes, lanes, **ROLLED) as column:
-                columns = [b.min(b.add(first, b.add(column, i)), last) for i in range(lanes)]
-                starts = [self.address({**places, plan.vector: place}) for place in columns]
-                starts = [b.at(base, self.source.dtype, start) for start in starts]
-                set_lines(b, table, starts)
-                with b.loop("p", 0, whole, lanes, **ROLLED) as p:
-                    to = b.at(self.panel, dtype, b.add(b.mul(b.add(row, p), plan.block_lanes), column))
-                    copy_square(b, table, p, self.source.dtype, to, plan.block_lanes, dtype, lanes)
-            with b.loop("p", whole, size, **ROLLED) as p:
-                self.elements(self.frame.with_places({**places, inner: p}), b.add(row, p))
+        with b.loop("column", 0, plan.block_lanes, lanes, **ROLLED) as column:
+            columns = [b.min(b.add(first, b.add(column, i)), last) for i in range(lanes)]
+            starts = [self.address({**places, plan.vector: place}) for place in columns]
+            starts = [b.at(base, self.source.dtype, start) for start in starts]
+            set_lines(b, table, starts)
+            with b.loop("p", 0, size, lanes, **ROLLED) as p:
+                p = b.min(p, b.sub(size, lanes))
+                to = b.at(self.panel, dtype, b.add(b.mul(b.add(row, p), plan.block_lanes), column))
+                copy_square(b, table, p, self.source.dtype, to, plan.block_lanes, dtype, lanes)
+
+    def elements_of_row(self, places: dict[Axis, Index], row: Index, size: Index) -> None:
+        inner = self.plan.k[-1]
+        with self.b.loop("p", 0, size, **ROLLED) as p:
+            self.elements(self.frame.with_places({**places, inner: p}), self.b.add(row, p))
 
     def elements(self, frame: Frame, row: Index) -> None:
         """One row of a panel, element by element."""

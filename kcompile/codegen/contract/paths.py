@@ -15,6 +15,7 @@ from kcompile.codegen.contract.affine import Affine, Memory, affine, extent, lin
 from kcompile.codegen.contract.classify import Operand, Problem
 from kcompile.codegen.contract.epilogue import is_light
 from kcompile.codegen.contract.frame import SHARED_SPACE
+from kcompile.codegen.contract.longk import along_k, is_long
 from kcompile.codegen.contract.pack import panel_memory
 from kcompile.codegen.contract.plan import DIRECT, PAGE_BYTES, SCRATCH, TRANSPOSED, Plan
 from kcompile.codegen.contract.tiles import column_blocks, k_block, split_columns
@@ -101,10 +102,11 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     blocks = column_blocks(vector.extent, columns, lanes)
     cycles *= max(1, nominal(extent(outer)))
 
+    long = not lhs_is_vector and is_long(problem, target)
     packed = must_pack(problem.rhs, vector, columns, target) or pays_to_pack(problem, k_size)
     packed = packed and not lhs_is_vector
     b, block_stride = problem.rhs.memory, block_lanes
-    pack_cycles = pack_cost(problem.rhs, outer, k, vector, block_lanes, blocks)
+    pack_cycles = pack_cost(problem.rhs, outer, k, vector, block_lanes, blocks, lanes)
     if packed:
         b, block_stride = panel_memory(problem.rhs, outer, k, vector, block_lanes, blocks, problem.dtype)
         cycles += pack_cycles
@@ -145,6 +147,8 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         units_per_task=1,
         cycles=cycles,
     )
+    if long:
+        return along_k(plan, target)
     shared = with_shares(plan, target)
     return shared if shared.blocks_per_share else with_chunks(plan, target)
 
@@ -211,15 +215,16 @@ def pays_to_pack(problem: Problem, k_size: int) -> bool:
     return stride_bytes >= PAGE_BYTES and nominal(extent(problem.m)) >= PAGED_ROWS
 
 
-def pack_cost(operand: Operand, outer, k, vector: Axis, block_lanes: int, blocks: DimLike) -> float:
+def pack_cost(operand: Operand, outer, k, vector: Axis, block_lanes: int, blocks: DimLike, lanes: int) -> float:
     """Cycles to copy rhs into panels."""
     count = nominal(extent([a for a in outer if operand.uses(a)]) * extent(k) * blocks * block_lanes)
     if operand.memory is None:
         return PACK_ELEMENTS * count
     if operand.memory.stride(vector) == 1:
         return PACK_ROWS * count
-    if k and operand.memory.stride(k[-1]) == 1:
-        return PACK_SQUARES * count
+    inner = nominal(k[-1].extent) if k else 0
+    if inner >= lanes and operand.memory.stride(k[-1]) == 1:
+        return PACK_SQUARES * count * -(-inner // lanes) * lanes / inner
     return PACK_ELEMENTS * count
 
 

@@ -30,6 +30,7 @@ class Plan:
     finish:    DIRECT: stores are evaluated in registers; SCRATCH: in a loop over the stored tile;
                TRANSPOSED: the same on the transposed tile, vectors along the rows.
     units_per_task, blocks_per_task: row tiles and column blocks that one task runs over.
+    ahead: each block of k asks for the lines of the next one (see longk.py).
     blocks_per_share: 0, or: k itself is shared among tasks, this many blocks each (see `shares`).
     """
 
@@ -53,7 +54,8 @@ class Plan:
     units_per_task: int
     cycles: float
     blocks_per_task: int = 1
-    blocks_per_share: int = 0
+    blocks_per_share: DimLike = 0
+    ahead: bool = False
 
     @property
     def prefetched(self) -> bool:
@@ -111,7 +113,7 @@ class Plan:
     @property
     def shares(self) -> DimLike:
         """Parts of k that are summed by tasks of their own; depends on sizes only."""
-        return ceildiv(self.k_blocks, self.blocks_per_share) if self.blocks_per_share else 1
+        return ceildiv(self.k_blocks, self.blocks_per_share) if self.blocks_per_share != 0 else 1
 
     @property
     def tasks(self) -> DimLike:
@@ -148,6 +150,8 @@ class Plan:
             parts.append("elementwise rows")
         if self.blocks_per_share:
             parts.append(f"{self.shares} shares")
+        if self.ahead:
+            parts.append("asked ahead")
         if self.blocks_per_task > 1:
             parts.append(f"tasks of {self.units_per_task}x{self.blocks_per_task} tiles")
         if self.packed:
