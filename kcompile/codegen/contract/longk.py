@@ -28,12 +28,12 @@ RHS_SHARE, BLOCK_SHARE = 4, 2
 
 
 def is_long(problem: Problem, target: Target) -> bool:
-    """True if the operands come from far away, and k is long for the result."""
+    """True if k is long for the result, and no operand stays near while the other passes by."""
     if not problem.k or problem.lhs.memory is None or problem.rhs.memory is None:
         return False
     results = nominal(extent((*problem.batch, *problem.m, *problem.n)))
-    operands = sum(_buffer_bytes(problem, side.memory) for side in (problem.lhs, problem.rhs))
-    return operands > 2 * target.l2_bytes and nominal(extent(problem.k)) ** 2 >= LONG * results
+    smaller = min(_buffer_bytes(problem, side.memory) for side in (problem.lhs, problem.rhs))
+    return 2 * smaller > target.l2_bytes and nominal(extent(problem.k)) ** 2 >= LONG * results
 
 
 def along_k(plan: Plan, target: Target) -> Plan:

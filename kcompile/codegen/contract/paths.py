@@ -22,10 +22,12 @@ from kcompile.codegen.contract.tiles import column_blocks, k_block, split_column
 from kcompile.forms.records import Accumulate
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, nominal
+from kcompile.ir.types import DType
 from kcompile.target import Target
 
 # Cycles per element; measured on Zen 5, the order of magnitude is that of every current core.
 PACK_ROWS, PACK_SQUARES, PACK_ELEMENTS = 0.15, 0.35, 2.0
+PANELS_L3, PANELS_MEMORY = 0.5, 1.5  # writing and reading panels that live there
 STORE_TRANSPOSED, STORE_SCATTERED = 0.4, 3.0
 TASK_CYCLES = 20_000  # a task should last this long: some microseconds
 TASKS_WANTED = 32  # enough for 16 workers to share evenly
@@ -106,7 +108,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     packed = must_pack(problem.rhs, vector, columns, target) or pays_to_pack(problem, k_size)
     packed = packed and not lhs_is_vector
     b, block_stride = problem.rhs.memory, block_lanes
-    pack_cycles = pack_cost(problem.rhs, outer, k, vector, block_lanes, blocks, lanes)
+    pack_cycles = pack_cost(problem.rhs, outer, k, vector, block_lanes, blocks, problem.dtype, target)
     if packed:
         b, block_stride = panel_memory(problem.rhs, outer, k, vector, block_lanes, blocks, problem.dtype)
         cycles += pack_cycles
@@ -215,17 +217,26 @@ def pays_to_pack(problem: Problem, k_size: int) -> bool:
     return stride_bytes >= PAGE_BYTES and nominal(extent(problem.m)) >= PAGED_ROWS
 
 
-def pack_cost(operand: Operand, outer, k, vector: Axis, block_lanes: int, blocks: DimLike, lanes: int) -> float:
-    """Cycles to copy rhs into panels."""
+def pack_cost(
+    operand: Operand, outer, k, vector: Axis, block_lanes: int, blocks: DimLike, dtype: DType, target: Target
+) -> float:
+    """Cycles to copy rhs into panels, and to fetch them from where they then lie."""
     count = nominal(extent([a for a in outer if operand.uses(a)]) * extent(k) * blocks * block_lanes)
+    nbytes, lanes = count * dtype.size_bytes, target.lanes(dtype.size_bytes)
+    far = 0.0 if nbytes <= target.l2_bytes else PANELS_L3 if 2 * nbytes <= target.l3_bytes else PANELS_MEMORY
+    return (_copy_cycles(operand, k, vector, lanes) + far) * count
+
+
+def _copy_cycles(operand: Operand, k, vector: Axis, lanes: int) -> float:
+    """Cycles per element of a panel."""
     if operand.memory is None:
-        return PACK_ELEMENTS * count
+        return PACK_ELEMENTS
     if operand.memory.stride(vector) == 1:
-        return PACK_ROWS * count
+        return PACK_ROWS
     inner = nominal(k[-1].extent) if k else 0
     if inner >= lanes and operand.memory.stride(k[-1]) == 1:
-        return PACK_SQUARES * count * -(-inner // lanes) * lanes / inner
-    return PACK_ELEMENTS * count
+        return PACK_SQUARES * -(-inner // lanes) * lanes / inner
+    return PACK_ELEMENTS
 
 
 def panel_elements(problem: Problem, outer, blocks: DimLike, block_lanes: int) -> DimLike:

@@ -84,3 +84,10 @@ def test_dtypes(kind, order):
 def test_half_is_summed_in_single():
     for order in ("nn", "nt", "tn"):
         check(ORDERS[order], {"i": 11, "j": 37, "k": 29}, kind="f16", sum_kind="f32")
+
+
+@pytest.mark.parametrize("k", [15, 16, 17, 23, 47])
+@pytest.mark.parametrize("known", [True, False])
+def test_squares_of_a_packed_operand_overlap_at_the_end(k, known):
+    sizes = {"m": 100, "k": k if known else symbol("k"), "n": 40}
+    check("m,k;n,k->m,n", sizes, {} if known else {"k": k})

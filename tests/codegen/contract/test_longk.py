@@ -1,0 +1,62 @@
+"""Sums much longer than their result: blocks of k outermost, against NumPy. A small cache makes small cases long."""
+
+from dataclasses import replace
+
+import pytest
+
+from kcompile.codegen.contract.emitter import plan_of
+from kcompile.codegen.contract.plan import Plan
+from kcompile.codegen.host import host_target
+from kcompile.ir import dim
+from kcompile.ir.dim import symbol
+from tests.codegen.contract.check import check
+from tests.codegen.contract.forms import contract_form
+
+BATCH = symbol("batch")
+SMALL = replace(host_target(), l1d_bytes=2048, l2_bytes=8192)
+FILTER = "b,i+r,j+s,c;b,i,j,n->r,s,c,n"
+STRIDED = "b,i*2,j*2,c;b,i,j,n->c,n"
+POINTWISE = "b,i,c;b,i,n->c,n"
+
+
+def plan(spec: str, sizes: dict, target=SMALL) -> Plan:
+    return plan_of(contract_form(spec, sizes), target)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 4, 33])
+@pytest.mark.parametrize("channels", [(5, 7), (16, 40), (33, 16)])
+def test_filter_gradient(channels, batch):
+    c, n = channels
+    sizes = {"b": BATCH, "i": 9, "j": 11, "r": 3, "s": 3, "c": c, "n": n}
+    assert plan(FILTER, sizes).ahead
+    check(FILTER, sizes, {"batch": batch}, target=SMALL)
+
+
+@pytest.mark.parametrize("sizes", [{"c": 24, "n": 17}, {"c": 3, "n": 70}])
+def test_strided_pointwise_filter_gradient(sizes):
+    sizes = {"b": 7, "i": 13, "j": 15, **sizes}
+    assert plan(STRIDED, sizes).ahead
+    check(STRIDED, sizes, target=SMALL)
+
+
+def test_result_turned_while_it_is_stored():
+    spec = "b,i,c;b,i,n->n,c"
+    check(spec, {"b": 40, "i": 150, "c": 9, "n": 40}, target=SMALL)
+    check(spec, {"b": 40, "i": 150, "c": 40, "n": 9}, target=SMALL)
+
+
+def test_k_that_is_contiguous():
+    check("m,k;n,k->m,n", {"m": 40, "k": 900, "n": 50}, target=SMALL)
+
+
+def test_shares_do_not_grow_with_the_batch():
+    found = plan(POINTWISE, {"b": BATCH, "i": 200, "c": 8, "n": 16})
+    shares = [dim.evaluate(found.shares, {"batch": n}) for n in (1, 32, 1000, 100_000)]
+    assert shares[1] > 1
+    assert max(shares) <= 2 * shares[1]
+
+
+def test_a_square_product_is_not_long():
+    target = host_target()
+    assert not plan("m,k;k,n->m,n", {"m": 1024, "k": 1024, "n": 1024}, target).ahead
+    assert plan(FILTER, {"b": 32, "i": 56, "j": 56, "r": 3, "s": 3, "c": 64, "n": 64}, target).ahead
