@@ -9,14 +9,15 @@ k is shared among tasks as well. The number of shares is bounded, so that partia
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from kcompile.codegen.contract.affine import Memory, extent, nominal
+from kcompile.codegen.contract.affine import Memory, extent
 from kcompile.codegen.contract.classify import Problem
 from kcompile.codegen.contract.plan import SCRATCH, TRANSPOSED, Plan
 from kcompile.codegen.contract.tiles import k_block
 from kcompile.ir import dim
-from kcompile.ir.dim import DimLike
+from kcompile.ir.dim import Axis, DimLike, nominal
 from kcompile.target import Target
 
 LONG = 2  # k is long if its square is so many times the number of results
@@ -32,8 +33,18 @@ def is_long(problem: Problem, target: Target) -> bool:
     if not problem.k or problem.lhs.memory is None or problem.rhs.memory is None:
         return False
     results = nominal(extent((*problem.batch, *problem.m, *problem.n)))
-    smaller = min(_buffer_bytes(problem, side.memory) for side in (problem.lhs, problem.rhs))
-    return 2 * smaller > target.l2_bytes and nominal(extent(problem.k)) ** 2 >= LONG * results
+    sides = ((problem.lhs.memory, problem.m), (problem.rhs.memory, problem.n))
+    if min(_buffer_bytes(problem, memory) for memory, _ in sides) * 2 <= target.l2_bytes:
+        return False
+    return nominal(extent(problem.k)) ** 2 >= LONG * results and all(_sweeps(problem, *side) for side in sides)
+
+
+def _sweeps(problem: Problem, memory: Memory, own: Sequence[Axis]) -> bool:
+    """True if k passes over the whole of an operand; false if it stays in a window that other axes move."""
+    elements = nominal(dim.product(problem.shapes[memory.buffer]))
+    if nominal(extent((*problem.batch, *own, *problem.k))) <= elements:
+        return True  # no windows
+    return 2 * sum((nominal(a.extent) - 1) * nominal(memory.stride(a)) for a in problem.k) >= elements
 
 
 def along_k(plan: Plan, target: Target) -> Plan:

@@ -114,7 +114,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         cycles += pack_cycles
     a = problem.lhs.memory
     behind = panel_elements(problem, outer, blocks, block_lanes) if packed else 0
-    turned = not lhs_is_vector and turn.pays(problem, rows, blocks, target)
+    turned = not lhs_is_vector and not long and turn.pays(problem, rows, blocks, target)
     if turned:
         a = turn.turned_memory(problem, behind, lanes)
         cycles += PACK_SQUARES * nominal(extent((*problem.batch, *problem.m, *k)))

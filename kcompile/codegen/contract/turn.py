@@ -20,6 +20,7 @@ from kcompile.codegen.contract.transpose import copy_square, line_table, set_lin
 from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened
 from kcompile.codegen.kernel import Phase
+from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, nominal
 from kcompile.target import Target
 
@@ -32,8 +33,10 @@ def pays(problem: Problem, rows: RowTile, blocks: DimLike, target: Target) -> bo
     a = problem.lhs.memory
     if a is None or not problem.k or a.stride(rows.along) != 1 or nominal(blocks) < FEWEST_COLUMN_BLOCKS:
         return False
-    nbytes = nominal(extent((*problem.m, *problem.k))) * a.dtype.size_bytes
-    return nbytes > target.l2_bytes and nominal(extent(problem.k)) >= FEWEST_STEPS
+    elements = nominal(extent((*problem.batch, *problem.m, *problem.k)))
+    if elements > nominal(dim.product(problem.shapes[a.buffer])):
+        return False  # windows overlap: the copy would be as much larger
+    return elements * a.dtype.size_bytes > target.l2_bytes and nominal(extent(problem.k)) >= FEWEST_STEPS
 
 
 def turned_memory(problem: Problem, offset: DimLike, lanes: int) -> Memory:

@@ -56,7 +56,9 @@ def test_shares_do_not_grow_with_the_batch():
     assert max(shares) <= 2 * shares[1]
 
 
-def test_a_square_product_is_not_long():
+def test_what_is_not_long():
     target = host_target()
+    window = {"b": 32, "i": 7, "j": 7, "n": 512, "r": 3, "s": 3, "c": 512}
+    assert not plan("b,i+r,j+s,c;r,s,c,n->b,i,j,n", window, target).ahead
     assert not plan("m,k;k,n->m,n", {"m": 1024, "k": 1024, "n": 1024}, target).ahead
     assert plan(FILTER, {"b": 32, "i": 56, "j": 56, "r": 3, "s": 3, "c": 64, "n": 64}, target).ahead
