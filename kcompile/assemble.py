@@ -128,14 +128,21 @@ def _of_task(size: DimLike, loop: LoopCall) -> DimLike:
 # the program -----------------------------------------------------------------------------------
 
 
-def assemble(name: str, arguments: list[Argument], number: Mapping[str, int], level: Level) -> Program:
+def assemble(
+    name: str, arguments: list[Argument], number: Mapping[str, int], level: Level, changed: tuple[int, ...]
+) -> Program:
     """Return the program.
 
-    Args: number: the position in `arguments` of each place that is one.
+    Args: number: the position in `arguments` of each place that is one; changed: those a run changes.
     """
     symbols = set().union(*(dim.symbols(s) for a in arguments for s in a.type.shape)) if arguments else set()
-    steps = _steps(level, number)
-    return Program(name, tuple(arguments), (*sorted(symbols), WORKERS), tuple(steps), level.plan.arena_bytes)
+    first = [s for s in level.placed.steps if s.prepares]
+    prepare = _steps(level, number, first)
+    steps = _steps(level, number, level.placed.steps[len(first) :])
+    return Program(
+        *(name, tuple(arguments), (*sorted(symbols), WORKERS), (*prepare, *steps), level.plan.arena_bytes),
+        *(len(prepare), changed),
+    )
 
 
 def _pointer(where: Place, level: Level, number: Mapping[str, int]) -> Pointer:
@@ -144,10 +151,10 @@ def _pointer(where: Place, level: Level, number: Mapping[str, int]) -> Pointer:
     return Pointer(number[where.name], where.offset_bytes)
 
 
-def _steps(level: Level, number: Mapping[str, int]) -> list[Run | Copy | Fill | Loop]:
+def _steps(level: Level, number: Mapping[str, int], placed: list[Step]) -> list[Run | Copy | Fill | Loop]:
     offsets = level.plan.offsets
     steps: list[Run | Copy | Fill | Loop] = []
-    for step in level.placed.steps:
+    for step in placed:
         steps += [Fill(_pointer(target, level, number), nbytes) for target, nbytes in step.fills]
         steps += [Copy(_pointer(s, level, number), _pointer(t, level, number), nbytes) for s, t, nbytes in step.copies]
         if isinstance(step.call, LoopCall):
@@ -220,7 +227,7 @@ def _loop(level: Level, step: Step, number: Mapping[str, int]) -> list[Run | Loo
         call.scan.length,
         call.scan.reverse,
         tuple(arguments),
-        tuple(_steps(body, table)),
+        tuple(_steps(body, table, body.placed.steps)),
         Pointer(None, level.plan.offsets[f"loop:{step.number}"]),
         body_bytes(body, call),
         Rows(call.rows.symbol, call.rows.total, ROWS_PER_TASK) if call.rows else None,

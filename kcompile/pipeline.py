@@ -18,7 +18,8 @@ Kernels come from the disk cache where it has their forms; then they are neither
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -28,13 +29,15 @@ from kcompile.codegen.entry import emit_entry
 from kcompile.codegen.host import host_target
 from kcompile.codegen.kernel import Kernel
 from kcompile.codegen.llvm import assembly, compile_module, optimised_ir
-from kcompile.codegen.program import CONSTANT, INPUT, OUTPUT, VARIABLE, Argument, Program, runs
+from kcompile.codegen.program import CONSTANT, INPUT, KEPT, OUTPUT, RUNS, VARIABLE, Argument, Program, runs
+from kcompile.errors import ArgumentError
 from kcompile.forms.records import Form
 from kcompile.forms.text import form_text
 from kcompile.forms.verify import verify as verify_form
 from kcompile.ir.graph import CONSTANT as CONSTANT_ROLE
 from kcompile.ir.graph import INPUT as INPUT_ROLE
 from kcompile.ir.graph import Graph
+from kcompile.ir.types import Type, i64
 from kcompile.observe import Observer
 from kcompile.passes.algebra import simplify
 from kcompile.passes.bodies import everywhere, has_loops, merge_scans, own_operands, prune_scans
@@ -49,6 +52,7 @@ from kcompile.passes.memory import Plan
 from kcompile.passes.padded import store_padded
 from kcompile.passes.place import Placed, constant_name, output_name, own_results, place
 from kcompile.passes.sums import reuse_sums
+from kcompile.passes.winograd import PRECISIONS, use_winograd
 from kcompile.runtime import cache, programs, threads
 from kcompile.runtime.compare import ComparedExecutable
 from kcompile.runtime.executable import Executable
@@ -65,7 +69,8 @@ class Pass:
     """One row of the pipeline; third-party passes join after the row they name."""
 
     name: str
-    run: Callable[[Graph], Graph]
+    run: Callable[..., Graph]
+    takes: tuple[str, ...] = ()  # what it must know besides the graph: "target", "precision"
 
 
 def _smaller_loops(graph: Graph) -> Graph:
@@ -87,6 +92,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("hoist", _smaller_loops),
     Pass("sums", reuse_sums),
     Pass("scales", fold_scales),
+    Pass("winograd", use_winograd, takes=("target", "precision")),
     Pass("refold", fold_constants),
     Pass("legalise", legalise),
     Pass("padded", store_padded),
@@ -129,20 +135,26 @@ class Build:
 
 
 def compile(
-    graph: Graph, *, target: Target | None = None, num_threads: int | None = None, name: str | None = None
+    graph: Graph,
+    *,
+    target: Target | None = None,
+    num_threads: int | None = None,
+    name: str | None = None,
+    precision: str = "default",
 ) -> Executable:
     """Return native code for a graph.
 
-    Raises: LoweringError listing every node that has no native form.
+    Args:    precision: "default", "high" or "highest": which algorithms inference may use, see passes/winograd.py.
+    Raises:  LoweringError listing every node that has no native form; ArgumentError for another precision.
     """
     target = target or default_target()
     name = name or graph.name
     observer = Observer(name)
     observer.traced(graph)
-    key = observer.stage("key", programs.key, graph, name, target) if _is_plain(observer) else None
+    key = observer.stage("key", programs.key, graph, name, target, precision) if _is_plain(observer) else None
     found = observer.stage("find", programs.find, key) if key else None
     if found is None:
-        found = built = build(graph, target=target, name=name, observer=observer)
+        found = built = build(graph, target=target, name=name, observer=observer, precision=precision)
         if key:
             keys = {n: kernel_key(form, target) for n, form in built.forms.items()}
             programs.keep(key, built.program, built.objects[-1], keys, built.constants)
@@ -172,7 +184,12 @@ def interpreted(graph: Graph) -> InterpretedProgram:
 
 
 def build(
-    graph: Graph, *, target: Target | None = None, name: str | None = None, observer: Observer | None = None
+    graph: Graph,
+    *,
+    target: Target | None = None,
+    name: str | None = None,
+    observer: Observer | None = None,
+    precision: str = "default",
 ) -> Build:
     """Run every stage but linking."""
     target = target or default_target()
@@ -180,7 +197,7 @@ def build(
     observer.traced(graph)
     observer.graph("trace", graph)
     traced = graph
-    for row in passes():
+    for row in passes(target, precision):
         if row.name not in flags.get("skip"):
             graph = observer.stage(row.name, everywhere(row.run), graph)
             observer.graph(row.name, graph)
@@ -190,9 +207,10 @@ def build(
     before = counters.emitted
     kernels, forms, objects = _kernels(placed, target, observer)
     level = observer.stage("plan", plan_level, placed, kernels)
-    arguments = _arguments(graph)
+    arguments = _arguments(graph, placed)
     numbers = {_place_name(a): n for n, a in enumerate(arguments)}
-    program = assemble(_symbol_name(name or graph.name), arguments, numbers, level)
+    changed = tuple(numbers[a.target.node.name] for a in graph.assignments.values())
+    program = assemble(_symbol_name(name or graph.name), arguments, numbers, level, changed)
     entry_ir = observer.stage("entry", emit_entry, program)
     objects.append(observer.stage("entry LLVM", _entry_object, entry_ir, len(program.steps), target))
     built = Build(
@@ -210,15 +228,18 @@ def default_target() -> Target:
     return named(name) if name else host_target()
 
 
-def passes() -> list[Pass]:
-    """The pipeline with third-party passes at their places.
+def passes(target: Target | None = None, precision: str = "default") -> list[Pass]:
+    """The pipeline with third-party passes at their places; each row takes a graph and nothing else.
 
     A plugin registers, in group "passes", a function with an attribute `after` (a row's name).
     """
+    if precision not in PRECISIONS:
+        raise ArgumentError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}. Received: {precision!r}")
+    options = {"target": target or default_target(), "precision": precision}
     rows: list[Pass] = []
     extra = [(n, plugins.get("passes", n)) for n in plugins.names("passes")]
     for row in PASSES:
-        rows.append(row)
+        rows.append(replace(row, run=partial(row.run, **{n: options[n] for n in row.takes})) if row.takes else row)
         rows += [Pass(n, run) for n, run in extra if getattr(run, "after", "simplify") == row.name]
     return rows
 
@@ -254,14 +275,16 @@ def _forms(placed: Placed) -> Iterator[Form]:
 # the program -----------------------------------------------------------------------------------
 
 
-def _arguments(graph: Graph) -> list[Argument]:
-    """Inputs, variables, constant arrays, outputs: the order of a program's argument table."""
+def _arguments(graph: Graph, placed: Placed) -> list[Argument]:
+    """Inputs, variables, constant arrays, outputs, what is kept: the order of a program's argument table."""
     sources = [v.node for v in graph.sources.values()]
     inputs = [Argument(n.name, n.output.type, INPUT) for n in sources if n.role == INPUT_ROLE]
     variables = [Argument(n.name, n.output.type, VARIABLE) for n in sources if n.role != INPUT_ROLE]
     constants = [Argument(name, node.output.type, CONSTANT) for name, node in _constant_nodes(graph)]
     outputs = [Argument(name, v.type, OUTPUT) for name, v in graph.outputs.items()]
-    return [*inputs, *variables, *constants, *outputs]
+    kept = [Argument(name, v.type, KEPT) for name, v in placed.kept.items()]
+    runs = [Argument("runs:", Type(i64, ()), RUNS)] if graph.assignments else []
+    return [*inputs, *variables, *constants, *outputs, *kept, *runs]
 
 
 def _place_name(argument: Argument) -> str:

@@ -1,9 +1,10 @@
 """Program -> LLVM IR: the code that calls the kernels.
 
-Four functions, all prefixed with the program's name:
+Functions, all prefixed with the program's name:
 
     i64  NAME_arena_bytes(sizes)                              bytes of arena a run needs
-    i32  NAME_run(args, sizes, arena)                         the steps, in order
+    i32  NAME_run(args, sizes, arena)                         the steps, in order, those that prepare left out
+    i32  NAME_prepare(args, sizes, arena)                     those steps, if there are any
     i32  NAME_run_batches(args, sizes, arena, order, rows, batch, first, count, staging)
     i64  NAME_staging_bytes(sizes, batch)                     bytes run_batches needs to gather rows into
 
@@ -18,7 +19,7 @@ on that number.
 
 from __future__ import annotations
 
-from kcompile.codegen.program import BATCH, INPUT, OUTPUT, Program, runs
+from kcompile.codegen.program import BATCH, INPUT, OUTPUT, RUNS, Program, runs
 from kcompile.codegen.steps import PARALLEL_FOR, Lines, emit_steps
 from kcompile.ir import dim
 from kcompile.ir.dim import DimLike
@@ -37,7 +38,10 @@ def emit_entry(program: Program) -> str:
     kernels = {run.kernel.name: run.kernel for run in runs(program.steps)}
     functions = {phase.function for k in kernels.values() for phase in k.phases}
     declared = "".join(f"declare void @{f}(ptr, i64, i64, i64) nounwind\n" for f in sorted(functions))
-    parts = (_arena_bytes(program), _run(program), _staging_bytes(program), _run_batches(program))
+    parts = [_arena_bytes(program), _steps(program, "run", program.prepare, len(program.steps))]
+    if program.prepare:
+        parts.append(_steps(program, "prepare", 0, program.prepare))
+    parts += [_staging_bytes(program), _run_batches(program)]
     return _DECLARATIONS + declared + "\n" + "\n".join(parts)
 
 
@@ -51,13 +55,15 @@ def _arena_bytes(program: Program) -> str:
 # one run ---------------------------------------------------------------------------------------
 
 
-def _run(program: Program) -> str:
+def _steps(program: Program, function: str, begin: int, end: int) -> str:
     body = Lines({})
     body.load_sizes(program.symbols)
     bases = {n: body.element("ptr", "%args", n) for n in range(len(program.arguments))}
-    functions = emit_steps(body, program.steps, bases, program.symbols, program.name)
+    functions = emit_steps(body, program.steps[begin:end], bases, program.symbols, program.name)
+    for n in program.numbers(RUNS) if function == "run" else ():
+        body.value(f"atomicrmw add ptr {bases[n]}, i64 1 monotonic")
     body.line("ret i32 0")
-    text = body.text(f"define i32 @{program.name}_run(ptr noalias %args, ptr noalias %sizes, ptr %arena)")
+    text = body.text(f"define i32 @{program.name}_{function}(ptr noalias %args, ptr noalias %sizes, ptr %arena)")
     return "\n".join([*functions, text])
 
 

@@ -14,6 +14,8 @@ from kcompile.ir.dim import DimLike
 from kcompile.ir.types import Type
 
 INPUT, VARIABLE, CONSTANT, OUTPUT = "input", "variable", "constant", "output"
+KEPT = "kept"  # memory of the program's own that lasts from run to run
+RUNS = "runs"  # one i64 that counts the runs of a program which changes variables
 BATCH = "batch"  # the size that counts rows of a batch
 WORKERS = "workers"  # the last named size of every program: how many threads it may use
 
@@ -24,7 +26,7 @@ class Argument:
 
     name: str
     type: Type
-    role: str  # INPUT | VARIABLE | CONSTANT | OUTPUT
+    role: str  # INPUT | VARIABLE | CONSTANT | OUTPUT | KEPT | RUNS
 
     @property
     def has_rows(self) -> bool:
@@ -161,13 +163,20 @@ def runs(steps: Sequence[Run | Copy | Fill | Loop]) -> Iterator[Run]:
 
 @dataclass(frozen=True)
 class Program:
-    """Arguments, sizes, steps, and how much arena it needs."""
+    """Arguments, sizes, steps, and how much arena it needs.
+
+    prepare: so many steps, the first ones, depend on variables alone. They fill the KEPT arguments and need
+             running only if a variable has changed since.
+    changed: numbers of the variables a run changes.
+    """
 
     name: str
     arguments: tuple[Argument, ...]
     symbols: tuple[str, ...]  # named sizes in the order the caller passes them, WORKERS last
     steps: tuple[Run | Copy | Fill | Loop, ...]
     arena_bytes: DimLike
+    prepare: int = 0
+    changed: tuple[int, ...] = ()
 
     def numbers(self, role: str) -> list[int]:
         """Positions of the arguments of one role."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 
-from kcompile.codegen.program import CONSTANT, INPUT, OUTPUT, VARIABLE, WORKERS, Program
+from kcompile.codegen.program import CONSTANT, INPUT, KEPT, OUTPUT, RUNS, VARIABLE, WORKERS, Program
 from kcompile.export.header import ERRORS, identifier, parameters, predict_signature, sizes
+from kcompile.ir import dim
 from kcompile.target import Target
 
 # Where CPUID reports the instructions LLVM may use: feature -> (leaf, sub-leaf, register, bit); registers are
@@ -96,10 +97,15 @@ def description(program: Program) -> dict:
 def interface_source(program: Program, prefix: str, weight_offsets: dict[str, int], target: Target) -> str:
     """Return the C source. `weight_offsets`: where each variable and constant starts in the weights."""
     names = {a.name: name for _, name, a in parameters(program)}
-    fill = []
+    fill, fixed, kept_bytes = [], [], 0
     for n, argument in enumerate(program.arguments):
         if argument.role in (VARIABLE, CONSTANT):
-            fill.append(f"    args[{n}] = {prefix}_weights + {weight_offsets[argument.name]};")
+            fixed.append(f"    args[{n}] = {prefix}_weights + {weight_offsets[argument.name]};")
+        elif argument.role == KEPT:
+            fixed.append(f"    args[{n}] = model->kept + {kept_bytes};")
+            kept_bytes += -(-dim.evaluate(argument.type.nbytes, {}) // 64) * 64
+        elif argument.role == RUNS:
+            fixed.append(f"    static int64_t runs; args[{n}] = &runs;")
         else:
             fill.append(f"    args[{n}] = (const void *){names[argument.name]};")
     given = sizes(program)
@@ -128,7 +134,7 @@ extern const unsigned char {prefix}_weights[];
 #define PUBLIC __attribute__((visibility("default")))
 #endif
 
-typedef struct {prefix}_model {{ int64_t workers; struct scratch *idle; }} {prefix}_model;
+typedef struct {prefix}_model {{ int64_t workers; struct scratch *idle; unsigned char *kept; }} {prefix}_model;
 struct scratch {{ int64_t bytes; void *arena; }};
 
 {cpu_check(target)}
@@ -143,6 +149,16 @@ static struct scratch *make(int64_t bytes) {{
     return s;
 }}
 
+static void fixed_args(const {prefix}_model *model, const void **args) {{
+    (void)model;
+    (void)args;
+{chr(10).join(fixed)}
+}}
+
+{_prepare_source(program, prefix, kept_bytes, code["MEMORY"])}
+
+PUBLIC void {prefix}_destroy({prefix}_model *model);
+
 PUBLIC int32_t {prefix}_create({prefix}_model **model, int32_t num_threads) {{
     if (!model) return {code["NULL"]};
     *model = NULL;
@@ -153,6 +169,9 @@ PUBLIC int32_t {prefix}_create({prefix}_model **model, int32_t num_threads) {{
     if (workers > 1) kc_pool_start(workers);
     made->workers = workers;
     made->idle = NULL;
+    made->kept = NULL;
+    int32_t code = prepare(made);
+    if (code) {{ {prefix}_destroy(made); return code; }}
     *model = made;
     return 0;
 }}
@@ -160,6 +179,7 @@ PUBLIC int32_t {prefix}_create({prefix}_model **model, int32_t num_threads) {{
 PUBLIC void {prefix}_destroy({prefix}_model *model) {{
     if (!model) return;
     if (model->idle) drop(model->idle);
+    if (model->kept) free(((void **)model->kept)[-1]);
     free(model);
 }}
 
@@ -170,6 +190,7 @@ PUBLIC {predict_signature(program, prefix)} {{
     int64_t sizes[{len(program.symbols)}];
 {chr(10).join(size_lines)}
     const void *args[{max(len(program.arguments), 1)}];
+    fixed_args(model, args);
 {chr(10).join(fill)}
     int64_t needed = {stem}_arena_bytes(sizes);
     struct scratch *s = __atomic_exchange_n(&model->idle, NULL, __ATOMIC_ACQUIRE);
@@ -190,3 +211,31 @@ PUBLIC const char *{prefix}_describe(void) {{
     return {json.dumps(json.dumps(description(program)))};
 }}
 """
+
+
+def _prepare_source(program: Program, prefix: str, kept_bytes: int, no_memory: int) -> str:
+    """C source of `prepare`: allocates what the program keeps and computes it from the weights.
+
+    The block's own address lies in front of what is kept. What is kept depends on no size: any will do.
+    """
+    head = f"static int32_t prepare({prefix}_model *model) {{"
+    if not program.prepare:
+        return f"{head} (void)model; return 0; }}"
+    sizes_1 = ", ".join("model->workers" if s == WORKERS else "1" for s in program.symbols)
+    return f"""\
+extern int32_t {program.name}_prepare(const void **args, const int64_t *sizes, void *arena);
+
+{head}
+    const int64_t sizes[{len(program.symbols)}] = {{{sizes_1}}};
+    const void *args[{len(program.arguments)}] = {{0}};
+    unsigned char *block = malloc({kept_bytes} + 128);
+    if (!block) return {no_memory};
+    model->kept = (unsigned char *)(((uintptr_t)block + 127) & ~(uintptr_t)63);
+    ((void **)model->kept)[-1] = block;
+    struct scratch *s = make({program.name}_arena_bytes(sizes));
+    if (!s) return {no_memory};
+    fixed_args(model, args);
+    int32_t code = {program.name}_prepare(args, sizes, s->arena);
+    drop(s);
+    return code;
+}}"""

@@ -26,6 +26,7 @@ class Kind(enum.Enum):
     REDUCE = "reduce"  # many operand elements along axes into one
     WINDOW = "window"  # many operand elements in a sliding window into one
     CONTRACT = "contract"  # sums of products of two operands
+    TILES = "tiles"  # several elements of a tile from several of another
     SCATTER = "scatter"  # many elements added to loaded places
     PACK = "pack"  # operands laid side by side in one flat buffer
     CONTROL = "control"  # holds a body graph

@@ -11,7 +11,7 @@ from kcompile import plugins
 from kcompile.errors import suggestion
 from kcompile.ir.op import OPS, Op
 from kcompile.ops import contract as _contract
-from kcompile.ops import control, elementwise, index, pack, random, reduce, scan, shape, window  # noqa: F401  (fill OPS)
+from kcompile.ops import control, elementwise, index, pack, random, reduce, scan, shape, window, winograd  # noqa: F401
 from kcompile.ops import conv as _conv
 
 FUNCTIONS = (

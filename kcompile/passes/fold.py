@@ -14,7 +14,16 @@ from kcompile.ir.types import bf16
 
 FOLD_LIMIT_BYTES = 1 << 16  # a larger result must not need more room than the constants it replaces
 
-_COMPUTING = (Kind.ELEMENTWISE, Kind.REDUCE, Kind.WINDOW, Kind.CONTRACT, Kind.RANDOM, Kind.SCATTER, Kind.PACK)
+_COMPUTING = (
+    Kind.ELEMENTWISE,
+    Kind.REDUCE,
+    Kind.WINDOW,
+    Kind.TILES,
+    Kind.CONTRACT,
+    Kind.RANDOM,
+    Kind.SCATTER,
+    Kind.PACK,
+)
 
 
 def fold_constants(graph: Graph) -> Graph:

@@ -34,6 +34,7 @@ from kcompile.ir.types import Shape, Type, boolean
 from kcompile.passes.alias import is_view, storage
 
 MAP_KINDS = (Kind.ELEMENTWISE, Kind.SHAPE, Kind.INDEX, Kind.RANDOM)
+REUSING_KINDS = (Kind.CONTRACT, Kind.TILES)  # they read each element of an operand several times
 
 CHEAP_COST = 4  # operations that cost about as much as storing and loading the value again
 LIGHT_COST = 8  # the same where storing it would save reading no second array
@@ -44,6 +45,7 @@ FEWEST_COLUMNS = 8  # of a contraction that also sums them: fewer lie badly in v
 MAX_UNITS = 24  # per cluster: LLVM's register allocation and our patience
 
 MAP, ROW, REDUCE, WINDOW, CONTRACT, SINGLE = "map", "row", "reduce", "window", "contract", "single"
+TILES = "tiles"
 
 
 @dataclass(eq=False)
@@ -134,7 +136,7 @@ def inlined_costs(graph: Graph) -> dict[Node, int]:
     costs: dict[Node, int] = {}
     exists = {v.node for v in graph.results}
     for node in graph.live_nodes():
-        if not node.is_source and node.op.kind is Kind.CONTRACT:
+        if not node.is_source and node.op.kind in REUSING_KINDS:
             exists |= {v.node for v in node.inputs if is_map_node(v.node) and not _is_affine_step(v.node)}
     for node in graph.live_nodes():
         if is_map_node(node):
@@ -175,6 +177,8 @@ def _must_exist(node: Node, users: list[Node], targets: set[Node], cost: int, ar
     for target in targets:
         kind = target.op.kind
         if kind is Kind.CONTRACT and not _is_affine_view(node) and not _is_border(node, target):
+            return True
+        if kind is Kind.TILES and not _is_affine_view(node):
             return True
         if kind is Kind.WINDOW and cost > WINDOW_COST:
             return True
@@ -500,6 +504,8 @@ def _shape_of_cluster(node: Node) -> tuple[str, Shape]:
         return WINDOW, node.output.shape
     if kind is Kind.CONTRACT:
         return CONTRACT, node.output.shape
+    if kind is Kind.TILES:
+        return TILES, node.output.shape
     return SINGLE, node.output.shape
 
 

@@ -34,7 +34,7 @@ from kcompile.ir.op import Kind
 from kcompile.ir.types import Shape, Type
 from kcompile.ops.control import Scan, scan_of
 from kcompile.passes.alias import storage
-from kcompile.passes.fuse import CONTRACT, MAP, ROW, Cluster, Fusion, fuse, is_map_node, is_scalar_constant
+from kcompile.passes.fuse import CONTRACT, MAP, ROW, TILES, Cluster, Fusion, fuse, is_map_node, is_scalar_constant
 from kcompile.passes.rows import SplitRows, split_rows
 
 Index = "tuple[DimLike, ...]"
@@ -129,7 +129,7 @@ class _Lowering:
         self.memo: dict[tuple[Value, Index], Expr] = {}
 
     def run(self) -> KernelCall:
-        builders = {MAP: self.map_form, ROW: self.row_form, CONTRACT: self.contract_form}
+        builders = {MAP: self.map_form, ROW: self.row_form, CONTRACT: self.contract_form, TILES: self.tiles_form}
         form = builders.get(self.cluster.kind, self.anchored_form)()
         name = "_".join([u.op.name for u in self.cluster.units][:4])
         form = compose.pruned(replace(form, name=name))
@@ -149,8 +149,11 @@ class _Lowering:
         return self.buffer(type_, LOCAL)
 
     def output(self, value: Value) -> str:
-        name = self.buffer(value.type, OUT)
-        self.writes[name] = value
+        """The buffer `value` is written to, a new one the first time."""
+        name = next((n for n, v in self.writes.items() if v is value), None)
+        if name is None:
+            name = self.buffer(value.type, OUT)
+            self.writes[name] = value
         return name
 
     def expression(self, value: Value, index: Index) -> Expr:
@@ -239,6 +242,22 @@ class _Lowering:
         value = self.expression(unit.inputs[0], at)
         kept = tuple(at[-1] if n == unit.output.rank - 1 else 0 for n in range(unit.output.rank))
         return Accumulate(self.output(unit.output), kept, "sum", value)
+
+    def tiles_form(self) -> Loops:
+        """A nest per kind of tile, each with a store per element of a tile; map units follow every one of them."""
+        anchor, *units = self.cluster.units
+        form = anchor.op.lower(*(v.type for v in anchor.inputs), **anchor.attrs)
+        names = self.nest_names(form)
+        body = []
+        for nest in compose.splice(form, (), self.operand_of(anchor), {"y": "y"}, lambda index: index, names):
+            stores: list[Store] = []
+            for element in nest.body:
+                self.here[anchor.output] = self.at_place(anchor, element.index, element.value)
+                if self.needed_outside(anchor):
+                    stores.append(Store(self.output(anchor.output), element.index, element.value))
+                stores += self.map_stores(units, element.index)
+            body.append(Nest(nest.axes, tuple(stores)))
+        return Loops(tuple(self.buffers), (), tuple(body))
 
     def anchored_form(self) -> Loops:
         """Reductions, windows, scatters: their own loops, then map units at the same points."""

@@ -24,6 +24,7 @@ from kcompile.ir.dim import DimLike
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value, copy_node
 from kcompile.ir.op import OPS, Kind
 from kcompile.passes.alias import storage
+from kcompile.passes.kept import prepared_calls
 from kcompile.passes.lower import OUTPUT_PREFIX, KernelCall, LoopCall
 from kcompile.passes.memory import Buffer
 
@@ -53,6 +54,7 @@ class Step:
     places: dict[str, Place] = field(default_factory=dict)  # a kernel's buffer name -> where
     after: set[Step] = field(default_factory=set)
     merged: dict[str, str] = field(default_factory=dict)  # input buffer -> the output buffer that overwrites it
+    prepares: bool = False  # its results may be kept from run to run
 
     @property
     def name(self) -> str:
@@ -64,12 +66,14 @@ class Placed:
     """Ordered steps and the arena buffers they use (sizes and live ranges, ready to plan).
 
     bodies: the same for the body of each loop, by its step's number.
+    kept: what is kept from run to run, by argument name; the steps that make it come first, see kept.py.
     """
 
     graph: Graph
     steps: list[Step]
     buffers: list[Buffer]
     bodies: dict[int, Placed] = field(default_factory=dict)
+    kept: dict[str, Value] = field(default_factory=dict)
 
 
 def own_results(graph: Graph) -> Graph:
@@ -105,12 +109,12 @@ def own_results(graph: Graph) -> Graph:
     return fresh
 
 
-def place(graph: Graph, calls: list[KernelCall | LoopCall]) -> Placed:
-    """Give every value a place and the calls an order."""
-    placed = _Placer(graph, calls).run()
+def place(graph: Graph, calls: list[KernelCall | LoopCall], keeps: bool = True) -> Placed:
+    """Give every value a place and the calls an order; `keeps` is False for the body of a loop."""
+    placed = _Placer(graph, calls).run(prepared_calls(graph, calls) if keeps else [])
     for step in placed.steps:
         if isinstance(step.call, LoopCall):
-            placed.bodies[step.number] = place(step.call.body, step.call.calls)
+            placed.bodies[step.number] = place(step.call.body, step.call.calls, keeps=False)
     return placed
 
 
@@ -123,7 +127,7 @@ class _Placer:
         self.places: dict[Value, Place] = {}
         self.readers: dict[Value, set[Step]] = {}  # by storage
 
-    def run(self) -> Placed:
+    def run(self, kept: list[KernelCall]) -> Placed:
         for value in self.graph.sources.values():
             self.places[value] = Place(ARGUMENT, value.node.name)
         for node in self.graph.live_nodes():
@@ -132,6 +136,7 @@ class _Placer:
         for node in self.packs:
             self.add_pack(node)
         self.connect()
+        self.place_kept(kept)
         tail = Step(len(self.steps))
         self.place_assignments(tail)
         self.place_outputs(tail)
@@ -145,7 +150,7 @@ class _Placer:
         for number, step in enumerate(ordered):
             step.number = number
             self.resolve(step)
-        return Placed(self.graph, ordered, self.live_buffers(ordered))
+        return Placed(self.graph, ordered, self.live_buffers(ordered), kept=self.kept)
 
     # dependencies ---------------------------------------------------------------------------
 
@@ -183,6 +188,18 @@ class _Placer:
         return False
 
     # places ---------------------------------------------------------------------------------
+
+    def place_kept(self, kept: list[KernelCall]) -> None:
+        """Give what these kernels make, and others read, memory of its own."""
+        for step in self.steps:
+            step.prepares = step.call is not None and any(step.call is c for c in kept)
+        self.kept: dict[str, Value] = {}
+        for step in self.steps:
+            for value in step.call.writes.values() if step.prepares else ():
+                if any(not reader.prepares for reader in self.readers.get(value, ())):
+                    name = kept_name(value)
+                    self.kept[name] = value
+                    self.places[value] = Place(ARGUMENT, name)
 
     def place_assignments(self, tail: Step) -> None:
         self.late: list[tuple[Value, Place, DimLike]] = []
@@ -299,7 +316,7 @@ class _Placer:
         for step in self.steps:
             for earlier in step.after:
                 dependents.setdefault(earlier, []).append(step)
-        priority = {s: self.traced_position(s) for s in self.steps}
+        priority = {s: (not s.prepares, self.traced_position(s)) for s in self.steps}
         ready = [(priority[s], s.number, s) for s in self.steps if not waiting[s]]
         heapq.heapify(ready)
         ordered: list[Step] = []
@@ -362,6 +379,11 @@ def _arena_name(value: Value) -> str:
 def constant_name(node: Node) -> str:
     """The argument name of a constant array."""
     return f"constant:{node.label}"
+
+
+def kept_name(value: Value) -> str:
+    """The argument name of a value that is kept from run to run."""
+    return f"kept:{value.node.label}.{value.index}"
 
 
 def output_name(name: str) -> str:

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from kcompile.codegen.program import BATCH, CONSTANT, INPUT, OUTPUT, VARIABLE, WORKERS, Argument, Program
+from kcompile.codegen.program import BATCH, CONSTANT, INPUT, KEPT, OUTPUT, RUNS, VARIABLE, WORKERS, Argument, Program
 from kcompile.errors import ArgumentError, CompilerBug, ShapeError
 from kcompile.ir import dim
 from kcompile.runtime import prepared
 from kcompile.runtime.arena import Workspaces, address
+from kcompile.runtime.kept import Kept, Runs, block_of
 from kcompile.runtime.link import Library
 from kcompile.runtime.results import maker, new
 
@@ -48,12 +49,16 @@ class Executable:
         self.no_sizes[program.symbols.index(WORKERS)] = workers
         self._library = library  # keeps the code loaded
         self._run = _RUN(library.address(f"{program.name}_run"))
+        self._fill_kept = _RUN(library.address(f"{program.name}_prepare")) if program.prepare else None
         self._run_batches = _BATCHES(library.address(f"{program.name}_run_batches"))
         self._constants = {name: np.ascontiguousarray(a) for name, a in constants.items()}
         self._scratch: dict[tuple[int, ...], int] = {}
 
     def bind(self, variables: Mapping[str, np.ndarray]) -> Bound:
         """Return the program with parameters and state fixed to these arrays, which it updates in place.
+
+        Whoever changes numbers of these arrays says so to `kept.changed`, or runs of a program that keeps
+        what it computed from them (transformed filters, say) may not notice. Programs and Variables do.
 
         Raises: ArgumentError for a missing array, or one of another dtype, shape or memory layout.
         """
@@ -88,12 +93,18 @@ class Bound:
         for n, argument in _arguments(program, CONSTANT):
             self._kept.append(executable._constants[argument.name])
             table[n] = address(self._kept[-1])
+        self._keeps = Kept([dim.evaluate(a.type.nbytes, {}) for _, a in _arguments(program, KEPT)], self._kept)
+        for (n, _), array in zip(_arguments(program, KEPT), self._keeps.arrays):
+            table[n] = address(array)
+        self._runs = Runs(block_of(_checked_variable(program.arguments[n], variables)) for n in program.changed)
+        for n in program.numbers(RUNS):
+            table[n] = address(self._runs.cell)
         self._table = table
         self._names = tuple(i.argument.name for i in self._inputs)
         self._output_names = tuple(a.name for _, a in self._outputs)
         self._only = self._output_names[0] if len(self._outputs) == 1 else None
         self._prepared: dict[tuple, prepared.Prepared] = {}
-        self._may_prepare = type(self)._call is Bound._call and prepared.usable()
+        self._may_prepare = type(self)._call is Bound._call and prepared.usable() and not program.prepare
         # the last prepared call; until there is one, and for everything it refuses, NotImplemented
         self.direct: Callable[..., Any] = _refuse
         self._named: Callable[..., Any] = _refuse
@@ -159,7 +170,7 @@ class Bound:
             workspaces=executable.workspaces,
             watched=executable.changes,
             fail=fail,
-            keep=(executable, self._kept),
+            keep=(executable, self._kept, self._runs),
         )
         if len(self._prepared) >= _MOST_PREPARED:
             self._prepared.clear()
@@ -206,6 +217,7 @@ class Bound:
         block = executable.workspaces.take(arena + staging_bytes + 64)
         try:
             staging = -(-(address(block) + arena) // 64) * 64
+            self._refresh(table, sizes, block)
             code = executable._run_batches(
                 *(address(table), address(sizes), address(block)),
                 *(0 if order is None else address(order), rows, batch_size, first, count, staging),
@@ -236,10 +248,24 @@ class Bound:
         for expected in self._inputs:
             expected.read(inputs, table, sizes)
 
+    def _refresh(self, table: np.ndarray, sizes: np.ndarray, arena: np.ndarray) -> None:
+        """Compute again what the program keeps, if a variable has changed."""
+        executable = self._executable
+        if executable._fill_kept is None:
+            return
+
+        def make() -> None:
+            code = executable._fill_kept(address(table), address(sizes), address(arena))
+            if code:
+                raise CompilerBug(f"program {executable.program.name} stopped with code {code} while preparing")
+
+        self._keeps.refresh(make)
+
     def _call(self, table: np.ndarray, sizes: np.ndarray, function) -> None:
         executable = self._executable
         block = executable.workspaces.take(executable.arena_bytes(tuple(sizes.tolist())))
         try:
+            self._refresh(table, sizes, block)
             code = function(address(table), address(sizes), address(block))
         finally:
             executable.workspaces.give_back(block)

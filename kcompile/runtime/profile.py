@@ -179,9 +179,10 @@ class _Steps:
 
     def __init__(self, built: Build, library: Library):
         program = built.program
-        singles = [replace(program, name=f"{program.name}_step{n}", steps=(s,)) for n, s in enumerate(program.steps)]
-        empty = replace(program, name=f"{program.name}_nothing", steps=())
-        called = {p.function for s in runs(program.steps) for p in s.kernel.phases}
+        steps = program.steps[program.prepare :]
+        singles = [replace(program, name=f"{program.name}_step{n}", steps=(s,), prepare=0) for n, s in enumerate(steps)]
+        empty = replace(program, name=f"{program.name}_nothing", steps=(), prepare=0)
+        called = {p.function for s in runs(steps) for p in s.kernel.phases}
         symbols = {name: library.address(name) for name in called}
         text = _merged([emit_entry(s) for s in (*singles, empty)])
         target = built.target
@@ -218,6 +219,7 @@ class _Timed(Bound):
         program = np.array([ctypes.cast(function, ctypes.c_void_p).value], np.int64)
 
         try:
+            self._refresh(table, sizes, block)
             for _ in range(WARM_UP):
                 once(program)
                 times = once(steps.functions)
@@ -282,9 +284,9 @@ class _Fact:
 
 
 def _facts(built: Build, named: Mapping[str, int]) -> list[_Fact]:
-    calls = iter([s for s in built.placed.steps if s.call is not None])
+    calls = iter([s for s in built.placed.steps if s.call is not None and not s.prepares])
     found: list[_Fact] = []
-    for step in built.program.steps:
+    for step in built.program.steps[built.program.prepare :]:
         if isinstance(step, Run) and step.phases is not None:  # what a loop needs ready
             found.append(_Fact(step.kernel.name, (), ("pack",), "", Work(0, 0, 0)))
         elif isinstance(step, Loop):
@@ -376,6 +378,8 @@ def _pieces(built: Build, named: Mapping[str, int]) -> list[Piece]:
     ahead = iter(_preparations(built))
     for step in built.placed.steps:
         first_record[step.number] = record
+        if step.prepares:
+            continue
         record += len(step.fills) + len(step.copies) + (step.call is not None)
         record += next(ahead) if isinstance(step.call, LoopCall) else 0
     last = max(record - 1, 0)

@@ -68,7 +68,7 @@ class Stored:
     constants: dict[str, np.ndarray]
 
 
-def key(graph: Graph, name: str, target: Target) -> str | None:
+def key(graph: Graph, name: str, target: Target, precision: str = "default") -> str | None:
     """The name under which the program of a graph is kept, or None if its text does not say everything."""
     if plugins.names("passes"):
         return None
@@ -80,7 +80,7 @@ def key(graph: Graph, name: str, target: Target) -> str | None:
         return None
     compiler = f"{fingerprint(SOURCES)} numpy {np.__version__}"
     text = to_text(graph, origins=False)
-    return cache.key("\n".join(("program", json.dumps(name), compiler, digest.hexdigest(), text)), target)
+    return cache.key("\n".join(("program", json.dumps([name, precision]), compiler, digest.hexdigest(), text)), target)
 
 
 def _enter(graph: Graph, digest) -> bool:
@@ -139,6 +139,8 @@ def to_bytes(program: Program, entry: bytes, kernel_keys: Mapping[str, str], con
         "name": program.name,
         "symbols": list(program.symbols),
         "arena": sizes.number(program.arena_bytes),
+        "prepare": program.prepare,
+        "changed": list(program.changed),
         "arguments": [
             [a.name, a.type.dtype.name, [sizes.number(s) for s in a.type.shape], a.role] for a in program.arguments
         ],
@@ -244,7 +246,10 @@ def read(data: bytes) -> Stored:
         for name, dtype, shape, role in record["arguments"]
     )
     steps = tuple(_read_step(s, kernels, sizes) for s in record["steps"])
-    program = Program(record["name"], arguments, tuple(record["symbols"]), steps, sizes[record["arena"]])
+    program = Program(
+        *(record["name"], arguments, tuple(record["symbols"]), steps, sizes[record["arena"]]),
+        *(record["prepare"], tuple(record["changed"])),
+    )
     entry, rest = rest[: record["entry_bytes"]], rest[record["entry_bytes"] :]
     constants = {}
     for argument in arguments:

@@ -149,3 +149,20 @@ def test_a_failing_linker_leaves_the_old_library(tmp_path, monkeypatch):
         export_library(pipeline.build(graph), variables, tmp_path / "libnet.so")
     assert (tmp_path / "libnet.so").read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["libnet.so"]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_kept_is_computed_by_create(tmp_path, threads):
+    """A library with Winograd convolutions agrees with the running program to the bit."""
+    g = Graph("kept")
+    x = g.input("x", Type(f32, (BATCH, 16, 16, 64)))
+    w = g.source("parameter", "w", Type(f32, (3, 3, 64, 64)))
+    g.output("y", conv(x, w, padding="same"))
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.standard_normal((3, 3, 64, 64)).astype("float32") / 24}
+    built = pipeline.build(g)
+    assert built.program.prepare == 1
+    export_library(built, weights, tmp_path / "libkept.so")
+    image = rng.standard_normal((3, 16, 16, 64)).astype("float32")
+    got = ExportedModel(tmp_path / "libkept.so", num_threads=threads)(image)
+    np.testing.assert_array_equal(got, pipeline.compile(g).run({"x": image}, weights)["y"])

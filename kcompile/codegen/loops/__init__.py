@@ -143,7 +143,7 @@ def _exported(module, target: Target, function: str, slots: _Slots, phase, form:
         begin, end = b["begin"], b["end"]
         if len(phase) > 1:
             begin = b.sub(b.max(begin, first), first)
-            end = b.sub(b.min(end, behind), first)
+            end = b.sub(b.max(b.min(end, behind), first), first)  # never negative: points() divides it
         part = _part_function(module, target, f"{function}_part{n}", slots, schedule, form)
         arguments = [pointers[k] for k in part.keys] + [sizes[s] for s in slots.symbols]
         b.call(part.fn, [*arguments, b.index(begin), b.index(end)])

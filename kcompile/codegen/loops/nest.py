@@ -13,7 +13,7 @@ from llvmlite import ir
 
 from kcompile.codegen.build import Index, KernelBuilder
 from kcompile.codegen.loops.expr import Memory, Scope, plain
-from kcompile.codegen.loops.flat import Group, Span, dims_of
+from kcompile.codegen.loops.flat import Group, Span, dims_of, loads_of
 from kcompile.codegen.loops.plan import (
     COLUMN,
     COLUMN_BLOCK,
@@ -180,10 +180,15 @@ class _Emitter:
             self.statements(scope, group.body)
             return
         scope.prepare(dims_of(group.body))
+        # several steps at once of what already fills the registers would only spill
+        fills = len(loads_of(group.body)) > self.b.target.vector_registers // 2
         for start, stop, decided in self.segments(scope, cuts(group.body, lane), low, high):
             if isinstance(start, int) and isinstance(stop, int) and start >= stop:
                 continue
-            with self.b.loop(_name(lane), start, stop, independent=True, **self.unrolling(start, stop)) as i:
+            hints = self.unrolling(start, stop)
+            if fills:
+                hints = {**hints, "unroll": False, "interleave": 1}
+            with self.b.loop(_name(lane), start, stop, independent=True, **hints) as i:
                 inner = scope.inner()
                 inner.decided = decided
                 inner.bind(lane, i)

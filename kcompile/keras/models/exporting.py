@@ -45,7 +45,7 @@ def export_model(
     graph, arrays = traced.graph, traced.arrays()
     if fold_weights:
         graph, arrays = freeze(graph, arrays), {}
-    header = export_library(pipeline.build(graph, target=target), arrays, filepath)
+    header = export_library(pipeline.build(graph, target=target, precision=model._training.precision), arrays, filepath)
     if verbose:
         print(f"wrote {os.fspath(filepath)} and {header}")
     return header

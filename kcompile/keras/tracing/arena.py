@@ -17,6 +17,7 @@ from kcompile.keras.tracing.dtypes import numpy_dtype
 from kcompile.keras.tracing.scope import current_scope, unwrap
 from kcompile.keras.tracing.tensor import Tensor, as_tensor
 from kcompile.keras.tracing.variable import Variable
+from kcompile.runtime.kept import changed
 
 ALIGN_BYTES = 64  # a cache line, and the widest vector register
 
@@ -80,6 +81,7 @@ class VariableArena:
             current_scope().write_arena(self, value)
         else:
             self.buffer[...] = value
+            changed(self.buffer)
 
     def range_of(self, variable: Variable) -> tuple[int, int]:
         """Return (offset, size) of a variable, in elements."""

@@ -21,6 +21,7 @@ from kcompile.keras.tracing.dtypes import ir_name, is_float, numpy_dtype, standa
 from kcompile.keras.tracing.names import auto_name
 from kcompile.keras.tracing.scope import autocast_dtype, current_path, current_scope, enter, unwrap
 from kcompile.keras.tracing.tensor import Tensor, as_tensor
+from kcompile.runtime.kept import changed
 
 
 class Variable:
@@ -134,6 +135,7 @@ class Variable:
         if array.shape != self._array.shape:
             raise self._shape_error(array.shape)
         self._array[...] = array
+        changed(self._array)
         return as_tensor(self._array.copy())
 
     def _assign_traced(self, scope, value: Any) -> Value:

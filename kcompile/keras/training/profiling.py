@@ -32,7 +32,7 @@ def profile(model: Any, x: Any, y: Any = None, batch_size: int = 32) -> Profile:
         mode = TEST if model.optimizer is None else TRAIN
     batch = Batch(_head(x, batch_size), _head(y, batch_size))
     traced = model._program(mode, batch).traced
-    built = pipeline.build(traced.graph)
+    built = pipeline.build(traced.graph, precision=model._training.precision)
     return profile_program(built, batch.inputs(), traced.arrays(), num_threads=model._training.num_threads)
 
 

@@ -1,0 +1,185 @@
+"""Convolutions of 3x3 windows with fewer multiplications, where that is faster and exact enough.
+
+    contract(pad(x), w)   ->   winograd_output(contract(winograd_input(x), winograd_filter(w)))
+
+Only where the filter depends on nothing but parameters, state and constants that the program leaves as they
+are: then `hoist` takes its transform out of the program. A training step, which changes them, is left alone.
+
+How many results a tile has is a pure function of the sizes of one image and of the target, so it is the same
+for every batch size and wherever the program runs. What a tile costs in accuracy (largest error by largest
+result, float32, unit-variance data, 64 to 512 input channels; the direct sum has 2e-7 to 6e-7):
+
+    tile 2   3e-7 to 7e-7     precision "high" and "default"
+    tile 4   1.4e-6 to 3.1e-6 precision "default"
+
+Precision "highest" keeps the direct sum. An infinity or NaN reaches all results of the tiles that read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kcompile import ops
+from kcompile.ir import dim
+from kcompile.ir.graph import CONSTANT, INPUT, PARAMETER, STATE, Graph, Node, Value, rebuild
+from kcompile.ir.op import Kind
+from kcompile.ops.spec import Spec, parse_spec
+from kcompile.ops.winograd import WINDOW, tile_count
+from kcompile.target import Target
+
+PRECISIONS = {"default": (2, 4), "high": (2,), "highest": ()}  # tiles that may be used
+
+# Estimated cycles. Multiplications run at this share of the peak; transforms and filters at the speed of the
+# caches behind the first level. A filter is counted as read once per image: what a batch of one needs.
+DIRECT_SHARE, PRODUCT_SHARE = 0.95, 0.9
+TRANSFORM_BYTES_PER_CYCLE = 10
+MEMORY_BYTES_PER_CYCLE = 4
+FILTER_BYTES_PER_CYCLE = 8
+MARGIN = 1.15  # a smaller gain does not pay for the error
+LEAST_ROWS = 6  # rows of a register tile below which the multipliers wait for loads
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A contraction that is a 3x3 convolution: its operands and how many zeros stand in front of x."""
+
+    x: Value
+    w: Value
+    low: tuple[int, int]
+    out: tuple[int, int]
+
+
+def use_winograd(graph: Graph, *, target: Target, precision: str = "default") -> Graph:
+    """Replace convolutions by transforms and products where `choose_tile` says so.
+
+    Before: contractions; borders are pads of their own.
+    After:  none whose filter is prepared could be a faster winograd convolution that `precision` allows.
+    """
+    tiles = PRECISIONS[precision]
+    if not tiles or _changes_parameters(graph):
+        return graph
+    nodes = [n for n in graph.live_nodes() if not n.is_source and n.op.kind is Kind.CONTRACT]
+    chosen: dict[Node, tuple[Convolution, int]] = {}
+    for node in nodes:
+        found = as_convolution(node)
+        if found is not None and _is_prepared(found.w, graph):
+            tile = choose_tile(found, target, tiles)
+            if tile is not None:
+                chosen[node] = found, tile
+    if not chosen:
+        return graph
+
+    def visit(new: Graph, node: Node, inputs: tuple[Value, ...]) -> Value | None:
+        if node not in chosen:
+            return None
+        found, tile = chosen[node]
+        x = inputs[0]
+        if found.x is not node.inputs[0]:  # the pad is part of the input's transform
+            x = x.node.inputs[0]
+        u = ops.winograd_filter(inputs[1], tile=tile)
+        v = ops.winograd_input(x, tile=tile, low=found.low, out=found.out)
+        products = ops.contract(v, u, spec="p,b,t,u,c;p,c,n->p,b,t,u,n", sizes=())
+        return ops.winograd_output(products, tile=tile, out=found.out)
+
+    return rebuild(graph, visit)
+
+
+def _changes_parameters(graph: Graph) -> bool:
+    return any(a.target.node.role == PARAMETER for a in graph.assignments.values())
+
+
+def _is_prepared(w: Value, graph: Graph) -> bool:
+    """True if `w` is a function of what the program does not change."""
+    changed = {a.target.node for a in graph.assignments.values()}
+    stack, seen = [w.node], set()
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.role == INPUT or node in changed:
+            return False
+        stack += [] if node.is_source else [v.node for v in node.inputs]
+    return any(n.role in (PARAMETER, STATE, CONSTANT) for n in seen)
+
+
+# which contractions are meant ----------------------------------------------------------------------
+
+_CONVOLUTION = parse_spec("b,i+r,j+s,c;r,s,c,n->b,i,j,n")
+
+
+def as_convolution(node: Node) -> Convolution | None:
+    """Return what a contraction convolves if it is a 3x3 convolution of float32 with stride and dilation 1."""
+    x, w = node.inputs
+    if x.dtype.name != "f32" or not _same_up_to_names(parse_spec(node.attrs["spec"]), _CONVOLUTION):
+        return None
+    sizes = (*w.shape, *x.shape[1:])
+    if tuple(w.shape[:2]) != (WINDOW, WINDOW) or not all(dim.is_static(n) for n in sizes):
+        return None
+    out = tuple(node.output.shape[1:3])
+    if 0 in (*sizes, *out):
+        return None
+    low = (0, 0)
+    if _is_border_of_zeros(x.node):
+        low = tuple(x.node.attrs["low"][1:3])
+        x = x.node.inputs[0]
+    return Convolution(x, w, low, out)
+
+
+def _same_up_to_names(spec: Spec, other: Spec) -> bool:
+    names: dict[str, str] = {}
+
+    def same(a, b) -> bool:
+        return len(a) == len(b) and all(names.setdefault(x, y) == y for x, y in zip(a, b))
+
+    if len(spec.lhs) != len(other.lhs) or len(spec.rhs) != len(other.rhs):
+        return False
+    for side, wanted in zip(spec.sides, other.sides):
+        for d, e in zip(side, wanted):
+            if [c for _, c in d] != [c for _, c in e] or not same([x for x, _ in d], [x for x, _ in e]):
+                return False
+    return same(spec.out, other.out) and len(set(names.values())) == len(names)
+
+
+def _is_border_of_zeros(node: Node) -> bool:
+    if node.is_source or node.op.name != "pad" or node.attrs["value"] != 0 or any(node.attrs["interior"]):
+        return False
+    low, high = node.attrs["low"], node.attrs["high"]
+    around = all(n == 0 for side in (low, high) for n in (side[0], side[-1]))
+    return around and all(dim.is_static(n) and n >= 0 for n in (*low, *high))
+
+
+# what it costs --------------------------------------------------------------------------------------
+
+
+def choose_tile(found: Convolution, target: Target, tiles: tuple[int, ...]) -> int | None:
+    """The tile that makes one image fastest, or None if the direct sum is (nearly) as fast."""
+    direct = direct_cycles(found, target)
+    costs = {tile: tile_cycles(found, tile, target) for tile in tiles}
+    best = min(costs, key=costs.get)
+    return best if costs[best] * MARGIN < direct else None
+
+
+def direct_cycles(found: Convolution, target: Target) -> float:
+    """Estimated cycles of the direct sum for one image."""
+    c, n = found.w.shape[2:]
+    oh, ow = found.out
+    products = WINDOW * WINDOW * oh * ow * c * n
+    return products / (2 * target.lanes(4) * DIRECT_SHARE) + WINDOW * WINDOW * c * n * 4 / FILTER_BYTES_PER_CYCLE
+
+
+def tile_cycles(found: Convolution, tile: int, target: Target) -> float:
+    """Estimated cycles with tiles for one image."""
+    c, n = found.w.shape[2:]
+    oh, ow = found.out
+    points = (tile + WINDOW - 1) ** 2
+    rows = tile_count(oh, tile) * tile_count(ow, tile)
+    lanes = target.lanes(4)
+    products = points * max(rows, LEAST_ROWS) * c * (-(-n // lanes) * lanes) / (2 * lanes * PRODUCT_SHARE)
+    h, w = found.x.shape[1:3]
+    between = points * rows * (c + n)  # written once; reading it is part of the products where caches hold it
+    moved = between + h * w * c + oh * ow * n
+    transforms = moved * 4 / TRANSFORM_BYTES_PER_CYCLE
+    if between * 4 > target.l3_bytes // 2:
+        transforms = (moved + between) * 4 / MEMORY_BYTES_PER_CYCLE
+    return products + transforms + points * c * n * 4 / FILTER_BYTES_PER_CYCLE

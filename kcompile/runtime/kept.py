@@ -1,0 +1,86 @@
+"""What a bound program computes from its variables once and keeps, and how it notices that they have changed.
+
+Numbers change in two ways. Python says so to `changed`, which stamps the block of memory the array lies in.
+A program that assigns variables counts its runs in native code, in a cell of its own (`Runs`), entered
+for the blocks it writes; so a call that goes past Python is noticed too. A program that keeps something compares
+stamps and cells of the blocks it reads with those it saw last: what changes elsewhere costs it nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from kcompile.runtime.arena import address, aligned_empty
+
+_clock = itertools.count(1)
+_stamps: dict[int, int] = {}  # address of a block -> when Python changed something in it last
+_writers: dict[int, weakref.WeakSet] = {}  # address of a block -> the runs of programs that write it
+_CELL_STEP = 1 << 40  # runs before a cell could look like a younger one's
+latest = 0  # the last stamp of all
+
+
+class Runs:
+    """A cell that native code counts the runs of a program in."""
+
+    __slots__ = ("__weakref__", "cell")
+
+    def __init__(self, blocks: Iterable[int]):
+        self.cell = np.full(1, next(_clock) * _CELL_STEP, np.int64)
+        for block in blocks:
+            _writers.setdefault(block, weakref.WeakSet()).add(self)
+        _stamp(())  # whoever reads these blocks looks for writers again
+
+
+def block_of(array: np.ndarray) -> int:
+    """The address of the memory an array is a view of."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return address(array)
+
+
+def changed(array: np.ndarray) -> None:
+    """Say that numbers of an array have changed."""
+    _stamp((block_of(array),))
+
+
+def _stamp(blocks: Iterable[int]) -> int:
+    global latest
+    now = next(_clock)
+    for block in blocks:
+        _stamps[block] = now
+    latest = now
+    return now
+
+
+class Kept:
+    """The kept arrays of one bound program, made from the arrays it `reads`."""
+
+    def __init__(self, nbytes: Iterable[int], reads: Iterable[np.ndarray]):
+        self.arrays = [aligned_empty(n) for n in nbytes]
+        self._blocks = tuple(dict.fromkeys(block_of(a) for a in reads))
+        self._looked = -1  # `latest` when stamps and writers were looked up
+        self._stamp = 0
+        self._runs: list[Runs] = []
+        self._holds: tuple | None = None  # the version the arrays were made from
+        self._lock = threading.Lock()
+
+    def refresh(self, make: Callable[[], None]) -> None:
+        """Call `make`, which fills the arrays, if a variable has changed since it was called last."""
+        with self._lock:
+            version = self._version()
+            if version != self._holds:
+                make()
+                self._holds = version  # looked at before: a change meanwhile is found next time
+
+    def _version(self) -> tuple:
+        if self._looked != latest:
+            self._looked = latest
+            self._stamp = max((_stamps.get(b, 0) for b in self._blocks), default=0)
+            found = {id(r): r for b in self._blocks for r in _writers.get(b, ())}
+            self._runs = list(found.values())
+        return (self._stamp, *(int(r.cell[0]) for r in self._runs))
