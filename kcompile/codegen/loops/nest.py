@@ -123,6 +123,7 @@ class _Emitter:
         """Run body at the points low <= flat index < high of rows, the last axis fastest.
 
         LLVM must not vectorise these loops: where a short inner loop is written out it would gather.
+        Nor copy their bodies: that doubles the time to compile and gains nothing that can be measured.
         """
         b = self.b
         if not rows:
@@ -134,7 +135,7 @@ class _Emitter:
     def _points(self, scope: Scope, rows, low: Index, high: Index, body) -> None:
         b, axis = self.b, rows[-1]
         if len(rows) == 1:
-            with b.loop(_name(axis), low, high, vectorise=False) as i:
+            with b.loop(_name(axis), low, high, vectorise=False, unroll=False) as i:
                 inner = scope.inner()
                 inner.bind(axis, i)
                 body(inner, i)
@@ -145,7 +146,7 @@ class _Emitter:
         def along(outer: Scope, flat: Index) -> None:
             first = b.mul(flat, size)
             start, stop = b.max(b.sub(low, first), 0), b.min(b.sub(high, first), size)
-            with b.loop(_name(axis), start, stop, vectorise=False) as i:
+            with b.loop(_name(axis), start, stop, vectorise=False, unroll=False) as i:
                 inner = outer.inner()
                 inner.bind(axis, i)
                 body(inner, b.add(first, i))
@@ -247,10 +248,11 @@ class _Emitter:
     def unrolling(self, low: Index, high: Index) -> dict:
         """Hints for a loop to vectorise: one of known length must not be written out before that.
 
-        Otherwise LLVM unrolls it first and then vectorises the loop around it, across memory.
+        Otherwise LLVM unrolls it first and then vectorises the loop around it, across memory. A long one it
+        interleaves when it vectorises; copies of that are code and no speed.
         """
         if not isinstance(low, int) or not isinstance(high, int):
-            return {}
+            return {"unroll": False}
         vectors = (high - low) // self.b.target.lanes(4)
         return {"unroll": False, "interleave": min(4, vectors)} if vectors else {}
 
