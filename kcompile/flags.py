@@ -74,6 +74,7 @@ ROWS = (
     Flag("cache_dir", _path, None, "a folder", "where the disk cache lives; otherwise the user's cache folder"),
     Flag("cache_bytes", _size, 1 << 30, "a size such as 512M", "size of the disk cache before old entries go"),
     Flag("num_threads", _count, 0, "a number of threads", "threads, the caller included; 0: as many as allowed"),
+    Flag("compile_workers", _count, None, "a number", "at most so many processes that help compiling; 0: none"),
     Flag("target", str, None, "a target's name", "compile for this CPU instead of the one at hand"),
 )
 

@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from kcompile import flags
@@ -23,8 +24,17 @@ from kcompile.ir.graph import Graph
 from kcompile.ir.verify import verify
 
 
+@dataclass
+class KernelTimes:
+    """What one new kernel cost: seconds to write its IR, seconds of LLVM (in whichever process), bytes of code."""
+
+    emit_s: float = 0.0
+    llvm_s: float = 0.0
+    code_bytes: int = 0
+
+
 class Observer:
-    """Watches one compilation; `times` holds seconds per stage, `texts` what each stage left."""
+    """Watches one compilation; `times` holds seconds per stage, `kernels` what each new kernel cost."""
 
     def __init__(self, name: str):
         self.name = name
@@ -32,6 +42,7 @@ class Observer:
         self.dump: str | None = flags.get("dump")
         self.verifies: bool = flags.get("verify")
         self.times: dict[str, float] = {}
+        self.kernels: dict[str, KernelTimes] = {}
         self._files = 0
         self._last_text = ""
 
@@ -41,6 +52,18 @@ class Observer:
         result = run(*args)
         self.times[name] = self.times.get(name, 0.0) + time.perf_counter() - start
         return result
+
+    def emitted(self, name: str, run: Callable[..., Any], *args: Any) -> Any:
+        """Write one kernel's IR, timed: a part of the stage "emit"."""
+        before = self.times.get("emit", 0.0)
+        result = self.stage("emit", run, *args)
+        self.kernels[name] = KernelTimes(emit_s=self.times["emit"] - before)
+        return result
+
+    def compiled(self, name: str, seconds: float, code_bytes: int) -> None:
+        """Note what LLVM took for a kernel: with helpers, these add up to more than the stage."""
+        times = self.kernels.setdefault(name, KernelTimes())
+        times.llvm_s, times.code_bytes = seconds, code_bytes
 
     def traced(self, graph: Graph) -> None:
         """Count the recording of the graph, which came before."""

@@ -38,7 +38,7 @@ from kcompile.ir.graph import CONSTANT as CONSTANT_ROLE
 from kcompile.ir.graph import INPUT as INPUT_ROLE
 from kcompile.ir.graph import Graph
 from kcompile.ir.types import Type, i64
-from kcompile.observe import Observer
+from kcompile.observe import KernelTimes, Observer
 from kcompile.passes.algebra import simplify
 from kcompile.passes.bodies import everywhere, has_loops, merge_scans, own_operands, prune_scans
 from kcompile.passes.fold import fold_constants
@@ -56,6 +56,7 @@ from kcompile.passes.winograd import PRECISIONS, use_winograd
 from kcompile.runtime import cache, programs, threads
 from kcompile.runtime.compare import ComparedExecutable
 from kcompile.runtime.executable import Executable
+from kcompile.runtime.garbage import uncollected
 from kcompile.runtime.interpreted import InterpretedProgram
 from kcompile.runtime.kernels import kernel_key, make_kernels
 from kcompile.runtime.link import link
@@ -132,8 +133,10 @@ class Build:
     objects: list[bytes]  # of the kernels, then of the entry
     new: int  # kernels that the disk cache did not have
     times: Mapping[str, float] = field(default_factory=dict)
+    kernel_times: Mapping[str, KernelTimes] = field(default_factory=dict)  # of the new ones, by name
 
 
+@uncollected
 def compile(
     graph: Graph,
     *,
@@ -183,6 +186,7 @@ def interpreted(graph: Graph) -> InterpretedProgram:
     return InterpretedProgram(graph)
 
 
+@uncollected
 def build(
     graph: Graph,
     *,
@@ -217,6 +221,7 @@ def build(
         *(traced, graph, target, fusion, calls, {k.name: k for k in kernels.values()}, forms, placed, level.plan),
         *(program, entry_ir, _constants(graph), objects, counters.emitted - before),
         times=observer.times,
+        kernel_times=observer.kernels,
     )
     _report(observer, built)
     return built

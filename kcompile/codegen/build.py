@@ -84,6 +84,23 @@ def new_module(name: str, target: Target) -> ir.Module:
     return module
 
 
+def finished_text(module: ir.Module) -> str:
+    """The text of a module that is finished with: it is taken apart, so that it goes without the cycle collector."""
+    text = str(module)
+    for function in module.functions:
+        for block in function.blocks:
+            for phi in block.instructions:
+                if not isinstance(phi, ir.PhiInstr):
+                    break
+                phi.incomings.clear()
+            block.instructions.clear()
+            block.terminator = None
+        function.blocks.clear()
+    module.globals.clear()
+    module.metadata.clear()
+    return text
+
+
 @dataclass(frozen=True)
 class Param:
     """A parameter of a function: `kind` is "ptr", a dtype name or an LLVM type; the rest is for "ptr"."""

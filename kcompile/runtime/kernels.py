@@ -2,7 +2,8 @@
 
 look up     by the form's text: a hit needs neither emission nor LLVM
 emit        LLVM IR of the forms that are missing
-compile     object code of those, kept for next time
+compile     object code of those, kept for next time; long lists by several processes, beginning while kernels
+            are still being emitted
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from dataclasses import dataclass
 from kcompile.codegen import emit, stored
 from kcompile.codegen.fingerprint import fingerprint
 from kcompile.codegen.kernel import Kernel
-from kcompile.codegen.llvm import compile_module
 from kcompile.forms.digest import canonical_text, digest
 from kcompile.forms.records import Form
 from kcompile.observe import Observer
 from kcompile.runtime import cache
+from kcompile.runtime.compilers import Compilers, helpers
 from kcompile.target import Target
 
 
@@ -35,13 +36,22 @@ def make_kernels(forms: Iterable[Form], target: Target, observer: Observer) -> d
     distinct = list(dict.fromkeys(forms))
     made = observer.stage("look up", _look_up, distinct, target)
     missing = [f for f in distinct if f not in made]
-    kernels = observer.stage("emit", lambda: [emit.emit(f, target, kernel_name(f)) for f in missing])
-    objects = observer.stage("LLVM", lambda: [compile_module(k.ir_text, target) for k in kernels])
-    for form, kernel, object_code in zip(missing, kernels, objects):
+    with Compilers(target, helpers(len(missing))) as compilers:
+        kernels = [_emit(form, target, compilers, observer) for form in missing]
+        objects = observer.stage("LLVM", compilers.results)
+    for form, kernel, compiled in zip(missing, kernels, objects):
         cache.counters.compiles += 1
-        cache.put(kernel_key(form, target), stored.to_bytes(kernel, object_code))
-        made[form] = Made(kernel, object_code, True)
+        cache.put(kernel_key(form, target), stored.to_bytes(kernel, compiled.object_code))
+        made[form] = Made(kernel, compiled.object_code, True)
+        observer.compiled(kernel.name, compiled.seconds, len(compiled.object_code))
     return {form: made[form] for form in distinct}
+
+
+def _emit(form: Form, target: Target, compilers: Compilers, observer: Observer) -> Kernel:
+    name = kernel_name(form)
+    kernel = observer.emitted(name, emit.emit, form, target, name)
+    compilers.submit(kernel.ir_text)
+    return kernel
 
 
 def kernel_name(form: Form) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kcompile.codegen.build import new_module
+from kcompile.codegen.build import finished_text, new_module
 from kcompile.codegen.contract import blocked, columns, dense, dot, slide, sliding, turn
 from kcompile.codegen.contract.affine import ceildiv, names_of_sizes
 from kcompile.codegen.contract.classify import classify
@@ -45,7 +45,7 @@ def emit(form: Contract, target: Target, name: str) -> Kernel:
         phases = slide.emit_phases(module, target, sig, plan, name)
     else:
         phases = dot.emit_phases(module, target, sig, plan, name)
-    return Kernel(name, str(module), tuple(sizes), phases, scratch, shared)
+    return Kernel(name, finished_text(module), tuple(sizes), phases, scratch, shared)
 
 
 def _positions(form: Contract, expr: Expr) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ split: a task computes its elements in the same way whoever runs it.
 
 from __future__ import annotations
 
-from kcompile.codegen.build import I64, POINTER, KernelBuilder, Param, new_module, pointer
+from kcompile.codegen.build import I64, POINTER, KernelBuilder, Param, finished_text, new_module, pointer
 from kcompile.codegen.kernel import Kernel, Phase
 from kcompile.codegen.loops import nest, plan, scatter, tiled
 from kcompile.codegen.loops.expr import Scope, plain
@@ -57,7 +57,7 @@ def emit(form: Loops, target: Target, name: str) -> Kernel:
         _exported(module, target, function, slots, phase, form)
         tasks = sum((s.tasks for s in phase), start=0)
         phases.append(Phase(function, tasks, _mean_cost(phase)))
-    return Kernel(name, str(module), symbols, tuple(phases), per_worker, shared)
+    return Kernel(name, finished_text(module), symbols, tuple(phases), per_worker, shared)
 
 
 def _symbols(form: Loops, made: plan.Plan) -> tuple[str, ...]:
