@@ -1,6 +1,7 @@
 """What a person can look at: texts made from a `pipeline.Build`; nothing here changes anything.
 
 stages_text    one line per stage
+times_text     where the time of a compilation went: the stages, the slowest kernels
 plan_text      every step: its kernel, nodes, layers, places; then the refused fusions
 memory_text    the arena over time, one row per buffer
 kernel_text    one kernel: nodes, form, and how it is called
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # pipeline.py prints through this module
     from kcompile.pipeline import Build
 
 PICTURE_COLUMNS = 72
+SLOWEST = 15  # kernels named in `times_text`
 
 
 def stages_text(built: Build) -> str:
@@ -42,6 +44,34 @@ def stages_text(built: Build) -> str:
     }
     names = list(dict.fromkeys(["trace", *built.times]))
     return "\n".join(f"{n:12s} {1e3 * built.times.get(n, 0):8.1f} ms  {facts.get(n, '')}" for n in names)
+
+
+def times_text(built: Build, most: int = SLOWEST) -> str:
+    """Where the time of a compilation went: stages by time, then the new kernels that took longest.
+
+    LLVM's seconds of a kernel were spent in whichever process compiled it. Helper processes work while this one
+    emits and compiles, so the kernels' seconds may add up to more than the stages "emit" and "LLVM" waited.
+    """
+    total = sum(built.times.values())
+    lines = [f"{total:8.3f} s in all"]
+    for name, seconds in sorted(built.times.items(), key=lambda item: -item[1]):
+        if seconds >= 0.005 * total:
+            lines.append(f"{seconds:8.3f} s {seconds / total:5.0%}  {name}")
+    kernels = sorted(built.kernel_times.items(), key=lambda item: -(item[1].emit_s + item[1].llvm_s))
+    known = len(built.kernels) - len(kernels)
+    emitted, compiled = (sum(getattr(t, part) for _, t in kernels) for part in ("emit_s", "llvm_s"))
+    lines.append(
+        f"{len(kernels)} kernels new, {known} from the disk cache; emitting {emitted:.3f} s, LLVM {compiled:.3f} s"
+    )
+    if kernels:
+        lines.append("  emit ms  LLVM ms  code bytes  kernel")
+    for name, t in kernels[:most]:
+        lines.append(f"{1e3 * t.emit_s:9.1f}{1e3 * t.llvm_s:9.1f}{t.code_bytes:12,}  {name}")
+    if len(kernels) > most:
+        rest = kernels[most:]
+        emitted, compiled = (1e3 * sum(getattr(t, part) for _, t in rest) for part in ("emit_s", "llvm_s"))
+        lines.append(f"{emitted:9.1f}{compiled:9.1f}{sum(t.code_bytes for _, t in rest):12,}  {len(rest)} more")
+    return "\n".join(lines)
 
 
 def plan_text(built: Build) -> str:

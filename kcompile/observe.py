@@ -3,7 +3,8 @@
 `Observer` wraps every stage of one compilation. What it prints follows KCOMPILE_DEBUG, one ladder:
 
     1  one line per compilation      4  the form of every kernel
-    2  steps, places, refusals       5  LLVM IR after optimisation
+    2  steps, places, refusals;      5  LLVM IR after optimisation
+       where the time went
     3  the graph after each pass     6  assembly
 
 KCOMPILE_DUMP=dir writes every stage as a numbered file, KCOMPILE_VERIFY=1 verifies between stages.

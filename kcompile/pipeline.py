@@ -328,7 +328,7 @@ def _entry_object(ir_text: str, steps: int, target: Target) -> bytes:
 
 
 def _report(observer: Observer, built: Build) -> None:
-    from kcompile.inspection import plan_text  # only when somebody looks
+    from kcompile.inspection import plan_text, times_text  # only when somebody looks
 
     for kernel_name, form in built.forms.items():
         kernel = built.kernels[kernel_name]  # emits its IR again if it came from the disk cache
@@ -336,3 +336,4 @@ def _report(observer: Observer, built: Build) -> None:
         observer.text(5, f"{kernel_name}.ll", lambda kernel=kernel: optimised_ir(kernel.ir_text, built.target))
         observer.text(6, f"{kernel_name}.s", lambda kernel=kernel: assembly(kernel.ir_text, built.target))
     observer.text(2, "plan.txt", lambda: plan_text(built))
+    observer.text(2, "times.txt", lambda: times_text(built))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 
-from kcompile import inspection, pipeline
+from kcompile import flags, inspection, pipeline
 from kcompile.codegen.llvm import assembly, optimised_ir
 from kcompile.errors import UnknownNameError, suggestion
 from kcompile.keras.saving import load_model
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--llvm", action="store_true", help="with --kernel: only the LLVM IR")
     parser.add_argument("--asm", action="store_true", help="with --kernel: only the assembly")
+    parser.add_argument("--times", action="store_true", help="compile all of it anew: where the time goes")
     parser.add_argument("--memory", action="store_true", help="the arena as a picture over time")
     parser.add_argument("--batch", type=int, default=32, help="batch size for --memory")
     parser.add_argument("--why", nargs=2, metavar="LAYER", help="why two layers are, or are not, one kernel")
@@ -32,11 +34,14 @@ def run(args: argparse.Namespace) -> int:
     if args.stage:
         print(_after(graph, args.stage))
         return 0
-    built = pipeline.build(graph)
+    with flags.scoped(cache=False) if args.times else contextlib.nullcontext():
+        built = pipeline.build(graph)
     if args.kernel:
         print(_kernel(built, args))
     elif args.kernels:
         print(inspection.plan_text(built))
+    elif args.times:
+        print(inspection.times_text(built))
     elif args.memory:
         sizes = dict.fromkeys(built.program.symbols, args.batch)
         print(inspection.memory_text(built, sizes))

@@ -2,6 +2,7 @@
 
 host.py       what CPU is this -> Target
 llvm.py       LLVM text -> optimised text, assembly, object bytes
+compiler_process.py   the same in a process of its own, for runtime/compilers.py
 build.py      KernelBuilder: loops, memory, vectors over llvmlite.ir
 num.py        Num: LLVM values with Python operators, for formulas
 vmath/        exp, log, tanh, erf, ...: polynomials, error stated in ulp

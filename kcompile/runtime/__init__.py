@@ -2,6 +2,8 @@
 
 cache.py        compiled objects on disk, found by content
 kernels.py      forms -> kernels, from the cache where they are there
+compilers.py    modules -> object files, by this process and helpers
+garbage.py      no search for garbage cycles meanwhile
 programs.py     whole programs in the cache, found by their graphs
 link.py         objects -> addresses in this process
 arena.py        aligned memory, scratch blocks

@@ -3,7 +3,8 @@
 A compilation makes millions of small objects that live until it ends. Python's collector counts them and, each time
 there are a quarter more, looks through all of them again: a third to a half of the time that a large model's passes
 and emitters take. What the compiler leaves in cycles meanwhile is small beside the rest: 28 MB of 700 for the
-training step of ResNet-50. The next search after it finds those.
+training step of ResNet-50. They count as old objects afterwards, so the next full search finds them, and not the
+first small one, which would look through everything the compilation made.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ def no_collection():
         with _lock:
             _inside -= 1
             if _inside == 0 and _was_on:
+                if gc.get_freeze_count() == 0:  # the user has frozen nothing: this only moves the young to the old
+                    gc.freeze()
+                    gc.unfreeze()
                 gc.enable()
 
 

@@ -127,25 +127,18 @@ def test_no_helpers_where_python_is_a_part_of_another_program(executable, monkey
         assert compilers.helpers(50) == 0
 
 
-def test_a_script_without_a_main_guard_compiles_once(tmp_path):
-    script = """
+def test_a_script_without_a_main_guard_compiles_once():
+    text = textwrap.dedent("""
         print("started")
         from tests.passes.test_program import dense_training
         from kcompile import pipeline
         built = pipeline.build(dense_training())
         print("new", built.new, len(built.kernels) > 5)
-    """
-    kept = {**os.environ, "KCOMPILE_CACHE_DIR": str(tmp_path), "KCOMPILE_COMPILE_WORKERS": "2"}
+    """)
+    kept = {**os.environ, "KCOMPILE_CACHE": "0", "KCOMPILE_COMPILE_WORKERS": "2"}
     root = Path(compiler_process.__file__).parents[2]
-    for arguments in (["-"], ["-c", textwrap.dedent(script)]):
-        kept["KCOMPILE_CACHE"] = "0"
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            input=textwrap.dedent(script),
-            env=kept,
-            cwd=root,
-            capture_output=True,
-            text=True,
-        )
+    for arguments in (["-"], ["-c", text]):
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, input=text, env=kept, cwd=root, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("started") == 1 and done.stdout.strip().endswith("True") and not done.stderr
