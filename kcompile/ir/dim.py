@@ -12,14 +12,17 @@ least 0 and, where a comparison needs it, at least 1.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 
 from kcompile.errors import CompilerBug
 
 NOMINAL_SIZE = 32  # what a named size is taken to be when a decision must guess: a common batch
+_assumed: ContextVar[int] = ContextVar("assumed", default=NOMINAL_SIZE)
 
 
 @dataclass(frozen=True)
@@ -533,13 +536,23 @@ def nominal(value: DimLike) -> int:
     return value if is_static(value) else evaluate(value, _Nominal())
 
 
+@contextlib.contextmanager
+def assuming(size: int) -> Iterator[None]:
+    """Within this block every named size counts as `size` in `nominal`: what would be decided for such sizes?"""
+    token = _assumed.set(size)
+    try:
+        yield
+    finally:
+        _assumed.reset(token)
+
+
 class _Nominal(dict):
     def __contains__(self, name: object) -> bool:
         return True
 
     def __missing__(self, name: str) -> int:
         said = re.search(r"_of_(\d+)$", name)  # rows_of_16: what a task of a loop takes (passes/rows.py)
-        return int(said[1]) if said else NOMINAL_SIZE
+        return int(said[1]) if said else _assumed.get()
 
 
 def product(sizes) -> DimLike:

@@ -9,7 +9,7 @@ import pytest
 
 from kcompile.errors import CompilerBug
 from kcompile.ir import dim
-from kcompile.ir.dim import Axis, Dim, FloorDiv, Symbol, of, symbol
+from kcompile.ir.dim import NOMINAL_SIZE, Axis, Dim, FloorDiv, Symbol, assuming, nominal, of, symbol
 
 N, M = symbol("n"), symbol("m")
 AXES = (Axis("i", 6), Axis("j", 4), Axis("k", N), Axis("l", 4 * M))
@@ -171,3 +171,11 @@ def test_a_size_has_no_number_before_the_run():
 def test_text_is_stable():
     assert str(2 * N * M - 3 * N + 1) == "2*m*n - 3*n + 1"
     assert str(-1 * N) == "-n"
+
+
+def test_what_named_sizes_count_as():
+    size = 3 * symbol("batch") + 1
+    assert nominal(size) == 3 * NOMINAL_SIZE + 1
+    with assuming(2):
+        assert nominal(size) == 7
+    assert nominal(size) == 3 * NOMINAL_SIZE + 1 and nominal(5) == 5

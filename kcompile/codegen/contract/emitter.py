@@ -2,50 +2,84 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from kcompile.codegen.build import finished_text, new_module
 from kcompile.codegen.contract import blocked, columns, dense, dot, slide, sliding, turn
 from kcompile.codegen.contract.affine import ceildiv, names_of_sizes
 from kcompile.codegen.contract.classify import classify
-from kcompile.codegen.contract.frame import SHARED_SPACE, WORKER_SPACE, signature
+from kcompile.codegen.contract.frame import SHARED_SPACE, WORKER_SPACE, Signature, signature
 from kcompile.codegen.contract.paths import make_plan
 from kcompile.codegen.contract.plan import Plan, partial_elements, shared_elements
-from kcompile.codegen.kernel import Kernel
+from kcompile.codegen.contract.thin import FEW, Thin, only_if, thin_plan
+from kcompile.codegen.kernel import Kernel, Phase
 from kcompile.forms.records import LOCAL, Contract
 from kcompile.forms.scalar import Expr, Index, Load, walk
 from kcompile.ir import dim
+from kcompile.ir.dim import DimLike
 from kcompile.target import Target
+
+AnyPlan = Plan | dot.DotPlan | sliding.SlidingPlan
 
 
 def emit(form: Contract, target: Target, name: str) -> Kernel:
     """Return the LLVM IR of a contraction and what its caller must provide."""
     plan = plan_of(form, target)
-    tiled = isinstance(plan, Plan)
-    scratch = blocked.scratch_bytes(plan) if tiled else 0
-    partials = _aligned(shared_elements(plan) + dense.elements(plan) + turn.elements(plan)) if tiled else 0
-    sums = _aligned(partials + partial_elements(plan)) if tiled else 0
-    shared = (sums + columns.elements(plan)) * form.dtype.size_bytes if tiled else 0
-    if isinstance(plan, sliding.SlidingPlan):
-        shared = plan.partial_elements * form.dtype.size_bytes
-    if tiled and shared == 0 and (plan.packed or plan.turned or plan.problem.lhs.memory is None):
+    thin = thin_of(plan, target)
+    size_bytes = form.dtype.size_bytes
+    places = _Places.of(plan)
+    scratch, shared = places.scratch, places.end * size_bytes
+    if thin:
+        few = _Places.of(thin.plan)  # one of the two plans runs: what they keep may overlap
+        scratch = max(scratch, few.scratch)
+        shared = shared + few.end * size_bytes if few.end != 0 else shared
+    if isinstance(plan, Plan) and shared == 0 and (plan.packed or plan.turned or plan.problem.lhs.memory is None):
         shared = 64  # an empty sum: nothing is written there, but the pointer is there
     spaces = [s for s, size in ((WORKER_SPACE, scratch), (SHARED_SPACE, shared)) if size != 0]
     sizes = sorted(sizes_of(form))
     sig = signature(form, sizes, spaces)
     module = new_module(name, target)
-    if tiled:
-        phases = dense.emit_phases(module, target, sig, plan, name)
-        phases += blocked.emit_phases(module, target, sig, plan, name, partials, sums)
-        others = dense.elements(plan), turn.elements(plan), partial_elements(plan), columns.elements(plan)
-        if plan.packed and not any(others):  # nothing else is kept in the shared workspace
-            first, *rest = phases
-            phases = (replace(first, prepares=_positions(form, plan.problem.rhs.expr)), *rest)
-    elif isinstance(plan, sliding.SlidingPlan):
-        phases = slide.emit_phases(module, target, sig, plan, name)
-    else:
-        phases = dot.emit_phases(module, target, sig, plan, name)
+    phases = _emit_phases(module, target, sig, plan, name, places)
+    if isinstance(plan, Plan) and plan.packed and places.only_panels and not (thin and few.end != 0):
+        first, *rest = phases
+        phases = (replace(first, prepares=_positions(form, plan.problem.rhs.expr)), *rest)
+    if thin:
+        with dim.assuming(FEW):
+            small = _emit_phases(module, target, sig, thin.plan, f"{name}_few", few)
+        phases = (*only_if(phases, 1 - thin.is_used), *only_if(small, thin.is_used))
     return Kernel(name, finished_text(module), tuple(sizes), phases, scratch, shared)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """What a plan keeps: bytes of scratch per worker; where parts of the shared workspace start, in elements."""
+
+    scratch: int = 0
+    partials: DimLike = 0
+    sums: DimLike = 0
+    end: DimLike = 0
+    only_panels: bool = False  # nothing but them is kept in the shared workspace
+
+    @classmethod
+    def of(cls, plan: AnyPlan) -> _Places:
+        if isinstance(plan, sliding.SlidingPlan):
+            return cls(end=plan.partial_elements)
+        if not isinstance(plan, Plan):
+            return cls()
+        before = dense.elements(plan), turn.elements(plan)
+        behind = partial_elements(plan), columns.elements(plan)
+        partials = _aligned(sum(before, start=shared_elements(plan)))
+        sums = _aligned(partials + behind[0])
+        return cls(blocked.scratch_bytes(plan), partials, sums, sums + behind[1], not any((*before, *behind)))
+
+
+def _emit_phases(module, target, sig: Signature, plan: AnyPlan, name: str, places: _Places) -> tuple[Phase, ...]:
+    if isinstance(plan, sliding.SlidingPlan):
+        return slide.emit_phases(module, target, sig, plan, name)
+    if isinstance(plan, dot.DotPlan):
+        return dot.emit_phases(module, target, sig, plan, name)
+    before = dense.emit_phases(module, target, sig, plan, name)
+    return (*before, *blocked.emit_phases(module, target, sig, plan, name, places.partials, places.sums))
 
 
 def _positions(form: Contract, expr: Expr) -> tuple[int, ...]:
@@ -62,10 +96,17 @@ def _aligned(elements):
 
 def describe(form: Contract, target: Target) -> str:
     """Path, tile and blocks of the kernel a form becomes."""
-    return plan_of(form, target).describe()
+    plan = plan_of(form, target)
+    thin = thin_of(plan, target)
+    return f"{plan.describe()}; {thin.describe()}" if thin else plan.describe()
 
 
-def plan_of(form: Contract, target: Target) -> Plan | dot.DotPlan | sliding.SlidingPlan:
+def thin_of(plan: AnyPlan, target: Target) -> Thin | None:
+    """The second plan of a form, for few rows, if it has one."""
+    return None if isinstance(plan, sliding.SlidingPlan) else thin_plan(plan.problem, plan, target)
+
+
+def plan_of(form: Contract, target: Target) -> AnyPlan:
     """The decisions made for a form: what slides has a path of its own, the rest the cheapest of the others."""
     return sliding.plan(form, target) or make_plan(classify(form), target)
 

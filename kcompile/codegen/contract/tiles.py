@@ -107,12 +107,12 @@ def fits_registers(rows: int, vectors: int, target: Target) -> bool:
 def row_sizes(size: DimLike, largest: int, inner_rows: int = 1) -> tuple[int, ...]:
     """Steps per tile along an axis: balanced where the size is known.
 
-    Otherwise what the largest tile leaves is covered by tiles of about REST_ROWS rows, then of one step:
-    few functions to compile, and already the middle one keeps the multipliers busy.
+    Otherwise what the largest tile leaves is covered by tiles of about REST_ROWS rows, of half as many, of one step:
+    few functions to compile, and already the first of them keeps the multipliers busy.
     """
     if not dim.is_static(size):
         middle = max(1, REST_ROWS // inner_rows)
-        return tuple(dict.fromkeys(s for s in (largest, middle, 1) if s <= largest))
+        return tuple(dict.fromkeys(s for s in (largest, middle, max(1, middle // 2), 1) if s <= largest))
     if size <= 0:
         return (1,)
     tiles = -(-size // largest)
