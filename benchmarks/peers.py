@@ -70,11 +70,16 @@ def installed(names: str) -> list[str]:
     return found
 
 
+# Make a library take other instructions or blocks than it would choose on this machine.
+FORCED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+
+
 def environment(peer: str, threads: int) -> dict[str, str]:
-    """The environment of a peer's process."""
+    """The environment of a peer's process: every library chooses its kernels itself."""
     limits = dict.fromkeys(("KCOMPILE_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     own = PEERS[peer].environment if peer in PEERS else {}
-    return {**os.environ, **own, **limits}
+    given = {name: value for name, value in os.environ.items() if name not in FORCED}
+    return {**given, **own, **limits}
 
 
 def keep_to_cores(threads: int) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import compile as compiling
 from benchmarks import memory, run, threads, turns
-from benchmarks.peers import OURS, PEERS, installed
+from benchmarks.peers import OURS, PEERS, environment, installed
 from benchmarks.timing import fastest, repeated, steps_for
 from benchmarks.workloads import FIT, INFER, PREDICT, PREDICT_ON_BATCH, TRAIN, TRAIN_ON_BATCH, Workload
 
@@ -91,3 +91,11 @@ def test_a_worker_that_died_starts_again():
     worker.revive()
     assert worker.process is not died
     worker.close()
+
+
+def test_libraries_choose_their_kernels_themselves(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
+    monkeypatch.setenv("SOME_SETTING", "kept")
+    given = environment("numpy", 3)
+    assert "OPENBLAS_CORETYPE" not in given
+    assert given["SOME_SETTING"] == "kept" and given["OPENBLAS_NUM_THREADS"] == "3"
