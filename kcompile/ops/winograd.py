@@ -7,9 +7,10 @@
 p counts the (m + 2)^2 points of a tile. Between input and output stands one contraction per point, which
 takes (m + 2)^2 / (9 m^2) of the multiplications of the direct way: 4/9 for m = 2, 1/4 for m = 4.
 
-Forms: one nest per kind of tile, so that borders need no conditions: which rows and columns of a tile lie
-inside is known while the form is made. The statements of a nest share their sums: points a and -a differ in
-the sign of the odd terms only.
+Forms: the input's is one nest for all tiles; an element that lies outside for some of them is loaded under a
+condition, which is the same for all channels: a mask, and code of one size however many borders there are.
+The output's is one nest per kind of tile: what of a tile is kept is known while the form is made. The statements
+of a nest share their sums: points a and -a differ in the sign of the odd terms only.
 
 Source: Lavin and Gray 2015 (arXiv:1509.09308); matrices by Cook and Toom's construction from interpolation
 points; points near 1 in magnitude keep the error small (Barabasz et al. 2020, arXiv:1803.10986).
@@ -27,11 +28,11 @@ import numpy as np
 
 from kcompile.errors import DTypeError, ShapeError
 from kcompile.forms.records import OUT, Buffer, Loops, Nest, Store, operand_buffers
-from kcompile.forms.scalar import Expr, call, const, load
+from kcompile.forms.scalar import Expr, both, call, const, in_range, load, where
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.op import Kind, Op, register
-from kcompile.ir.types import Type
+from kcompile.ir.types import Type, boolean
 from kcompile.ops.elementwise import draw
 
 WINDOW = 3
@@ -165,11 +166,6 @@ def _kinds(name: str, masks: list[tuple[bool, ...]]) -> list[tuple[Axis, DimLike
     return kinds
 
 
-def _inside(tiles: int, tile: int, low: int, size: int) -> list[tuple[bool, ...]]:
-    """Which elements each tile reads lie inside an input of `size` with `low` zeros in front."""
-    return [tuple(0 <= t * tile - low + i < size for i in range(tile + 2)) for t in range(tiles)]
-
-
 def _kept(tiles: int, tile: int, size: int) -> list[tuple[bool, ...]]:
     """Which results of each tile exist."""
     return [tuple(t * tile + i < size for i in range(tile)) for t in range(tiles)]
@@ -249,27 +245,28 @@ def _input_ref(x, *, tile: int, low, out):
 
 def _input_lower(x: Type, *, tile: int, low, out) -> Loops:
     result = _input_infer(x, tile=tile, low=low, out=out)
-    batch, channel = Axis("b", x.shape[0]), Axis("c", x.shape[3])
-    matrix = matrices(tile)[1]
-    kinds = [
-        _kinds(name, _inside(count, tile, first, size))
-        for name, count, first, size in zip(("t", "u"), result.shape[2:4], low, x.shape[1:3])
-    ]
-    body = []
-    for (row_axis, row, in_rows), (column_axis, column, in_columns) in itertools.product(*kinds):
+    axes = tuple(Axis(n, size) for n, size in zip(("b", "t", "u", "c"), result.shape[1:]))
+    at = tuple(dim.of(a) for a in axes)
+    zero = const(0, x.dtype)
+    rows, columns = (
+        [_inside(place * tile - first + i, size) for i in range(tile + 2)]
+        for place, first, size in zip(at[1:3], low, x.shape[1:3])
+    )
 
-        def element(i: int, j: int, row=row, column=column) -> Expr:
-            place = (row * tile - low[0] + i, column * tile - low[1] + j)
-            return load("x0", (dim.of(batch), *place, dim.of(channel)), x.dtype)
+    def element(i: int, j: int) -> Cell:
+        place = (at[1] * tile - low[0] + i, at[2] * tile - low[1] + j)
+        value = where(both(rows[i], columns[j]), load("x0", (at[0], *place, at[3]), x.dtype), zero)
+        return None if value is zero else value
 
-        grid = [[element(i, j) if a and b else None for j, b in enumerate(in_columns)] for i, a in enumerate(in_rows)]
-        cells = itertools.chain(*_transformed(matrix, grid))
-        at = (dim.of(batch), row, column, dim.of(channel))
-        zero = const(0, x.dtype)
-        stores = tuple(Store("y", (p, *at), zero if v is None else v) for p, v in enumerate(cells))
-        body.append(Nest((batch, row_axis, column_axis, channel), stores))
-    buffers = (*operand_buffers((x,)), Buffer("y", result, OUT))
-    return Loops(buffers, (), tuple(body), "winograd_input")
+    cells = _transformed(matrices(tile)[1], [[element(i, j) for j in range(tile + 2)] for i in range(tile + 2)])
+    stores = [Store("y", (p, *at), zero if v is None else v) for p, v in enumerate(itertools.chain(*cells))]
+    return Loops((*operand_buffers((x,)), Buffer("y", result, OUT)), (), (Nest(axes, tuple(stores)),), "winograd_input")
+
+
+def _inside(place: DimLike, size: int) -> Expr:
+    """Whether an element of a tile lies inside the input; a constant if it is so, or not, for all tiles."""
+    least, most = dim.bounds(place)
+    return const(False, boolean) if most < 0 or least >= size else in_range(place, size)
 
 
 _CASES = (  # tile, images, channels, low, out

@@ -13,7 +13,7 @@ from llvmlite import ir
 
 from kcompile.codegen.build import Index, KernelBuilder
 from kcompile.codegen.loops.expr import Memory, Scope, plain
-from kcompile.codegen.loops.flat import Group, Span, dims_of, loads_of
+from kcompile.codegen.loops.flat import Group, Span, dims_of
 from kcompile.codegen.loops.plan import (
     COLUMN,
     COLUMN_BLOCK,
@@ -22,6 +22,7 @@ from kcompile.codegen.loops.plan import (
     OUTER_BLOCK,
     ROW_BLOCK,
     Schedule,
+    fills_registers,
 )
 from kcompile.codegen.loops.reduce import accumulations, combine, is_scan, start_value, stores_only
 from kcompile.codegen.loops.reductions import along_row, down_columns, fits_registers
@@ -180,9 +181,14 @@ class _Emitter:
         if lane is None:
             self.statements(scope, group.body)
             return
-        scope.prepare(dims_of(group.body))
         # several steps at once of what already fills the registers would only spill
-        fills = len(loads_of(group.body)) > self.b.target.vector_registers // 2
+        fills = fills_registers(group.body, self.b.target)
+        if fills:  # LLVM's vectorisers take seconds for what is a whole tile's transform
+            pattern = pattern_of(self.part, group.body, lane, self.b.target, independent=True)
+            if pattern is not None:
+                along_row(self.part, pattern, scope, low, high, group.body)
+                return
+        scope.prepare(dims_of(group.body))
         for start, stop, decided in self.segments(scope, cuts(group.body, lane), low, high):
             if isinstance(start, int) and isinstance(stop, int) and start >= stop:
                 continue

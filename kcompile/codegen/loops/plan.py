@@ -185,7 +185,7 @@ def _map(part: Part, target: Target) -> Schedule:
     work = _cost(statements)
     if not part.outer:
         return Schedule(part, MAP, (), tasks=1, cost_per_task=work)
-    lane = _lane_axis(part.outer, statements)
+    lane = _lane_axis(part.outer, statements, target)
     rows = tuple(a for a in part.outer if a is not lane)
     extent = lane.extent
     across, crossing, side = _crossing(part, lane, statements, target)
@@ -210,11 +210,15 @@ def _map(part: Part, target: Target) -> Schedule:
     return Schedule(part, MAP, rows, lane, tasks=count, cost_per_task=work * extent)
 
 
-def _lane_axis(outer: tuple[Axis, ...], statements) -> Axis:
-    """The outer axis with the most unit-stride accesses, long enough to fill vectors if one is."""
+def _lane_axis(outer: tuple[Axis, ...], statements, target: Target) -> Axis:
+    """The outer axis with the most unit-stride accesses, long enough to fill vectors if one is.
+
+    A large body reads too much for lanes that have to be gathered: there a short vector is better.
+    """
+    large = fills_registers(statements, target)
 
     def score(axis: Axis) -> tuple:
-        short = dim.is_static(axis.extent) and axis.extent < 8
+        short = dim.is_static(axis.extent) and axis.extent < 8 and not large
         return (not short, _unit_strides(statements, axis), outer.index(axis))
 
     return max(outer, key=score)
@@ -444,6 +448,11 @@ def _scatter(part: Part) -> Schedule:
 
 def _is_own_load(node: Load, statements) -> bool:
     return all(s.index == node.index for s in statements if s.buffer == node.buffer and isinstance(s, Store))
+
+
+def fills_registers(statements, target: Target) -> bool:
+    """True if one point loads so much that several at once would only spill."""
+    return len(loads_of(statements)) > target.vector_registers // 2
 
 
 # costs -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from kcompile.codegen.build import I32, Index, KernelBuilder
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Part, dims_of
 from kcompile.codegen.loops.reduce import combine, start_value
-from kcompile.codegen.loops.vectors import Lanes, Pattern, is_number
+from kcompile.codegen.loops.vectors import Lanes, Pattern, has_masks, is_number
 from kcompile.forms import scalar
 from kcompile.forms.records import Store
 from kcompile.ir.dim import Axis
@@ -29,11 +29,6 @@ STRAIGHT_VECTORS = 8  # a row of up to so many vectors is written without a loop
 STRAIGHT_COST = 400
 JAM_LOADS = 8  # vectors of terms made before they are added to the accumulators
 COLUMN_COST = 320  # operations of one step down the columns
-
-
-def has_masks(target: Target) -> bool:
-    """True if a masked load or store is one instruction that is as fast as a plain one."""
-    return target.arch == "x86_64" and target.vector_bytes == 64
 
 
 class Nest:

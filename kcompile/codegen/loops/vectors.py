@@ -33,14 +33,17 @@ class Pattern:
     once: tuple[Expr, ...]  # the largest of those: computed once, before the loop
 
 
-def pattern_of(part: Part, body, axis: Axis, target: Target, *, blocked: bool) -> Pattern | None:
+def pattern_of(
+    part: Part, body, axis: Axis, target: Target, *, blocked: bool = False, independent: bool = False
+) -> Pattern | None:
     """The Pattern of statements, or None if an access jumps or a branch would have to be taken lane by lane.
 
-    With `blocked`, local numbers hold a lane per point of the axis, side by side.
+    With `blocked`, local numbers hold a lane per point of the axis, side by side. `independent`: no point reads or
+    writes what another one writes.
     """
     local = {n for n, b in part.buffers.items() if b.role == LOCAL}
     written = {s.buffer: s for s in body}
-    if any(s.index != written[s.buffer].index for s in body):
+    if not independent and any(s.index != written[s.buffer].index for s in body):
         return None  # points may overlap
 
     def unit(buffer: str, place) -> int | None:
@@ -70,7 +73,8 @@ def pattern_of(part: Part, body, axis: Axis, target: Target, *, blocked: bool) -
         if moves:
             varying.add(node)
             if isinstance(node, Where) and loads(node.inside, node.outside):
-                return None
+                if node.condition in varying or not _is_load_or_zero(node):
+                    return None
     for s in body:
         step = unit(s.buffer, s.index[0])
         if not (step == 1 or (step == 0 and is_number(part, s))):
@@ -88,6 +92,10 @@ def is_number(part: Part, s: Store | Accumulate) -> bool:
     return isinstance(s, Accumulate) and buffer.role == LOCAL and buffer.type.size == 1
 
 
+def _is_load_or_zero(node: Where) -> bool:
+    return isinstance(node.inside, Load) and isinstance(node.outside, Const) and node.outside.value == 0
+
+
 def _is_near(step) -> bool:
     return isinstance(step, int) and step in (0, 1)
 
@@ -102,6 +110,11 @@ def _largest(roots: list[Expr], uniform: frozenset[Expr]) -> tuple[Expr, ...]:
         elif not isinstance(node, Const):
             found[node] = None
     return tuple(found)
+
+
+def has_masks(target: Target) -> bool:
+    """True if a masked load or store is one instruction that is as fast as a plain one."""
+    return target.arch == "x86_64" and target.vector_bytes == 64
 
 
 class Lanes(Scope):
@@ -129,6 +142,8 @@ class Lanes(Scope):
             first = b.splat(b.index(self.value(e.value)), lanes)
             places = ir.Constant(first.type, [I64(n * step) for n in range(lanes)])
             return b.ll.add(first, places)
+        if isinstance(e, Where) and isinstance(e.inside, Load):
+            return self._load_or_zero(e)
         args = [self.compute(a) for a in e.args]
         if isinstance(e, Where) or e.fn == "select":
             return b.ll.select(*args)
@@ -136,12 +151,31 @@ class Lanes(Scope):
             return scalars.cast(b, args[0], e.args[0].dtype, e.dtype)
         return scalars.emit(b, e.fn, e.args[0].dtype, *args)
 
-    def load(self, name: str, offset) -> ir.Value:
+    def _load_or_zero(self, e: Where) -> ir.Value:
+        """A load whose condition is the same for all lanes: a mask where masks are free, else a branch."""
+        b, condition = self.b, self.around.compute(e.condition)
+        if has_masks(b.target):
+            mask = b.splat(condition, self.pattern.lanes)
+            mask = mask if self.mask is None else b.ll.and_(mask, self.mask)
+            return self.load(e.inside.buffer, e.inside.index[0], mask)
+        place = self.memory[e.inside.buffer].place(self, e.inside.index[0])
+        before = b.ll.block
+        with b.if_(condition):
+            memory = self.memory[e.inside.buffer]
+            value = b.load_vector(memory.base, memory.dtype, place, self.pattern.lanes)
+            behind = b.ll.block
+        result = b.ll.phi(value.type)
+        result.add_incoming(value, behind)
+        result.add_incoming(ir.Constant(value.type, None), before)
+        return result
+
+    def load(self, name: str, offset, mask: ir.Value | None = None) -> ir.Value:
         memory = self.memory[name]
         place = memory.place(self, offset)
-        if self.mask is None:
+        mask = self.mask if mask is None else mask
+        if mask is None:
             return self.b.load_vector(memory.base, memory.dtype, place, self.pattern.lanes)
-        return self.b.load_masked(memory.base, memory.dtype, place, self.mask)
+        return self.b.load_masked(memory.base, memory.dtype, place, mask)
 
     def store(self, name: str, offset, value: ir.Value) -> None:
         memory = self.memory[name]
