@@ -78,7 +78,7 @@ def use_winograd(graph: Graph, *, target: Target, precision: str = "default") ->
             x = x.node.inputs[0]
         u = ops.winograd_filter(inputs[1], tile=tile)
         v = ops.winograd_input(x, tile=tile, low=found.low, out=found.out)
-        products = ops.contract(v, u, spec="p,b,t,u,c;p,c,n->p,b,t,u,n", sizes=())
+        products = ops.contract(v, u, spec="b,p,t,u,c;p,c,n->b,p,t,u,n", sizes=())
         return ops.winograd_output(products, tile=tile, out=found.out)
 
     return rebuild(graph, visit)
