@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 FORWARD, DATA, FILTER = "forward", "data gradient", "filter gradient"
+INFERENCE = "inference"  # forward, with a filter that may be prepared beforehand
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,10 @@ def _convolutions() -> list[Case]:
                 for shape in shapes:
                     quick = batch == 1 and shape in ((14, 14, 256, 256, 3, 3, 1), (31, 29, 17, 23, 5, 3, 1))
                     found.append(Case(group, f"conv {direction}", (batch, *shape), quick))
+    for group in ("resnet50", "vgg16"):
+        for shape in layers[group]:
+            if shape[-3:] == (3, 3, 1):
+                found.append(Case(group, f"conv {INFERENCE}", (1, *shape), shape == (14, 14, 256, 256, 3, 3, 1)))
     depthwise = ((112, 112, 32, 3, 1), (112, 112, 64, 3, 2), (56, 56, 128, 3, 1), (14, 14, 512, 3, 1))
     for batch in (1, 32):
         for direction in (FORWARD, DATA, FILTER):
@@ -118,7 +123,12 @@ def shapes(case: Case) -> dict[str, tuple[int, ...]]:
         return {"a": (k, m) if "a'" in kind else (m, k), "b": (n, k) if "b'" in kind else (k, n)}
     if kind.startswith(("conv", "depthwise")):
         x, w, y = image_shapes(case)
-        named = {FORWARD: {"x": x, "w": w}, DATA: {"dy": y, "w": w}, FILTER: {"x": x, "dy": y}}
+        named = {
+            FORWARD: {"x": x, "w": w},
+            INFERENCE: {"x": x, "w": w},
+            DATA: {"dy": y, "w": w},
+            FILTER: {"x": x, "dy": y},
+        }
         return named[kind.partition(" ")[2]]
     if kind.startswith("layer norm"):
         given = {"x": s, "gamma": s[1:], "beta": s[1:]}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.kernel_cases import DATA, FORWARD, Case, arrays, image_shapes, shapes
+from benchmarks.kernel_cases import DATA, FORWARD, INFERENCE, Case, arrays, image_shapes, shapes
 from benchmarks.kernel_chain import chain
 from kcompile import autodiff, pipeline
 from kcompile.keras import ops
@@ -17,7 +17,10 @@ from kcompile.keras.tracing.scope import unwrap
 def prepare(case: Case) -> Callable[[], dict[str, np.ndarray]]:
     """Compile a case; the function runs it once."""
     given = {**arrays(case), **_unread(case)}
-    run = _adam(case) if case.kind == "adam" else lambda v: {"y": _result(case, v)}
+    known = {}
+    if case.kind.endswith(INFERENCE):
+        known["w"] = Variable(given.pop("w"), name="w")
+    run = _adam(case) if case.kind == "adam" else lambda v: {"y": _result(case, {**v, **known})}
     specs = {n: (a.shape, "float32") for n, a in given.items()}
     traced = trace(run, specs, name="case")
     program = pipeline.compile(traced.graph)
@@ -62,7 +65,7 @@ def _gradient(y, dy, wrt):
 def _convolution(case: Case, v: dict):
     kind, _, direction = case.kind.partition(" ")
     op, stride = ops.conv if kind == "conv" else ops.depthwise_conv, case.sizes[-1]
-    if direction == FORWARD:
+    if direction in (FORWARD, INFERENCE):
         return op(v["x"], v["w"], stride, "same", "channels_last")
     return _gradient(op(v["x"], v["w"], stride, "same", "channels_last"), v["dy"], v["x" if direction == DATA else "w"])
 

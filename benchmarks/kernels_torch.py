@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.kernel_cases import DATA, FORWARD, Case, arrays, image_shapes
+from benchmarks.kernel_cases import DATA, FORWARD, INFERENCE, Case, arrays, image_shapes
 from benchmarks.kernel_chain import chain
 
 aten = torch.ops.aten
@@ -109,7 +109,7 @@ def _convolution(case: Case, v: dict, layout: Callable) -> Callable:
     w = v["w"] if "w" in v else torch.zeros(w_shape)
     w = w.permute(order).contiguous(memory_format=form)
     x = given["x"] if "x" in given else layout(torch.zeros(x_shape))
-    if direction == FORWARD:
+    if direction in (FORWARD, INFERENCE):
         return lambda: F.conv2d(x, w, None, stride, pads, 1, groups)
     wanted = [direction == DATA, direction != DATA, False]
     dy, common = given["dy"], (None, stride, pads, [1, 1], False, [0, 0], groups, wanted)

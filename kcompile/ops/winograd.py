@@ -1,12 +1,13 @@
 """The three steps of a 3x3 convolution with fewer multiplications: Winograd's F(m x m, 3 x 3).
 
-    winograd_filter   w [3, 3, c, n]            -> u [p, c, n]
+    winograd_filter   w [3, 3, c, n]            -> u [p, n / panel, c, panel]
     winograd_input    x [b, h, w, c]            -> v [b, p, th, tw, c]
     winograd_output   v * u [b, p, th, tw, n]   -> y [b, oh, ow, n]
 
 p counts the (m + 2)^2 points of a tile. It stands behind b, so that the rows of a product are a number known
-while compiling, which register tiles can cover evenly. Between input and output stands one contraction per point, which
-takes (m + 2)^2 / (9 m^2) of the multiplications of the direct way: 4/9 for m = 2, 1/4 for m = 4.
+while compiling, which register tiles can cover evenly. Columns of u lie in panels, so that a tile reads one
+stream. Between input and output stands one contraction per point, which takes (m + 2)^2 / (9 m^2) of the
+multiplications of the direct way: 4/9 for m = 2, 1/4 for m = 4.
 
 Forms: the input's is one nest for all tiles; an element that lies outside for some of them is loaded under a
 condition, which is the same for all channels: a mask, and code of one size however many borders there are.
@@ -184,24 +185,30 @@ def _check(name: str, tile: int, rank: int, x: Type) -> None:
 # filter ------------------------------------------------------------------------------------------
 
 
-def _filter_infer(w: Type, *, tile: int) -> Type:
+def _filter_infer(w: Type, *, tile: int, panel: int) -> Type:
     _check("winograd_filter", tile, 4, w)
     if tuple(w.shape[:2]) != (WINDOW, WINDOW):
         raise ShapeError(f"winograd_filter expects a filter of 3 x 3, received {w}")
-    return Type(w.dtype, ((tile + 2) ** 2, *w.shape[2:]))
+    c, n = w.shape[2:]
+    if not dim.is_static(n) or panel < 1 or n % panel:
+        raise ShapeError(f"winograd_filter: panels of {panel} columns do not make up a filter of {w}")
+    return Type(w.dtype, ((tile + 2) ** 2, n // panel, c, panel))
 
 
-def _filter_ref(w, *, tile: int):
+def _filter_ref(w, *, tile: int, panel: int):
     w = np.asarray(w)
     g = matrices(tile)[2].astype(w.dtype)
-    return np.einsum("ir,rscn,js->ijcn", g, w, g).astype(w.dtype).reshape((tile + 2) ** 2, *w.shape[2:])
+    c, n = w.shape[2:]
+    found = np.einsum("ir,rscqn,js->ijqcn", g, w.reshape(3, 3, c, n // panel, panel), g)
+    return found.astype(w.dtype).reshape((tile + 2) ** 2, n // panel, c, panel)
 
 
-def _filter_lower(w: Type, *, tile: int) -> Loops:
-    result = _filter_infer(w, tile=tile)
-    axes = (Axis("c", w.shape[2]), Axis("n", w.shape[3]))
+def _filter_lower(w: Type, *, tile: int, panel: int) -> Loops:
+    result = _filter_infer(w, tile=tile, panel=panel)
+    axes = (Axis("q", result.shape[1]), Axis("c", w.shape[2]), Axis("n", panel))
     at = tuple(dim.of(a) for a in axes)
-    grid = [[load("x0", (r, s, *at), w.dtype) for s in range(WINDOW)] for r in range(WINDOW)]
+    place = (at[1], at[0] * panel + at[2])
+    grid = [[load("x0", (r, s, *place), w.dtype) for s in range(WINDOW)] for r in range(WINDOW)]
     cells = _transformed(matrices(tile)[2], grid)
     stores = [Store("y", (p, *at), value) for p, value in enumerate(itertools.chain(*cells))]
     return Loops(
@@ -210,9 +217,14 @@ def _filter_lower(w: Type, *, tile: int) -> Loops:
 
 
 def _filter_samples(rng):
-    for tile, shape in ((2, (3, 3, 2, 5)), (4, (3, 3, 3, 17)), (4, (3, 3, 1, 1))):
-        yield (draw(rng, "f64", shape),), {"tile": tile}
-        yield (draw(rng, "f32", shape),), {"tile": tile}
+    for tile, panel, shape in (
+        (2, 5, (3, 3, 2, 5)),
+        (4, 17, (3, 3, 3, 17)),
+        (4, 1, (3, 3, 1, 1)),
+        (2, 16, (3, 3, 3, 48)),
+    ):
+        yield (draw(rng, "f64", shape),), {"tile": tile, "panel": panel}
+        yield (draw(rng, "f32", shape),), {"tile": tile, "panel": panel}
 
 
 winograd_filter = register(

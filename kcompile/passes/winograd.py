@@ -36,6 +36,7 @@ TRANSFORM_BYTES_PER_CYCLE = 10
 MEMORY_BYTES_PER_CYCLE = 4
 FILTER_BYTES_PER_CYCLE = 8
 MARGIN = 1.15  # a smaller gain does not pay for the error
+PANEL_VECTORS = 2  # of a register tile of many rows
 LEAST_ROWS = 6  # rows of a register tile below which the multipliers wait for loads
 
 
@@ -76,9 +77,11 @@ def use_winograd(graph: Graph, *, target: Target, precision: str = "default") ->
         x = inputs[0]
         if found.x is not node.inputs[0]:  # the pad is part of the input's transform
             x = x.node.inputs[0]
-        u = ops.winograd_filter(inputs[1], tile=tile)
+        panel = panel_columns(found.w.shape[3], target)
+        u = ops.winograd_filter(inputs[1], tile=tile, panel=panel)
         v = ops.winograd_input(x, tile=tile, low=found.low, out=found.out)
-        products = ops.contract(v, u, spec="b,p,t,u,c;p,c,n->b,p,t,u,n", sizes=())
+        products = ops.contract(v, u, spec="b,p,t,u,c;p,q,c,n->b,p,t,u,q,n", sizes=())
+        products = ops.reshape(products, shape=(*v.shape[:-1], found.w.shape[3]))
         return ops.winograd_output(products, tile=tile, out=found.out)
 
     return rebuild(graph, visit)
@@ -183,3 +186,12 @@ def tile_cycles(found: Convolution, tile: int, target: Target) -> float:
     if between * 4 > target.l3_bytes // 2:
         transforms = (moved + between) * 4 / MEMORY_BYTES_PER_CYCLE
     return products + transforms + points * c * n * 4 / FILTER_BYTES_PER_CYCLE
+
+
+def panel_columns(columns: int, target: Target) -> int:
+    """Columns of the filter that lie together: a register tile's, or all if they do not make up whole panels.
+
+    A tile then reads its part of the filter as one stream; rows of all columns would be pages apart.
+    """
+    panel = PANEL_VECTORS * target.lanes(4)
+    return panel if columns % panel == 0 else columns

@@ -12,6 +12,7 @@ SMALL = {
     "gemm a'b": (5, 7, 9),
     "gemm ab'": (5, 7, 9),
     "conv forward": (2, 6, 5, 3, 4, 3, 3, 1),
+    "conv inference": (2, 6, 5, 3, 4, 3, 3, 1),
     "conv data gradient": (2, 6, 5, 3, 4, 3, 1, 1),
     "conv filter gradient": (2, 6, 5, 3, 4, 1, 3, 1),
     "depthwise forward": (2, 6, 5, 4, 3, 1),

@@ -140,6 +140,7 @@ class Trainer:
             "run_eagerly": run_eagerly,
             "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile,
+            **({"precision": precision} if precision != "default" else {}),  # Keras reads files without it
         }
         object.__setattr__(self, "_training_state", made)
         self.stop_training = False
