@@ -123,6 +123,11 @@ def adam(g: Graph, n=1003):
     g.assign(p, ops.sub(p, ops.div(ops.mul(m2, rate), ops.add(ops.sqrt(v2), 1e-7))))
 
 
+def tiles(g: Graph, channels, tile=4):
+    x = g.input("x", Type(f32, (B, 7, 9, channels)))
+    g.output("y", ops.winograd_input(x, tile=tile, low=(1, 1), out=(7, 9)))
+
+
 def max_pool(g: Graph, channels=20):
     x = g.input("x", Type(f32, (B, 8, 6, channels)))
     g.output("y", ops.window_max(x, window=(1, 2, 2, 1), strides=(1, 2, 2, 1), dilation=(1, 1, 1, 1)))
@@ -616,6 +621,7 @@ KERNELS = {
     "adam": adam,
     "max_pool": lambda g: max_pool(g, 64),
     "scatter": lambda g: scatter(g, 50, 64),
+    "tiles": lambda g: tiles(g, 64),
 }
 
 
@@ -630,6 +636,15 @@ def test_every_kind_of_kernel_uses_whole_registers(name, target, register):
 def test_the_text_of_a_kernel_depends_on_the_form_only():
     form = only(layer_norm)
     assert loops.emit(form, X86_64_V4, "k").ir_text == loops.emit(form, X86_64_V4, "k").ir_text
+
+
+@pytest.mark.parametrize("channels", (1, 3, 16, 37))
+@pytest.mark.parametrize("tile", (2, 4))
+def test_large_bodies_mask_what_lies_outside(tile, channels):
+    """Elements of a tile beyond the border are not read: the arrays end where a page does."""
+    form = only(lambda g: tiles(g, channels, tile))
+    for batch in (1, 3):
+        check(form, {"batch": batch}, guarded=True)
 
 
 # vectors of a row, columns in registers -----------------------------------------------------------

@@ -10,7 +10,7 @@ from kcompile.ir.graph import INPUT, PARAMETER, Graph
 from kcompile.ir.interpret import run
 from kcompile.ir.types import Type, f32
 from kcompile.passes.winograd import use_winograd
-from kcompile.target import X86_64_V3, X86_64_V4
+from kcompile.target import X86_64_V2, X86_64_V3, X86_64_V4
 
 BATCH = dim.symbol("batch")
 
@@ -102,5 +102,18 @@ def test_a_step_that_changes_parameters_is_left_alone():
     assert use_winograd(graph, target=X86_64_V4) is graph
 
 
-def test_narrow_vectors_too():
-    assert "winograd_output" in called(use_winograd(network(channels=(64, 64)), target=X86_64_V3))
+@pytest.mark.parametrize("target", [X86_64_V2, X86_64_V3])
+def test_narrow_vectors_too(target):
+    graph = network(size=(14, 11), channels=(64, 64))
+    changed = use_winograd(graph, target=target)
+    assert "winograd_output" in called(changed)
+    arrays = data(graph, 2)
+    expected = run(changed, arrays)[0]["y"]
+    np.testing.assert_allclose(compiled(graph, arrays, target=target), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_filters_lie_in_panels_where_they_make_up_whole_ones():
+    for columns, shape in ((64, (36, 2, 64, 32)), (80, (36, 1, 64, 80))):
+        changed = use_winograd(network(channels=(64, columns)), target=X86_64_V4)
+        (filters,) = [n for n in changed.live_nodes() if not n.is_source and n.op.name == "winograd_filter"]
+        assert filters.output.shape[1:] == shape[1:]

@@ -452,7 +452,7 @@ def _is_own_load(node: Load, statements) -> bool:
 
 def fills_registers(statements, target: Target) -> bool:
     """True if one point loads so much that several at once would only spill."""
-    return len(loads_of(statements)) > target.vector_registers // 2
+    return len(loads_of(statements)) >= target.vector_registers // 2
 
 
 # costs -----------------------------------------------------------------------------------------

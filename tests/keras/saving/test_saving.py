@@ -43,6 +43,15 @@ def test_training_goes_on_exactly(file, which, tmp_path):
     assert model.evaluate(x, y, verbose=0) == again.evaluate(x, y, verbose=0)
 
 
+@pytest.mark.parametrize("precision", ["default", "highest"])
+def test_precision_is_kept(precision, tmp_path):
+    model, _, _ = mlp(keras)
+    model.compile("sgd", "mse", precision=precision)
+    model.save(tmp_path / "m.keras")
+    assert keras.models.load_model(tmp_path / "m.keras")._training.precision == precision
+    assert ("precision" in model.get_compile_config()) == (precision != "default")  # Keras does not know it
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_without_optimizer(file, tmp_path):
     model, x, y = mlp(keras)
