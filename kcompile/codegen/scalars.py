@@ -194,6 +194,7 @@ _FLOAT: dict[str, Emitter] = {
     "max": _pick(">", "llvm.maximum"),
     "min": _pick("<", "llvm.minimum"),
     "isnan": _isnan,
+    "bits": lambda b, x: Num(b, x).as_int().value,
     "isinf": lambda b, x: b.ll.fcmp_ordered("==", _fabs(b, x), _infinite(b, x)),
     "isfinite": lambda b, x: b.ll.fcmp_ordered("<", _fabs(b, x), _infinite(b, x)),
     **_logical(is_float=True),

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from kcompile.errors import CompilerBug
-from kcompile.forms.scalar import SCALAR_OPS
+from kcompile.forms.scalar import result_dtype
 from kcompile.ir.types import DType, bf16, boolean, dtype
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -131,6 +131,7 @@ NUMPY: dict[str, Callable[..., np.ndarray]] = {
     "shl": np.left_shift,
     "shr": np.right_shift,
     "mulhi": mulhi,
+    "bits": lambda x: x.view(np.dtype(f"u{x.itemsize}")),
     "eq": np.equal,
     "ne": np.not_equal,
     "lt": np.less,
@@ -149,8 +150,7 @@ def apply(fn: str, *operands: np.ndarray) -> np.ndarray:
     """Compute scalar operation `fn` on arrays of one dtype, elementwise with broadcasting."""
     if fn not in NUMPY:
         raise CompilerBug(f"no NumPy meaning of scalar operation {fn!r} is known; known: {sorted(NUMPY)}")
-    result = boolean if fn in SCALAR_OPS and SCALAR_OPS[fn].result == "bool" else dtype(operands[-1].dtype)
-    return compute(NUMPY[fn], operands, result)
+    return compute(NUMPY[fn], operands, result_dtype(fn, dtype(operands[-1].dtype)))
 
 
 def compute(formula: Callable[..., np.ndarray], operands, result: DType) -> np.ndarray:

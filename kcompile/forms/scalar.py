@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from kcompile.errors import CompilerBug
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, Loaded
-from kcompile.ir.types import DType, boolean, i64, u32
+from kcompile.ir.types import DType, boolean, f32, f64, i64, u32, u64
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ScalarOp:
 
     name: str
     arity: int
-    result: str = "same"  # "same" | "bool"
+    result: str = "same"  # "same" | "bool" | "bits": the unsigned integer of the same width
     cost: int = 1
 
 
@@ -53,6 +53,7 @@ SCALAR_OPS: dict[str, ScalarOp] = {
     **_rows("pow atan2", 2, cost=30),
     **_rows("bitand bitor bitxor shl shr", 2),
     **_rows("mulhi", 2),  # high 32 bits of a u32 product
+    **_rows("bits", 1, "bits"),  # the bits of an f32 or f64, as they are
     **_rows("eq ne lt le gt ge and or xor", 2, "bool"),
     **_rows("fma", 3),
 }
@@ -179,8 +180,17 @@ def call(fn: str, *args: Expr) -> Expr:
         raise CompilerBug(f"no scalar operation {fn} of {len(args)} operands")
     if any(a.dtype is not args[0].dtype for a in args):
         raise CompilerBug(f"{fn} on mixed dtypes {[str(a.dtype) for a in args]}")
-    dtype = boolean if op.result == "bool" else args[0].dtype
-    return _intern(Call, (fn, *args), dtype, fn=fn, _args=args)
+    return _intern(Call, (fn, *args), result_dtype(fn, args[0].dtype), fn=fn, _args=args)
+
+
+def result_dtype(fn: str, dtype: DType) -> DType:
+    """The dtype of operation `fn` on values of `dtype`."""
+    how = SCALAR_OPS[fn].result if fn in SCALAR_OPS else "same"
+    if how == "bits":
+        if dtype not in (f32, f64):
+            raise CompilerBug(f"bits of {dtype}: cast it first")
+        return u32 if dtype is f32 else u64
+    return boolean if how == "bool" else dtype
 
 
 def cast(value: Expr, dtype: DType) -> Expr:

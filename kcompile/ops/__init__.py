@@ -11,7 +11,19 @@ from kcompile import plugins
 from kcompile.errors import suggestion
 from kcompile.ir.op import OPS, Op
 from kcompile.ops import contract as _contract
-from kcompile.ops import control, elementwise, index, pack, random, reduce, scan, shape, window, winograd  # noqa: F401
+from kcompile.ops import (  # noqa: F401  (fill OPS)
+    control,
+    elementwise,
+    index,
+    order,
+    pack,
+    random,
+    reduce,
+    scan,
+    shape,
+    window,
+    winograd,
+)
 from kcompile.ops import conv as _conv
 
 FUNCTIONS = (

@@ -22,7 +22,7 @@ NOT_FOR_INTEGERS |= set("sin cos tan asin acos atan sinh cosh tanh asinh acosh a
 BITWISE = set("bitand bitor bitxor bitnot shl shr".split())
 FOR_BOOLS = set("add mul max min abs bitand bitor bitxor bitnot eq ne lt le gt ge and or xor not".split())
 # NumPy leaves these open or asks for other dtypes: they have tests of their own below
-SEPARATE = {"mulhi", "fma", "pow"}
+SEPARATE = {"mulhi", "fma", "pow", "bits"}
 
 
 def takes(name: str, kind: DType) -> bool:
@@ -165,6 +165,14 @@ def test_bounds_against_a_constant_keep_nan(name, number, lanes):
     x = np.resize(values(kind), 32)
     for run in compile_elementwise(both, lanes=lanes).values():
         np.testing.assert_array_equal(run(x), numeric.NUMPY[name](x, np.float32(number)))
+
+
+@pytest.mark.parametrize("kind", [DTYPES["f32"], DTYPES["f64"]], ids=str)
+def test_bits(kind):
+    (x,) = operands(kind, 1)
+    result = DTYPES["u32" if kind.name == "f32" else "u64"]
+    run = compile_elementwise({"bits": (lambda b, v: scalars.emit(b, "bits", kind, v), [kind.name], result.name)})
+    np.testing.assert_array_equal(run["bits"](x), x.view(numpy_dtype(result)))
 
 
 def test_mulhi_and_fma():

@@ -12,6 +12,7 @@ from kcompile.codegen.build import KernelBuilder, mangled
 from kcompile.errors import CompilerBug
 from kcompile.forms.records import Accumulate, Store, identity
 from kcompile.forms.scalar import Load, walk
+from kcompile.ir import dim
 from kcompile.ir.types import DType, boolean
 
 
@@ -55,7 +56,8 @@ def accumulations(statements) -> dict[str, str]:
 def is_scan(statements) -> bool:
     """True if a statement reads what the group itself accumulates: the order of points then matters."""
     made = {s.buffer for s in statements if isinstance(s, Accumulate)}
-    return any(isinstance(n, Load) and n.buffer in made for s in statements for n in walk(s.value))
+    places = (a.value for s in statements for i in s.index for a in dim.atoms(i) if isinstance(a, dim.Loaded))
+    return any(isinstance(n, Load) and n.buffer in made for n in walk(*(s.value for s in statements), *places))
 
 
 def stores_only(statements) -> bool:
