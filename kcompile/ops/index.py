@@ -1,6 +1,6 @@
-"""Elements at loaded places: gather, its gradient scatter_add, and iota.
+"""Elements at loaded places: gather, its gradient scatter_add, the like for extremes, and iota.
 
-Both clamp an index that is out of range to the nearest element, so native code never leaves an
+All clamp an index that is out of range to the nearest element, so native code never leaves an
 array; the front checks ranges where it can tell the user.
 """
 
@@ -17,7 +17,7 @@ from kcompile.ir import types
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.op import Kind, Op, register
 from kcompile.ir.types import Type, i64
-from kcompile.ops.elementwise import draw, s
+from kcompile.ops.elementwise import cast, draw, eq, s, select
 from kcompile.ops.shape import inverse_permutation, transpose, zeros_like
 
 
@@ -95,45 +95,47 @@ gather = register(
 )
 
 
-# scatter_add -----------------------------------------------------------------------------------
+# scatter_add and its kin -----------------------------------------------------------------------
 
 
-def _scatter_infer(x: Type, places: Type, updates: Type) -> Type:
-    _check_indices("scatter_add", places)
-    if x.rank == 0 or updates.shape != (*places.shape, *x.shape[1:]):
-        raise ShapeError(
-            f"scatter_add: rows of {x} at indices {places} need updates of shape "
-            f"{(*places.shape, *x.shape[1:])}, received {updates}"
-        )
-    if x.dtype is not updates.dtype or x.dtype is types.boolean:
-        raise DTypeError(f"scatter_add adds numbers of one dtype, received {x} and {updates}")
-    if x.shape[0] == 0 and updates.size != 0:
-        raise ShapeError(f"scatter_add: {x} has no rows")
-    return x
+def _scatter(name: str, how: str, ufunc: np.ufunc, vjp) -> Op:
+    """Make and register an op that combines rows of updates with the rows of x at loaded places."""
 
+    def infer(x: Type, places: Type, updates: Type) -> Type:
+        _check_indices(name, places)
+        if x.rank == 0 or updates.shape != (*places.shape, *x.shape[1:]):
+            raise ShapeError(
+                f"{name}: rows of {x} at indices {places} need updates of shape "
+                f"{(*places.shape, *x.shape[1:])}, received {updates}"
+            )
+        if x.dtype is not updates.dtype or x.dtype is types.boolean:
+            raise DTypeError(f"{name} takes numbers of one dtype, received {x} and {updates}")
+        if x.shape[0] == 0 and updates.size != 0:
+            raise ShapeError(f"{name}: {x} has no rows")
+        return x
 
-def _scatter_ref(x, places, updates):
-    y = np.array(x)
-    if y.size:
-        np.add.at(y, np.clip(np.asarray(places).astype(np.int64), 0, len(y) - 1), updates)
-    return y
+    def ref(x, places, updates):
+        y = np.array(x)
+        if y.size:
+            with np.errstate(all="ignore"):
+                ufunc.at(y, np.clip(np.asarray(places).astype(np.int64), 0, len(y) - 1), updates)
+        return y
 
+    def lower(x: Type, places: Type, updates: Type):
+        result = infer(x, places, updates)
+        copy = tuple(Axis(f"c{n}", size) for n, size in enumerate(x.shape))
+        over = tuple(Axis(f"u{n}", size) for n, size in enumerate(updates.shape))
+        at, start = indices(over), indices(copy)
+        body = [Nest(copy, (Store("y", start, operand(0, start, x)),))]
+        if updates.size != 0:
+            row = clamped(operand(1, at[: places.rank], places), x.shape[0])
+            target = tuple(0 if size == 1 else i for i, size in zip(at[places.rank :], x.shape[1:]))
+            body.append(Nest(over, (Accumulate("y", (row, *target), how, operand(2, at, updates)),)))
+        return Loops((*buffers_of((x, places, updates)), Buffer("y", result, OUT)), (), tuple(body), name)
 
-def _scatter_vjp(g, y, x, places, updates):
-    return g, None, gather(g, places, axis=0)
-
-
-def _scatter_lower(x: Type, places: Type, updates: Type):
-    result = _scatter_infer(x, places, updates)
-    copy = tuple(Axis(f"c{n}", size) for n, size in enumerate(x.shape))
-    over = tuple(Axis(f"u{n}", size) for n, size in enumerate(updates.shape))
-    at, start = indices(over), indices(copy)
-    body = [Nest(copy, (Store("y", start, operand(0, start, x)),))]
-    if updates.size != 0:
-        row = clamped(operand(1, at[: places.rank], places), x.shape[0])
-        target = tuple(0 if size == 1 else i for i, size in zip(at[places.rank :], x.shape[1:]))
-        body.append(Nest(over, (Accumulate("y", (row, *target), "sum", operand(2, at, updates)),)))
-    return Loops((*buffers_of((x, places, updates)), Buffer("y", result, OUT)), (), tuple(body), "scatter_add")
+    return register(
+        Op(name, Kind.SCATTER, infer, ref, vjp, lower, _scatter_samples, cost=3, differentiable=vjp is not None)
+    )
 
 
 def _scatter_samples(rng):
@@ -156,18 +158,37 @@ def _scatter_samples(rng):
         )
 
 
-scatter_add = register(
-    Op(
-        "scatter_add",
-        Kind.SCATTER,
-        _scatter_infer,
-        _scatter_ref,
-        _scatter_vjp,
-        _scatter_lower,
-        _scatter_samples,
-        cost=3,
-    )
-)
+def _scatter_add_vjp(g, y, x, places, updates):
+    return g, None, gather(g, places, axis=0)
+
+
+def _scatter_extreme_vjp(g, y, x, places, updates):
+    """The cotangent is shared equally among the element and the updates that attain the extreme."""
+    kind = types.dtype(x.dtype).name
+    kept, won = (cast(eq(a, b), dtype=kind) for a, b in ((x, y), (updates, gather(y, places, axis=0))))
+    share = g / scatter_add(kept, places, won)
+    return kept * share, None, won * gather(share, places, axis=0)
+
+
+def _scatter_mul_vjp(g, y, x, places, updates):
+    """Each factor takes the product of the others: with one zero among them only its own is non-zero."""
+    kind = types.dtype(x.dtype).name
+    zero_x, zero_u = eq(x, 0.0), eq(updates, 0.0)
+    product = scatter_mul(select(zero_x, 1.0, x), places, select(zero_u, 1.0, updates))
+    zeros = scatter_add(cast(zero_x, dtype=kind), places, cast(zero_u, dtype=kind))
+
+    def others(zero, factor, product, zeros):
+        with_zero = select(eq(zeros, 1.0), product, 0.0)
+        return select(zero, with_zero, select(eq(zeros, 0.0), product / select(zero, 1.0, factor), 0.0))
+
+    mine = others(zero_u, updates, gather(product, places, axis=0), gather(zeros, places, axis=0))
+    return g * others(zero_x, x, product, zeros), None, gather(g, places, axis=0) * mine
+
+
+scatter_add = _scatter("scatter_add", "sum", np.add, _scatter_add_vjp)
+scatter_max = _scatter("scatter_max", "max", np.maximum, _scatter_extreme_vjp)
+scatter_min = _scatter("scatter_min", "min", np.minimum, _scatter_extreme_vjp)
+scatter_mul = _scatter("scatter_mul", "prod", np.multiply, _scatter_mul_vjp)
 
 
 # iota ------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ shapes.py       reshape, transpose, concatenate, pad, ...
 creation.py     zeros, arange, eye, ...
 reductions.py   sum, mean, max, argmax, ...
 indexing.py     take, one_hot, x[...]
+scattering.py   scatter, slice_update, segment_sum, ...
+ordering.py     sort, top_k, quantile, searchsorted, unique, ...
 products.py     matmul, dot, einsum
 nn.py           activations, normalisation, cross-entropies
 convolution.py  conv, depthwise, separable, transposed
@@ -23,13 +25,17 @@ from kcompile.keras.ops import (
     function,
     indexing,
     nn,
+    ordering,
     pooling,
     products,
     reductions,
+    scattering,
     shapes,
 )
 
-_FAMILIES = (convolution, core, creation, elementwise, indexing, nn, pooling, products, reductions, shapes)
+_FAMILIES = (
+    convolution, core, creation, elementwise, indexing, nn, ordering, pooling, products, reductions, scattering, shapes,
+)  # fmt: skip
 globals().update(function.PUBLIC)
 for _module in (core, elementwise, convolution, pooling):
     globals().update({name: getattr(_module, name) for name in _module.__all__})

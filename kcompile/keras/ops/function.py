@@ -141,6 +141,13 @@ def sized(size: DimLike, dtype: str) -> Operand:
     return np.asarray(size, dtype=dtype)
 
 
+def broadcast(x: Operand, shape: Sequence[DimLike]) -> Operand:
+    """Return `x` repeated to `shape`, which may hold symbolic sizes though `x` is an array."""
+    if isinstance(x, np.ndarray) and any(isinstance(s, Dim) for s in shape):
+        x = current_graph().constant(x)
+    return prim.broadcast_to(x, shape=tuple(shape))
+
+
 def dtype_key(x: Any) -> object:
     """Return what `result_type` needs of `x`: a dtype name, or the Python type of a bare number."""
     kind = type(x)

@@ -18,12 +18,12 @@ from kcompile.keras.ops.shapes import part
 from kcompile.keras.tracing.dtypes import is_float
 
 
-def _indices(indices):
+def as_indices(indices):
     found = tensor(indices)
     return tensor(found, "int32") if is_float(dtype_key(found)) or dtype_key(found) == "bool" else found
 
 
-def _from_front(indices, size):
+def from_front(indices, size):
     """Make negative indices count from the end."""
     if dtype_key(indices).startswith("uint"):
         return indices
@@ -39,23 +39,23 @@ def take(x, indices, axis=None):
     Indices below 0 count from the end; those out of range are clamped, as no error can be raised
     inside a compiled program.
     """
-    x, indices = tensor(x), _indices(indices)
+    x, indices = tensor(x), as_indices(indices)
     if axis is None:
         x, axis = prim.reshape(x, shape=(dim.product(x.shape),)), 0
     place = axis_of(axis, rank(x))
-    return prim.gather(x, _from_front(indices, x.shape[place]), axis=place)
+    return prim.gather(x, from_front(indices, x.shape[place]), axis=place)
 
 
 @public
 def take_along_axis(x, indices, axis=None):
     """Return x[..., indices[...], ...]: one index per element of `indices`, along `axis`."""
-    x, indices = tensor(x), _indices(indices)
+    x, indices = tensor(x), as_indices(indices)
     if axis is None:
         x, axis = prim.reshape(x, shape=(dim.product(x.shape),)), 0
     place = axis_of(axis, rank(x))
     shape = tuple(i if n == place else s for n, (s, i) in enumerate(zip(x.shape, indices.shape)))
     indices = prim.broadcast_to(indices, shape=shape)
-    indices = _from_front(tensor(indices, "int32"), x.shape[place])
+    indices = from_front(tensor(indices, "int32"), x.shape[place])
     flat = tensor(0, "int32")
     for axis_number, size in enumerate(x.shape):  # the flat position, axis by axis
         here = indices if axis_number == place else iota(shape, axis_number, "int32")
@@ -68,7 +68,7 @@ def one_hot(x, num_classes, axis=-1, dtype=None, sparse=False):
     """Return 1 at the class of each element and 0 elsewhere, along a new axis."""
     if sparse:
         raise NotSupportedError("one_hot(sparse=True): sparse tensors are not supported")
-    x = _indices(x)
+    x = as_indices(x)
     place = axis_of(axis, rank(x) + 1)
     shape = (*x.shape[:place], int(num_classes), *x.shape[place:])
     labels = prim.reshape(x, shape=(*x.shape[:place], 1, *x.shape[place:]))
@@ -79,7 +79,7 @@ def one_hot(x, num_classes, axis=-1, dtype=None, sparse=False):
 @public
 def multi_hot(inputs, num_classes=None, axis=-1, dtype=None, sparse=False, **kwargs):
     """Return 1 at every class that occurs along `axis`."""
-    x = _indices(inputs)
+    x = as_indices(inputs)
     count = kwargs.get("num_tokens", num_classes)
     hot = tensor(one_hot(x, count, axis=-1, dtype="int32"))
     place = rank(x) - 1 if rank(x) > 1 else 0
@@ -135,7 +135,7 @@ def _traced_item(x, key: tuple):
         else:
             if looked_up is not None:
                 raise NotSupportedError("x[i, j] with several index tensors; use keras.ops.take_along_axis")
-            indices = _indices(item)
+            indices = as_indices(item)
             if dtype_key(tensor(item)) == "bool":
                 raise NotSupportedError("x[mask] has a size only known when the program runs; use keras.ops.where")
             looked_up = (len(shape), indices)
@@ -144,7 +144,7 @@ def _traced_item(x, key: tuple):
     x = prim.reshape(x, shape=tuple(shape)) if tuple(shape) != tuple(x.shape) else x
     if looked_up is not None:
         place, indices = looked_up
-        x = prim.gather(x, _from_front(indices, x.shape[place]), axis=place)
+        x = prim.gather(x, from_front(indices, x.shape[place]), axis=place)
     return x
 
 
@@ -183,48 +183,3 @@ def nonzero(x):
     if isinstance(x, Value):
         raise NotSupportedError("nonzero: the size of the result is only known when the program runs")
     return tuple(i.astype(np.int32) for i in np.nonzero(x))
-
-
-@public
-def scatter(indices, values, shape):
-    """Return zeros of `shape` with `values` added at `indices` [n, k] (k leading axes)."""
-    indices, values = tensor(indices, "int32"), tensor(values)
-    zeros = np.zeros(tuple(shape), dtype_key(values))
-    return _scatter_add(zeros, indices, values)
-
-
-@public
-def scatter_update(inputs, indices, updates):
-    """Return `inputs` with the rows at `indices` replaced; only for numbers, not while tracing."""
-    x, indices, updates = tensor(inputs), tensor(indices), tensor(updates)
-    if builtins.any(isinstance(v, Value) for v in (x, indices, updates)):
-        raise NotSupportedError("scatter_update while tracing; use keras.ops.where with one_hot")
-    x = np.array(x)
-    x[tuple(np.moveaxis(np.asarray(indices), -1, 0))] = updates
-    return x
-
-
-def _scatter_add(zeros, indices, values):
-    depth = indices.shape[-1]
-    sizes = tuple(zeros.shape)
-    rows, rest = dim.product(sizes[:depth]), sizes[depth:]
-    flat = tensor(0, "int32")
-    for axis in range(depth):
-        column = prim.reshape(part(indices, rank(indices) - 1, axis, 1), shape=tuple(indices.shape[:-1]))
-        flat = prim.add(prim.mul(flat, sized(sizes[axis], "int32")), column)
-    count = dim.product(indices.shape[:-1])
-    flat = prim.reshape(flat, shape=(count,))
-    values = prim.reshape(values, shape=(count, *rest))
-    (base,) = promote(zeros.reshape((rows, *rest)), dtype=dtype_key(values))
-    return prim.reshape(prim.scatter_add(base, flat, values), shape=sizes)
-
-
-@public
-def segment_sum(data, segment_ids, num_segments=None, sorted=False):
-    """Return the sum of the rows of `data` of each segment."""
-    x, ids = tensor(data), _indices(segment_ids)
-    if num_segments is None:
-        if isinstance(ids, Value):
-            raise ArgumentError("segment_sum needs num_segments= while tracing")
-        num_segments = int(ids.max()) + 1
-    return prim.scatter_add(np.zeros((int(num_segments), *x.shape[1:]), dtype_key(x)), ids, x)

@@ -362,14 +362,6 @@ def _pad_mirrored(x, axis: int, low: int, high: int, mode: str):
 
 
 @public
-def slice(inputs, start_indices, shape):
-    """Return the block of `shape` that begins at `start_indices`."""
-    x = tensor(inputs)
-    starts, sizes = tuple(_sizes(start_indices)), tuple(_sizes(shape))
-    return prim.slice(x, starts=starts, sizes=sizes, strides=(1,) * rank(x))
-
-
-@public
 def diff(a, n=1, axis=-1):
     """Return the n-th difference of neighbours along an axis."""
     x = tensor(a)
