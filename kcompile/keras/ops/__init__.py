@@ -3,7 +3,9 @@
 function.py     what all share: recording, conversion, promotion
 core.py         conversion, cast, control flow
 elementwise.py  arithmetic, comparison, logic, transcendental: two tables
+arithmetic.py   what is composed of these: cbrt, sinc, gcd, fmax, ...
 shapes.py       reshape, transpose, concatenate, pad, ...
+arrangements.py rot90, kron, cross, trapezoid, depth_to_space, ...
 creation.py     zeros, arange, eye, ...
 reductions.py   sum, mean, max, argmax, ...
 indexing.py     take, one_hot, x[...]
@@ -14,16 +16,23 @@ nn.py           activations, normalisation, cross-entropies
 convolution.py  conv, depthwise, separable, transposed
 pooling.py      max_pool, average_pool
 windows.py      padding arithmetic of the last two
+linalg.py       factorisations, solvers, norms
+signal.py       Fourier transforms, frames
+image/          resize, warps, colour, filters
 """
 
 from kcompile.errors import MissingNameError, suggestion
 from kcompile.keras.ops import (
+    arithmetic,
+    arrangements,
     convolution,
     core,
     creation,
     elementwise,
     function,
+    image,
     indexing,
+    linalg,
     nn,
     ordering,
     pooling,
@@ -31,20 +40,21 @@ from kcompile.keras.ops import (
     reductions,
     scattering,
     shapes,
+    signal,
 )
 
-_FAMILIES = (
-    convolution, core, creation, elementwise, indexing, nn, ordering, pooling, products, reductions, scattering, shapes,
-)  # fmt: skip
-globals().update(function.PUBLIC)
+# functions of keras.ops.image are names there only
+globals().update({n: f for n, f in function.PUBLIC.items() if not f.__module__.startswith(f"{image.__name__}.")})
 for _module in (core, elementwise, convolution, pooling):
     globals().update({name: getattr(_module, name) for name in _module.__all__})
 
 shape, ndim, size, broadcast_shape = shapes.shape, shapes.ndim, shapes.size, shapes.broadcast_shape
-amax, amin = reductions.amax, reductions.amin
-swish, hard_swish = nn.swish, nn.hard_swish
+swish, hard_swish, eig = nn.swish, nn.hard_swish, linalg.eig
 
-__all__ = sorted({*function.PUBLIC, *core.__all__, "shape", "ndim", "size", "amax", "amin", "swish", "hard_swish"})
+__all__ = sorted(
+    {n for n, f in globals().items() if f is function.PUBLIC.get(n)}
+    | {*core.__all__, "shape", "ndim", "size", "swish", "hard_swish", "eig", "image", "linalg", "nn"}
+)
 
 
 def __getattr__(name: str):

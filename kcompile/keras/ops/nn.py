@@ -13,7 +13,7 @@ from kcompile.keras import config
 from kcompile.keras.ops.creation import iota
 from kcompile.keras.ops.function import axes_of, axis_of, dtype_key, floating, promote, public, rank, tensor
 from kcompile.keras.ops.products import einsum
-from kcompile.keras.ops.reductions import mean_over, moments_over, norm
+from kcompile.keras.ops.reductions import mean_over, moments_over, vector_norm
 from kcompile.keras.ops.shapes import split
 
 SELU_ALPHA = 1.6732632423543772  # Klambauer et al. 2017, section "fixed point"
@@ -298,7 +298,7 @@ def normalize(x, axis=-1, order=2, epsilon=None):
     if order == 2:
         total = prim.reduce_sum(prim.square(x), axes=axes_of(axis, rank(x)), keepdims=True)
         return prim.mul(x, prim.rsqrt(prim.maximum(total, prim.square(epsilon))))
-    return prim.div(x, prim.maximum(tensor(norm(x, order, axis, True)), epsilon))
+    return prim.div(x, prim.maximum(tensor(vector_norm(x, order, axis, True)), epsilon))
 
 
 # cross-entropies --------------------------------------------------------------------------------
@@ -386,7 +386,17 @@ def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
 
 
 @public
-def dot_product_attention(query, key, value, bias=None, mask=None, scale=None, is_causal=False, **kwargs):
+def dot_product_attention(
+    query,
+    key,
+    value,
+    bias=None,
+    mask=None,
+    scale=None,
+    is_causal=False,
+    flash_attention=None,
+    attn_logits_soft_cap=None,
+):
     """Return softmax(q · kᵀ · scale) · v for [batch, time, heads, size] tensors. Source: Vaswani et al. 2017."""
     query, key, value = promote(query, key, value, floating=True)
     if rank(query) != 4:

@@ -16,6 +16,7 @@ from kcompile.keras.ops.function import (
     sized,
     tensor,
 )
+from kcompile.keras.tracing.dtypes import is_float
 
 _SMALL_INTEGERS = {"bool": "int32", "int8": "int32", "int16": "int32", "uint8": "uint32", "uint16": "uint32"}
 
@@ -87,7 +88,16 @@ def min(x, axis=None, keepdims=False, initial=None):
     return found if initial is None else prim.minimum(*promote(found, initial, dtype=dtype_key(x)))
 
 
-amax, amin = max, min
+@public
+def amax(x, axis=None, keepdims=False):
+    """Return the largest element over axes (all by default)."""
+    return max(x, axis, keepdims)
+
+
+@public
+def amin(x, axis=None, keepdims=False):
+    """Return the smallest element over axes (all by default)."""
+    return min(x, axis, keepdims)
 
 
 @public
@@ -166,9 +176,8 @@ def logsumexp(x, axis=None, keepdims=False):
     return prim.reshape(found, shape=tuple(s for i, s in enumerate(x.shape) if i not in axes))
 
 
-@public
-def norm(x, ord=None, axis=None, keepdims=False):
-    """Return a vector norm over axes: ord 1, 2 (default), any p, or ±inf."""
+def vector_norm(x, ord=None, axis=None, keepdims=False):
+    """Return a vector norm over axes: ord 0 (how many are not zero), 1, 2 (default), any p, or ±inf."""
     x = floating(x)
     axes = axes_of(axis, rank(x))
     if ord in (None, 2, "fro", "euclidean"):
@@ -178,7 +187,8 @@ def norm(x, ord=None, axis=None, keepdims=False):
         return prim.reduce_max(size, axes=axes, keepdims=bool(keepdims))
     if ord == float("-inf"):
         return prim.reduce_min(size, axes=axes, keepdims=bool(keepdims))
-    if ord == 1:
+    if ord in (0, 1):
+        size = size if ord else cast(prim.ne(size, tensor(0.0, dtype_key(x))), dtype_key(x))
         return prim.reduce_sum(size, axes=axes, keepdims=bool(keepdims))
     power, root = promote(float(ord), 1.0 / float(ord), dtype=dtype_key(x))
     return prim.pow(prim.reduce_sum(prim.pow(size, power), axes=axes, keepdims=bool(keepdims)), root)
@@ -222,10 +232,124 @@ def moments(x, axes, keepdims=False, synchronized=False):
     return moments_over(x, axes_of(axes, rank(x)), bool(keepdims))
 
 
-@public
-def cumsum(x, axis=None, dtype=None):
-    """Return running sums along an axis (of the flattened x by default)."""
+def _running(primitive, x, axis, dtype):
     x = tensor(x, dtype) if dtype is not None else _summable(x)
     if axis is None:
         x, axis = prim.reshape(x, shape=(dim.product(x.shape),)), 0
-    return prim.cumsum(x, axis=axis_of(axis, rank(x)))
+    return primitive(x, axis=axis_of(axis, rank(x)))
+
+
+@public
+def cumsum(x, axis=None, dtype=None):
+    """Return running sums along an axis (of the flattened x by default)."""
+    return _running(prim.cumsum, x, axis, dtype)
+
+
+@public
+def cumprod(x, axis=None, dtype=None):
+    """Return running products along an axis (of the flattened x by default)."""
+    return _running(prim.cumprod, x, axis, dtype)
+
+
+@public
+def ptp(x, axis=None, keepdims=False):
+    """Return the distance between the largest and the smallest element over axes."""
+    return prim.sub(tensor(max(x, axis, keepdims)), tensor(min(x, axis, keepdims)))
+
+
+# numbers only: NaN left out ---------------------------------------------------------------------------
+
+
+def _without_nan(x, instead: float):
+    """Return x with NaN replaced, and 1 where there is a number (both None for integers)."""
+    x = tensor(x)
+    if not is_float(dtype_key(x)):
+        return x, None
+    missing = prim.isnan(x)
+    return prim.select(missing, tensor(instead, dtype_key(x)), x), cast(prim.logical_not(missing), dtype_key(x))
+
+
+def _extreme(reduce, x, axis, keepdims, instead: float):
+    kept, present = _without_nan(x, instead)
+    found = tensor(reduce(kept, axis, keepdims))
+    if present is None:
+        return found
+    some = prim.gt(tensor(max(present, axis, keepdims)), tensor(0.0, dtype_key(present)))
+    return prim.select(some, found, tensor(float("nan"), dtype_key(found)))
+
+
+@public
+def nanmax(x, axis=None, keepdims=False):
+    """Return the largest number over axes; NaN if there is none."""
+    return _extreme(max, x, axis, keepdims, float("-inf"))
+
+
+@public
+def nanmin(x, axis=None, keepdims=False):
+    """Return the smallest number over axes; NaN if there is none."""
+    return _extreme(min, x, axis, keepdims, float("inf"))
+
+
+@public
+def nansum(x, axis=None, keepdims=False):
+    """Return the sum of the numbers over axes."""
+    return sum(_without_nan(x, 0.0)[0], axis, keepdims)
+
+
+@public
+def nanprod(x, axis=None, keepdims=False):
+    """Return the product of the numbers over axes."""
+    return prod(_without_nan(x, 1.0)[0], axis, keepdims)
+
+
+@public
+def nancumsum(x, axis=None, dtype=None):
+    """Return running sums, NaN counting as 0."""
+    return cumsum(_without_nan(x, 0.0)[0], axis, dtype)
+
+
+@public
+def nancumprod(x, axis=None, dtype=None):
+    """Return running products, NaN counting as 1."""
+    return cumprod(_without_nan(x, 1.0)[0], axis, dtype)
+
+
+@public
+def nanmean(x, axis=None, keepdims=False):
+    """Return the mean of the numbers over axes; NaN if there is none."""
+    kept, present = _without_nan(floating(x), 0.0)
+    return prim.div(tensor(sum(kept, axis, keepdims)), tensor(sum(present, axis, keepdims)))
+
+
+@public
+def nanvar(x, axis=None, keepdims=False):
+    """Return the variance of the numbers over axes; NaN if there is none."""
+    x = floating(x)
+    return nanmean(prim.square(prim.sub(x, tensor(nanmean(x, axis, True)))), axis, keepdims)
+
+
+@public
+def nanstd(x, axis=None, keepdims=False):
+    """Return the standard deviation of the numbers over axes; NaN if there is none."""
+    return prim.sqrt(tensor(nanvar(x, axis, keepdims)))
+
+
+def _nan_arg(pick, x, axis, keepdims, instead: float):
+    kept, present = _without_nan(x, instead)
+    found = tensor(pick(kept, axis, keepdims))
+    if present is None:
+        return found
+    some = prim.gt(tensor(max(present, axis, keepdims)), tensor(0.0, dtype_key(present)))
+    return prim.select(some, found, tensor(-1, "int32"))
+
+
+@public
+def nanargmax(x, axis=None, keepdims=False):
+    """Return the index of the largest number; -1 if there is none."""
+    return _nan_arg(argmax, x, axis, keepdims, float("-inf"))
+
+
+@public
+def nanargmin(x, axis=None, keepdims=False):
+    """Return the index of the smallest number; -1 if there is none."""
+    return _nan_arg(argmin, x, axis, keepdims, float("inf"))
