@@ -48,7 +48,7 @@ MODULES = {
     "tree": ("tree",),
     "backend": ("backend",),
     "config": ("config",),
-    "dtype": ("dtype_policies", "mixed_precision", "mixed_precision.policy", ""),
+    "dtype": ("mixed_precision", "config", "optimizers"),
     "export": ("export",),
     "wrapper": ("wrappers",),
     "legacy-backend": ("backend",),
@@ -56,8 +56,83 @@ MODULES = {
 }
 EVERYWHERE = tuple(dict.fromkeys(m for modules in MODULES.values() for m in modules))
 
-MISSING: dict[str, str] = {}
-DIFFERS: dict[str, str] = {}
+# members that an object has, not its class
+EXAMPLES = {
+    "DTypePolicy": lambda: keras.DTypePolicy("float32"),
+    "KerasTensor": lambda: keras.KerasTensor((None, 2)),
+    "Layer": lambda: keras.layers.Layer(),
+    "Model": lambda: keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]),
+    "PyDataset": lambda: keras.utils.PyDataset(),
+    "Variable": lambda: keras.Variable([1.0]),
+}
+
+
+def named(area: str, names: str, reason: str) -> dict[str, str]:
+    return {f"{area} {name}": reason for name in names.split()}
+
+
+BUILT = "being built"
+STEP = "the training step is one traced program: there is no Python step to call or replace"
+MISSING = {
+    **named(
+        "layer", "Bidirectional ConvLSTM1D ConvLSTM2D ConvLSTM3D CuDNNGRU CuDNNLSTM GRU GRUCell LSTM LSTMCell", BUILT
+    ),
+    **named("layer", "Recurrent RNN SimpleRNN SimpleRNNCell StackedRNNCells TimeDistributed Wrapper", BUILT),
+    **named("layer-member", "RNN.get_initial_state RNN.reset_state RNN.reset_states", BUILT),
+    **named("parameter", "LSTM.activation LSTM.dropout LSTM.recurrent_dropout LSTM.return_sequences LSTM.units", BUILT),
+    **named("layer", "AdditiveAttention Attention GroupQueryAttention MultiHeadAttention EinsumDense", BUILT),
+    **named("layer", "LocallyConnected1D LocallyConnected2D GroupNormalization RMSNormalization", BUILT),
+    **named("layer", "SpectralNormalization CategoryEncoding CenterCrop Discretization Hashing IntegerLookup", BUILT),
+    **named("layer", "Normalization Rescaling Resizing StringLookup TextVectorization", BUILT),
+    **named("layer", "RandomBrightness RandomContrast RandomCrop RandomFlip RandomRotation RandomTranslation", BUILT),
+    **named("layer", "RandomZoom", BUILT),
+    **named(
+        "application", "EfficientNetB0 EfficientNetV2B0 MobileNetV2 MobileNetV3Large MobileNetV3Small", "not built yet"
+    ),
+    **named("model-member", "Model.train_step Model.test_step Model.predict_step", STEP),
+    **named("model-member", "Model.make_train_function Model.make_test_function Model.make_predict_function", STEP),
+    **named("model-member", "Model.jit_compile", "kcompile's own argument is called jit"),
+    **named("model-member", "Model.quantize", "int8 weights are not supported"),
+    **named("model-member", "Model.stateless_call", "variables live in arenas; a traced program is stateless already"),
+    **named("layer-member", "Layer.stateless_call", "variables live in arenas; a traced program is stateless already"),
+    **named(
+        "model-member",
+        "Model.fit_generator Model.evaluate_generator Model.predict_generator Model.predict_classes "
+        "Model.predict_proba Model.reset_states",
+        "left out of Keras since 2.6; fit, evaluate and predict take generators",
+    ),
+    **named(
+        "layer-member",
+        "Layer.add_variable Layer.get_input_mask_at Layer.get_output_mask_at Layer.inbound_nodes "
+        "Layer.outbound_nodes Layer.metrics",
+        "not built yet",
+    ),
+    **named("top-level", "device", "there is one device, the CPU"),
+    **named("top-level", "Function Operation StatelessScope", "parts of Keras's own tracing; kcompile's is another"),
+    **named("parameter", "to_categorical.y", "called x, as in Keras 3"),
+    **named("preprocessing", "image.DirectoryIterator", "not built yet"),
+    **named("utils", "GeneratorEnqueuer OrderedEnqueuer SequenceEnqueuer", "the data loop has its own prefetching"),
+    **named("legacy-backend", "K.gradients", "gradients of a model belong to its training step"),
+    **named("legacy-backend", "K.rnn", "not built yet: keras.ops.scan is there"),
+    **named("export", "ExportArchive", "a model is exported as a shared library"),
+    **named("wrapper", "SKLearnClassifier SKLearnRegressor SKLearnTransformer", "not built yet"),
+}
+SEED = "as the project's documents have it"
+DIFFERS = {
+    **named("model-member", "Model.compile", "tf.keras 2's order of arguments; all names are Keras 3's"),
+    **named("parameter", "Model.compile.run_eagerly Model.compile.steps_per_execution", "Keras 3's default"),
+    **named("parameter", "Model.fit.verbose Model.evaluate.verbose Model.predict.verbose", "Keras 3's default"),
+    **named("model-member", "Model.save_weights", "weights are one file"),
+    **named("parameter", "TensorBoard.profile_batch", "nothing is profiled unless asked"),
+    **named("regularizer", "l1_l2", SEED),
+    **named("loss", "Huber", "the default name is the function's"),
+    **named("metric-member", "Metric.add_variable Metric.add_weight", "more arguments have a default"),
+    **named("initializer", "normal uniform", "Keras 3's class of that name"),
+    **named("class-member", "KerasTensor.reshape", "the parameter is called shape"),
+    **named("utils", "custom_object_scope CustomObjectScope", "takes several dictionaries"),
+    **named("saving", "custom_object_scope CustomObjectScope", "takes several dictionaries"),
+    **named("utils", "Progbar", "wider bar"),
+}
 
 
 def rows() -> list[dict[str, str]]:
@@ -87,7 +162,16 @@ def find(row: dict[str, str]) -> Any:
         found = None if owner is None else walk(owner, name)
         if found is not None:
             return found
-    return None
+    return _of_example(row["name"])
+
+
+def _of_example(name: str) -> Any:
+    """A member of an object that has just been made."""
+    owner, _, member = name.partition(".")
+    if not member or owner not in EXAMPLES:
+        return None
+    example = EXAMPLES[owner]()
+    return (getattr(example, member),) if hasattr(example, member) else None  # a value may be None
 
 
 def parts(signature: str) -> list[str] | None:
@@ -168,6 +252,8 @@ def problem(row: dict[str, str]) -> tuple[str, str] | None:
 def _parameter_problem(row: dict[str, str]) -> tuple[str, str] | None:
     """`Owner.parameter` with `default value`."""
     owner, _, name = row["name"].rpartition(".")
+    if owner == "first-layer":  # what any layer takes when it stands first
+        owner = "layers.Layer"
     found = next((f for m in EVERYWHERE if (f := walk(walk(keras, m), owner)) is not None), None)
     if found is None:
         return "missing", f"no {owner}"
@@ -175,7 +261,8 @@ def _parameter_problem(row: dict[str, str]) -> tuple[str, str] | None:
     mine = next((p for p in ours if p.split("=")[0] == name), None)
     if mine is None:
         return None if any(p.startswith("**") for p in ours) else ("missing", "no such parameter")
-    default = row["signature"].removeprefix("default ").replace(" ", "")
+    # some defaults carry a note: `None (32)`, `True in the seed (...)`
+    default = re.sub(r"(\w) ?(\(| in ).*", r"\1", row["signature"].removeprefix("default ")).replace(" ", "")
     if row["signature"].startswith("default ") and not _same_default(f"{name}={default}", mine):
         return "differs", f"{mine} instead of {default}"
     return None

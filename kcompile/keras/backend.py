@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kcompile.errors import MissingNameError
-from kcompile.keras import ops
+from kcompile.keras import legacy_backend, ops
 from kcompile.keras.config import (
     backend,
     epsilon,
@@ -18,7 +18,7 @@ from kcompile.keras.config import (
     set_image_data_format,
     standardize_data_format,
 )
-from kcompile.keras.tracing.dtypes import result_type, standardize_dtype
+from kcompile.keras.tracing.dtypes import is_float, is_int, result_type, standardize_dtype
 from kcompile.keras.tracing.names import auto_name, reset_names
 from kcompile.keras.tracing.scope import name_scope
 from kcompile.keras.tracing.tensor import KerasTensor, is_symbolic, is_tensor
@@ -33,6 +33,8 @@ __all__ = [
     "floatx",
     "get_uid",
     "image_data_format",
+    "is_float_dtype",
+    "is_int_dtype",
     "is_keras_tensor",
     "is_tensor",
     "name_scope",
@@ -44,9 +46,8 @@ __all__ = [
     "standardize_dtype",
 ]
 
-# tf.keras 2's names that are spelled differently in keras.ops; equal names are found there as they are
-_OLDER = {"abs": "absolute", "flatten": "ravel", "permute_dimensions": "transpose", "pow": "power"}
-_OLDER |= {"repeat_elements": "repeat", "bias_add": "add"}
+# tf.keras 2's names that are spelled differently in keras.ops
+_OLDER = {"abs": "absolute", "flatten": "ravel"}
 
 
 def clear_session(free_memory: bool = True) -> None:
@@ -79,11 +80,6 @@ def constant(value: Any, dtype: Any = None, shape=None, name: str | None = None)
 def variable(value: Any, dtype: Any = None, name: str | None = None, constraint=None) -> Variable:
     """Return a Variable."""
     return Variable(value, dtype=dtype or floatx(), name=name, constraint=constraint)
-
-
-def placeholder(shape=None, ndim: int | None = None, dtype: Any = None, sparse=False, name: str | None = None):
-    """Return a symbolic tensor."""
-    return KerasTensor(shape if shape is not None else (None,) * (ndim or 0), dtype or floatx(), name=name)
 
 
 def int_shape(x: Any) -> tuple:
@@ -127,9 +123,19 @@ def count_params(x: Any) -> int:
     return int(np.prod(x.shape))
 
 
-def update(x: Variable, value: Any):
+def update(x: Variable, new_x: Any):
     """Set a variable; recorded while tracing."""
-    return x.assign(value)
+    return x.assign(new_x)
+
+
+def is_float_dtype(dtype: Any) -> bool:
+    """True for a floating-point dtype."""
+    return is_float(dtype)
+
+
+def is_int_dtype(dtype: Any) -> bool:
+    """True for a signed or unsigned integer dtype."""
+    return is_int(dtype)
 
 
 def update_add(x: Variable, increment: Any):
@@ -157,13 +163,10 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
     return ops.categorical_crossentropy(target, output, from_logits=from_logits, axis=axis)
 
 
-def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1):
-    """Return the cross-entropy of integer targets."""
-    return ops.sparse_categorical_crossentropy(target, output, from_logits=from_logits, axis=axis)
-
-
 def __getattr__(name: str):
-    found = getattr(ops, _OLDER.get(name, name), None) if not name.startswith("__") else None
+    if name.startswith("__"):
+        raise MissingNameError(f"keras.backend has no {name!r} in kcompile")
+    found = getattr(legacy_backend, name, None) or getattr(ops, _OLDER.get(name, name), None)
     if found is None:
         raise MissingNameError(f"keras.backend has no {name!r} in kcompile")
     return found

@@ -243,42 +243,47 @@ def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
 # blocks of pixels -----------------------------------------------------------------------------------
 
 
-def _blocks(x, data_format: str, order_of):
+def _checked_blocks(x, data_format: str):
     x = tensor(x)
     if rank(x) != 4:
         raise ShapeError(f"expected a tensor of rank 4, received shape {tuple(x.shape)}")
     if data_format not in ("channels_last", "channels_first"):
         raise ArgumentError(f"unknown data_format {data_format!r}")
-    first = data_format == "channels_first"
-    x = prim.transpose(x, perm=(0, 2, 3, 1)) if first else x
-    x = order_of(x, tuple(x.shape))
-    return prim.transpose(x, perm=(0, 3, 1, 2)) if first else x
+    return x, data_format == "channels_first"
 
 
 @public
 def depth_to_space(x, block_size, data_format="channels_last"):
-    """Move groups of channels into blocks of block_size × block_size pixels."""
-    n = int(block_size)
+    """Move groups of channels into blocks of block_size × block_size pixels.
 
-    def moved(x, shape):
-        batch, height, width, channels = shape
-        x = prim.reshape(x, shape=(batch, height, width, n, n, channels // (n * n)))
-        x = prim.transpose(x, perm=(0, 1, 3, 2, 4, 5))
-        return prim.reshape(x, shape=(batch, height * n, width * n, channels // (n * n)))
-
-    return _blocks(x, data_format, moved)
+    A pixel's channels are neighbours with channels_last, block_size² apart with channels_first (as in Keras).
+    """
+    (x, first), n = _checked_blocks(x, data_format), int(block_size)
+    if first:
+        batch, channels, height, width = x.shape
+        rest = channels // (n * n)
+        x = prim.reshape(x, shape=(batch, rest, n, n, height, width))
+        x = prim.transpose(x, perm=(0, 1, 4, 2, 5, 3))
+        return prim.reshape(x, shape=(batch, rest, height * n, width * n))
+    batch, height, width, channels = x.shape
+    rest = channels // (n * n)
+    x = prim.reshape(x, shape=(batch, height, width, n, n, rest))
+    x = prim.transpose(x, perm=(0, 1, 3, 2, 4, 5))
+    return prim.reshape(x, shape=(batch, height * n, width * n, rest))
 
 
 @public
 def space_to_depth(x, block_size, data_format="channels_last"):
-    """Move blocks of block_size × block_size pixels into channels."""
-    n = int(block_size)
-
-    def moved(x, shape):
-        batch, height, width, channels = shape
+    """Move blocks of block_size × block_size pixels into channels: the inverse of depth_to_space."""
+    (x, first), n = _checked_blocks(x, data_format), int(block_size)
+    if first:
+        batch, channels, height, width = x.shape
         rows, columns = dim.floordiv(height, n), dim.floordiv(width, n)
-        x = prim.reshape(x, shape=(batch, rows, n, columns, n, channels))
-        x = prim.transpose(x, perm=(0, 1, 3, 2, 4, 5))
-        return prim.reshape(x, shape=(batch, rows, columns, n * n * channels))
-
-    return _blocks(x, data_format, moved)
+        x = prim.reshape(x, shape=(batch, channels, rows, n, columns, n))
+        x = prim.transpose(x, perm=(0, 1, 3, 5, 2, 4))
+        return prim.reshape(x, shape=(batch, channels * n * n, rows, columns))
+    batch, height, width, channels = x.shape
+    rows, columns = dim.floordiv(height, n), dim.floordiv(width, n)
+    x = prim.reshape(x, shape=(batch, rows, n, columns, n, channels))
+    x = prim.transpose(x, perm=(0, 1, 3, 2, 4, 5))
+    return prim.reshape(x, shape=(batch, rows, columns, n * n * channels))

@@ -391,9 +391,7 @@ def _jacobi_eigh(a):
         own = _diagonal(a)
         meets = prim.eq(_upright(places), _flat(partner))  # [row, column]: the row is the column's partner
         off = prim.logical_and(meets, prim.ne(_upright(places), _flat(places)))
-        product = prim.reduce_sum(
-            prim.select(off, a, tensor(0.0, dtype_key(a))), axes=(rank(a) - 2,), keepdims=False
-        )
+        product = prim.reduce_sum(prim.select(off, a, tensor(0.0, dtype_key(a))), axes=(rank(a) - 2,), keepdims=False)
         other = prim.gather(own, partner, axis=rank(own) - 1)
         c, s = _rotation(own, other, product, prim.lt(places, partner))
         a = _transposed(_turned(_transposed(_turned(a, partner, c, s)), partner, c, s))
@@ -413,7 +411,10 @@ def _ordered(values, *matrices, descending: bool):
     places = order(values, rank(values) - 1, descending)
     n = values.shape[-1]
     moves = cast(prim.eq(_upright(_count(n)), _flat(places)), dtype_key(values))
-    return (prim.reshape(_matmul(_flat(values), moves), shape=tuple(values.shape)), *(_matmul(m, moves) for m in matrices))
+    return (
+        prim.reshape(_matmul(_flat(values), moves), shape=tuple(values.shape)),
+        *(_matmul(m, moves) for m in matrices),
+    )
 
 
 def _apart(x):
@@ -470,7 +471,9 @@ def _thin_svd(x):
     inner = _matmul(_transposed(u), _matmul(change, v))
     apart, row, column = _apart(prim.square(s)), _flat(s), _upright(s)
     none = prim.eq(s, tensor(0.0, dtype_key(s)))
-    inverse = _flat(prim.select(none, tensor(0.0, dtype_key(s)), prim.reciprocal(prim.select(none, prim.add(s, 1.0), s))))
+    inverse = _flat(
+        prim.select(none, tensor(0.0, dtype_key(s)), prim.reciprocal(prim.select(none, prim.add(s, 1.0), s)))
+    )
     turned = prim.mul(apart, prim.add(prim.mul(inner, row), prim.mul(column, _transposed(inner))))
     beside = prim.sub(_matmul(change, v), _matmul(u, inner))
     du = prim.add(_matmul(u, turned), prim.mul(beside, inverse))
@@ -548,7 +551,9 @@ def matrix_rank(x, tol=None):
 
 def eig(x):
     """Eigenvalues of general matrices are complex numbers, which kcompile has no dtype for."""
-    raise NotSupportedError("keras.ops.eig returns complex numbers, which kcompile has no dtype for; eigh takes symmetric")
+    raise NotSupportedError(
+        "keras.ops.eig returns complex numbers, which kcompile has no dtype for; eigh takes symmetric"
+    )
 
 
 # norms ----------------------------------------------------------------------------------------------

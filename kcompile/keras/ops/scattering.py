@@ -175,5 +175,3 @@ def segment_min(data, segment_ids, num_segments=None, sorted=False):
 def segment_prod(data, segment_ids, num_segments=None, sorted=False):
     """Return the product of the rows of `data` of each segment; 1 for an empty one."""
     return _segments("segment_prod", "prod", data, segment_ids, num_segments)
-
-

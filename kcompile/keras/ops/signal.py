@@ -246,5 +246,3 @@ def istft(x, sequence_length, sequence_stride, fft_length, length=None, window="
     if isinstance(end, int) and isinstance(total, int):
         end = min(end, total)
     return moveaxis(part(signal, 0, start, end - start), 0, -1)
-
-

@@ -210,6 +210,6 @@ def is_symbolic(value: Any) -> bool:
     return isinstance(value, KerasTensor)
 
 
-def is_tensor(value: Any) -> bool:
+def is_tensor(x: Any) -> bool:
     """True for arrays, eager tensors, traced values, KerasTensors and variables."""
-    return isinstance(value, (np.ndarray, Value, KerasTensor)) or hasattr(value, "__tensor_value__")
+    return isinstance(x, (np.ndarray, Value, KerasTensor)) or hasattr(x, "__tensor_value__")

@@ -26,7 +26,7 @@ from kcompile.keras.serialization import (
 )
 from kcompile.keras.tracing.dtypes import standardize_dtype
 from kcompile.keras.tracing.names import reset_names as _reset_names
-from kcompile.keras.tracing.tensor import is_symbolic as is_keras_tensor
+from kcompile.keras.backend import is_keras_tensor
 from kcompile.keras.utils.batches import (
     image_dataset_from_directory,
     split_dataset,

@@ -1,8 +1,8 @@
 """One call per table of cases: every way to compute a public function agrees with real Keras.
 
-    check             eager, traced (interpreted), with an open batch, and as a symbolic model operation
-    check_compiled    all cases of a table in one native program
-    check_gradient    autodiff against central differences, in float64
+check             eager, traced (interpreted), with an open batch, and as a symbolic model operation
+check_compiled    all cases of a table in one native program
+check_gradient    autodiff against central differences, in float64
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def check(real_keras, name, args, kwargs, *, traced=True, open_batch=False, rtol
     arrays = arrays_of(args)
     if not traced or not arrays:
         return
-    symbolic = function(*with_values(args, {k: KerasTensor(a.shape, str(a.dtype)) for k, a in arrays.items()}), **kwargs)
+    symbolic = function(
+        *with_values(args, {k: KerasTensor(a.shape, str(a.dtype)) for k, a in arrays.items()}), **kwargs
+    )
     for one, other in zip(leaves(symbolic), leaves(expected), strict=True):
         assert tuple(one.shape) == tuple(other.shape) and str(one.dtype) == str(np.asarray(other).dtype), name
     for batch in (False, True) if open_batch else (False,):
@@ -99,9 +101,7 @@ def check_compiled(real_keras, cases, *, rtol=1e-5, atol=2e-5) -> None:
         return results
 
     traced = trace(program, {k: (a.shape, a.dtype) for k, a in inputs.items()})
-    found = pipeline.compile(traced.graph).run(
-        {k: np.ascontiguousarray(a) for k, a in inputs.items()}, traced.arrays()
-    )
+    found = pipeline.compile(traced.graph).run({k: np.ascontiguousarray(a) for k, a in inputs.items()}, traced.arrays())
     for i, (name, args, kwargs) in enumerate(cases):
         expected = leaves(find(real_keras.ops, name)(*args, **kwargs))
         for j, other in enumerate(expected):
@@ -111,7 +111,9 @@ def check_compiled(real_keras, cases, *, rtol=1e-5, atol=2e-5) -> None:
 def check_gradient(name, args, kwargs, *, step=1e-6, rtol=2e-5, atol=2e-6) -> None:
     """Compare the gradient of a weighted sum of all float results with central differences, in float64."""
     wide = [
-        type(a)(_wide(p) for p in a) if isinstance(a, (list, tuple)) and a and isinstance(a[0], np.ndarray) else _wide(a)
+        type(a)(_wide(p) for p in a)
+        if isinstance(a, (list, tuple)) and a and isinstance(a[0], np.ndarray)
+        else _wide(a)
         for a in args
     ]
     arrays = arrays_of(wide)

@@ -75,6 +75,7 @@ CASES = [
     ("depth_to_space", (f(2, 3, 2, 8), 2), {}),
     ("depth_to_space", (f(2, 8, 3, 2), 2), {"data_format": "channels_first"}),
     ("space_to_depth", (f(2, 4, 6, 3), 2), {}),
+    ("space_to_depth", (f(2, 3, 4, 6), 2), {"data_format": "channels_first"}),
     *((name, (6,), {}) for name in "bartlett blackman hamming hanning".split()),
     ("kaiser", (6, 3.5), {}),
     ("logspace", (0.0, 2.0, 5), {}),

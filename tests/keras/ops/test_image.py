@@ -22,7 +22,9 @@ def u(*shape):
 
 IMAGES, SINGLE, BYTES = f(2, 6, 5, 3), f(7, 6, 1), RNG.integers(0, 255, (2, 5, 4, 3)).astype("uint8")
 # no result stands on a pixel or in the middle of two: there the nearest jumps and slopes have kinks
-TURN = np.float32([[0.913, 0.217, -0.437, -0.319, 1.127, 0.731, 0, 0], [1.013, 0.007, 1.541, 0.003, 0.987, -0.523, 0, 0]])
+TURN = np.float32(
+    [[0.913, 0.217, -0.437, -0.319, 1.127, 0.731, 0, 0], [1.013, 0.007, 1.541, 0.003, 0.987, -0.523, 0, 0]]
+)
 COORDINATES = RNG.uniform(-3, 8, (2, 4, 3)).astype("float32")
 CORNERS = np.float32([[0, 0], [4, 0], [0, 5], [4, 5]])
 MOVED = CORNERS + RNG.uniform(-0.7, 0.7, (2, 4, 2)).astype("float32")

@@ -63,7 +63,13 @@ SINGLE = {"sort", "argsort", "median", "top_k", "quantile"}
 
 @pytest.mark.parametrize("name, args, kwargs", CASES, ids=ids(CASES))
 def test_function(name, args, kwargs, real_keras):
-    check(real_keras, name, args, kwargs, open_batch=name in SINGLE and kwargs.get("axis", 0) is not None and len(arrays_of(args)) == 1)
+    check(
+        real_keras,
+        name,
+        args,
+        kwargs,
+        open_batch=name in SINGLE and kwargs.get("axis", 0) is not None and len(arrays_of(args)) == 1,
+    )
 
 
 def test_compiled(real_keras):

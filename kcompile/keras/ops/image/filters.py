@@ -57,9 +57,7 @@ def sobel_edges(images, data_format=None):
 
 
 @public
-def ssim(
-    image1, image2, max_val=1.0, filter_size=11, filter_sigma=1.5, k1=0.01, k2=0.03, data_format=None
-):
+def ssim(image1, image2, max_val=1.0, filter_size=11, filter_sigma=1.5, k1=0.01, k2=0.03, data_format=None):
     """Return the structural similarity of two images. Source: Wang, Bovik, Sheikh, Simoncelli 2004, equation 13."""
     a, b = promote(floating(image1), floating(image2))
     if tuple(a.shape) != tuple(b.shape):
@@ -101,9 +99,7 @@ def _patches(images, size, strides, dilation_rate, padding: str, data_format, sp
     if padding not in ("valid", "same"):
         raise ArgumentError(f"Invalid padding: {padding!r}; expected 'valid' or 'same'")
     x = padded(x, window, strides, padding, gaps)
-    counts = [
-        (n - (k - 1) * gap - 1) // stride + 1 for n, k, gap, stride in zip(x.shape[1:-1], window, gaps, strides)
-    ]
+    counts = [(n - (k - 1) * gap - 1) // stride + 1 for n, k, gap, stride in zip(x.shape[1:-1], window, gaps, strides)]
     parts = [
         prim.slice(
             x,
@@ -127,5 +123,3 @@ def extract_patches(images, size, strides=None, dilation_rate=1, padding="valid"
 def extract_patches_3d(volumes, size, strides=None, dilation_rate=1, padding="valid", data_format=None):
     """Return the patches of volumes: all values of a patch lie along the channel axis."""
     return _patches(volumes, size, strides, dilation_rate, padding, data_format, 3)
-
-

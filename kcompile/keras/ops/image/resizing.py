@@ -57,7 +57,9 @@ def _axis_resized(x, axis: int, size: int, method: str, scale, shift, antialias:
     centre = prim.sub(prim.sub(prim.mul(at, shrink), prim.mul(shift, shrink)), half)
     wide = prim.maximum(shrink, one) if antialias else one
     if isinstance(wide, Value):
-        raise NotSupportedError("resizing with antialias=True needs sizes and scales known when the program is compiled")
+        raise NotSupportedError(
+            "resizing with antialias=True needs sizes and scales known when the program is compiled"
+        )
     radius = int(math.ceil(_METHODS[method] * float(wide)))
     offsets = tensor(np.arange(1 - radius, radius + 1), kind)
     places = prim.add(prim.reshape(prim.floor(centre), shape=(size, 1)), offsets)  # [size, neighbours]

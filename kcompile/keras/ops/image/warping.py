@@ -145,9 +145,7 @@ def _full(v, images):
 
 
 @public
-def affine_transform(
-    images, transform, interpolation="bilinear", fill_mode="constant", fill_value=0, data_format=None
-):
+def affine_transform(images, transform, interpolation="bilinear", fill_mode="constant", fill_value=0, data_format=None):
     """Return images whose pixel (x, y) is the input's at (a0·x + a1·y + a2, b0·x + b1·y + b2).
 
     Args: transform: [a0, a1, a2, b0, b1, b2, c0, c1], one or one per image; c0 and c1 are not used.
@@ -169,9 +167,7 @@ def affine_transform(
 
 
 @public
-def perspective_transform(
-    images, start_points, end_points, interpolation="bilinear", fill_value=0, data_format=None
-):
+def perspective_transform(images, start_points, end_points, interpolation="bilinear", fill_value=0, data_format=None):
     """Return images in which four points [4, 2] (x, y), one set or one per image, have moved from start to end."""
     _checked("constant", interpolation)
     start, end = tensor(start_points, "float32"), tensor(end_points, "float32")
