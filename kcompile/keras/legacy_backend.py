@@ -32,7 +32,7 @@ def in_train_phase(x: Any, alt: Any, training: Any = None):
     return chosen() if callable(chosen) else chosen
 
 
-def eval(x: Any):  # noqa: A001
+def eval(x: Any):
     """Return the numbers of a tensor or variable."""
     return ops.convert_to_numpy(x)
 
@@ -80,7 +80,7 @@ def minimum(x: Any, y: Any):
     return ops.minimum(x, y)
 
 
-def pow(x: Any, a: Any):  # noqa: A001
+def pow(x: Any, a: Any):
     """Return x to the power a."""
     return ops.power(x, a)
 

@@ -16,13 +16,13 @@ nn.py           activations, normalisation, cross-entropies
 convolution.py  conv, depthwise, separable, transposed
 pooling.py      max_pool, average_pool
 windows.py      padding arithmetic of the last two
-linalg.py       factorisations, solvers, norms
+linalg/         factorisations, solvers, norms
 signal.py       Fourier transforms, frames
 image/          resize, warps, colour, filters
 """
 
 from kcompile.errors import MissingNameError, suggestion
-from kcompile.keras.ops import (
+from kcompile.keras.ops import (  # noqa: F401  (fill PUBLIC)
     arithmetic,
     arrangements,
     convolution,

@@ -13,7 +13,7 @@ from kcompile.ir.dim import Dim
 from kcompile.ir.graph import Value
 from kcompile.keras import config
 from kcompile.keras.ops.creation import iota
-from kcompile.keras.ops.function import axis_of, dtype_key, promote, public, rank, sized, tensor
+from kcompile.keras.ops.function import axis_of, dtype_key, public, rank, sized, tensor
 from kcompile.keras.ops.shapes import part
 from kcompile.keras.tracing.dtypes import is_float
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from kcompile import ops as prim
 from kcompile.errors import ArgumentError, ShapeError
 from kcompile.forms.records import identity

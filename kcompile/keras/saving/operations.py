@@ -17,8 +17,18 @@ from kcompile.keras.tracing.names import snake_case
 _OPERANDS = frozenset(
     "x x1 x2 y xs a inputs kernel indices key target output query value bias mask scale start stop step fill_value "
     "weights condition constant_values operands rtol atol values updates start_indices variable data segment_ids "
-    "depthwise_kernel pointwise_kernel".split()
+    "depthwise_kernel pointwise_kernel images image1 image2 transform coordinates start_points end_points translation "
+    "array b q sorted_sequence targets predictions elems elements".split()
 )
+# ... except here, where they are the constructor's
+_OPTIONS = {
+    **dict.fromkeys(
+        ("affine_transform", "map_coordinates", "perspective_transform", "resize", "unique"), ("fill_value",)
+    ),
+    "allclose": ("rtol", "atol"),
+    "bincount": ("weights",),
+    "trapezoid": ("x",),
+}
 
 # where Keras defines the class: keras.src.ops.numpy unless listed
 _MODULES = {
@@ -27,14 +37,28 @@ _MODULES = {
         "dot_product_attention elu gelu glu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu log_sigmoid "
         "log_softmax max_pool moments multi_hot normalize one_hot psnr relu relu6 selu separable_conv sigmoid silu "
         "soft_shrink softmax softplus softsign sparse_categorical_crossentropy sparse_plus sparse_sigmoid squareplus "
-        "tanh_shrink threshold"
+        "tanh_shrink threshold depth_to_space space_to_depth"
     ),
-    "math": "erf erfinv logsumexp rsqrt segment_sum",
-    "core": "cast convert_to_tensor saturate_cast scatter scatter_update slice stop_gradient unstack",
-    "linalg": "norm",
+    "math": (
+        "cdist erf erfc erfinv extract_sequences fft fft2 ifft2 in_top_k irfft istft logdet logsumexp rfft rsqrt "
+        "segment_max segment_min segment_prod segment_sum stft top_k"
+    ),
+    "core": (
+        "associative_scan cast cond convert_to_tensor fori_loop map saturate_cast scan scatter scatter_update slice "
+        "slice_update stop_gradient switch unstack vectorized_map while_loop"
+    ),
+    "linalg": (
+        "cholesky cholesky_inverse det eigh inv lstsq lu_factor matrix_rank norm pinv qr solve solve_triangular svd"
+    ),
+    "image": (
+        "affine_transform crop_images extract_patches gaussian_blur hsv_to_rgb map_coordinates pad_images "
+        "perspective_transform resize rgb_to_grayscale rgb_to_hsv scale_and_translate sobel_edges ssim"
+    ),
 }
 _MODULE_OF = {function: module for module, functions in _MODULES.items() for function in functions.split()}
-_CLASS_OF = {"psnr": "PSNR"}
+_CLASS_OF = {n: n.upper() for n in "psnr fft fft2 ifft2 rfft irfft stft istft svd ssim".split()}
+_CLASS_OF |= {"allclose": "AllClose", "cdist": "CDist", "isin": "IsIn", "searchsorted": "SearchSorted"}
+_CLASS_OF |= {"hsv_to_rgb": "HSVToRGB", "rgb_to_grayscale": "RGBToGrayscale", "rgb_to_hsv": "RGBToHSV"}
 _BY_SQUEEZED_NAME: dict[str, str] = {}
 
 
@@ -101,7 +125,7 @@ def to_keras(entry: dict[str, Any]) -> dict[str, Any]:
             args.extend(value)
         elif parameter.kind is parameter.VAR_KEYWORD:
             options.update(value)
-        elif parameter.name in _OPERANDS:
+        elif parameter.name in _OPERANDS and parameter.name not in _OPTIONS.get(function, ()):
             args.append(value)
         else:
             options[parameter.name] = value

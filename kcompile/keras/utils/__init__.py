@@ -8,6 +8,7 @@ plotting.py    a model as a drawing                     graphs.py     from a ten
 legacy.py      what Keras 3 dropped
 """
 
+from kcompile.keras.backend import is_keras_tensor
 from kcompile.keras.config import (
     disable_interactive_logging,
     enable_interactive_logging,
@@ -26,7 +27,6 @@ from kcompile.keras.serialization import (
 )
 from kcompile.keras.tracing.dtypes import standardize_dtype
 from kcompile.keras.tracing.names import reset_names as _reset_names
-from kcompile.keras.backend import is_keras_tensor
 from kcompile.keras.utils.batches import (
     image_dataset_from_directory,
     split_dataset,

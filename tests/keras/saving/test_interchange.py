@@ -146,3 +146,19 @@ def test_json_both_ways():
     assert [o.name for o in ours.operations] == [o.name for o in theirs.operations]
     again = real.models.model_from_json(ours.to_json())
     assert [(v.name, v.shape) for v in again.weights] == [(v.name, v.shape) for v in theirs.weights]
+
+
+def test_functions_of_images_and_order_in_a_model(tmp_path):
+    """Their operation classes have odd names (FFT, TopK) and modules (image, math)."""
+    x = keras.Input((6, 5, 3))
+    y = keras.ops.sort(keras.ops.image.resize(x, (4, 4), interpolation="bicubic"), axis=-1)
+    values, _ = keras.ops.top_k(y, 2)
+    real_part, _ = keras.ops.rfft(values)
+    model = keras.Model(x, real_part)
+    model.save(tmp_path / "model.keras")
+    images = np.random.default_rng(0).random((2, 6, 5, 3)).astype("float32")
+    expected = model.predict(images, verbose=0)
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.predict(images, verbose=0), expected)
+    theirs = real_keras().models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(theirs.predict(images, verbose=0), expected, rtol=1e-4, atol=1e-4)

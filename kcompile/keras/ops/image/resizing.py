@@ -60,7 +60,7 @@ def _axis_resized(x, axis: int, size: int, method: str, scale, shift, antialias:
         raise NotSupportedError(
             "resizing with antialias=True needs sizes and scales known when the program is compiled"
         )
-    radius = int(math.ceil(_METHODS[method] * float(wide)))
+    radius = math.ceil(_METHODS[method] * float(wide))
     offsets = tensor(np.arange(1 - radius, radius + 1), kind)
     places = prim.add(prim.reshape(prim.floor(centre), shape=(size, 1)), offsets)  # [size, neighbours]
     distance = prim.abs(prim.sub(prim.reshape(centre, shape=(size, 1)), places))
@@ -144,7 +144,7 @@ def resize(
         for axis, (start, length) in zip((1, 2), _box(x, target, min)):
             x = part(x, axis, start, max(length, 1))
     if pad_to_aspect_ratio:
-        for axis, (before, length) in zip((1, 2), _box(x, target, max)):
+        for axis, (before, _) in zip((1, 2), _box(x, target, max)):
             if before < 0:  # as Keras: equal borders, so a row of an odd rest is left out
                 x = _bordered(x, axis, -before, fill_value)
     return layout.restored(resized(x, (1, 2), target, interpolation, antialias))
