@@ -127,7 +127,10 @@ def _binary(name: str, primitive: str, rule: str, meaning: str) -> Callable:
         a, b = _operands(rule, x1, x2)
         return _primitive(name, primitive, a)(a, b)
 
-    return _named(function, name, f"Return {meaning}, element by element, broadcasting as NumPy does.")
+    text = f"Return {meaning}, element by element, broadcasting as NumPy does."
+    if name.startswith("bitwise") or name.endswith("shift"):  # Keras calls their operands so
+        return _named(lambda x, y: function(x, y), name, text)
+    return _named(function, name, text)
 
 
 def _named(function: Callable, name: str, text: str) -> Callable:

@@ -12,10 +12,9 @@ import math
 import numpy as np
 
 from kcompile import ops as prim
-from kcompile.errors import ArgumentError, NotSupportedError
-from kcompile.ir.graph import Value
+from kcompile.errors import ArgumentError
 from kcompile.keras.ops.creation import sizes_of
-from kcompile.keras.ops.function import dtype_key, floating, promote, public, rank, tensor
+from kcompile.keras.ops.function import axis_of, dtype_key, floating, promote, public, rank, tensor
 from kcompile.keras.random.seeds import draw_seed
 from kcompile.keras.tracing.dtypes import standardize_dtype
 
@@ -136,8 +135,7 @@ def categorical(logits, num_samples, dtype="int32", seed=None):
 
 @public
 def shuffle(x, axis=0, seed=None):
-    """Return x with its slices along an axis in random order; only for numbers, not while tracing."""
-    x, bits = tensor(x), _bits((tensor(x).shape[axis],), seed)
-    if isinstance(x, Value) or isinstance(bits, Value):
-        raise NotSupportedError("keras.random.shuffle while tracing needs a compiled sort, which is not there yet")
-    return prim.gather(x, bits.argsort(kind="stable").astype("int32"), axis=axis)
+    """Return x with its slices along an axis in random order."""
+    x = tensor(x)
+    place = axis_of(axis, rank(x))
+    return prim.gather(x, prim.argsort(_bits((x.shape[place],), seed), axis=0), axis=place)

@@ -72,3 +72,10 @@ def test_shuffle_keeps_the_rows():
     y = np.asarray(random.shuffle(x, seed=1))
     assert not np.array_equal(x, y)
     np.testing.assert_array_equal(y[np.argsort(y[:, 0])], x)
+
+
+def test_shuffle_in_a_trace_gives_the_eager_order():
+    x = np.arange(20, dtype="float32").reshape(10, 2)
+    program = trace(lambda v: random.shuffle(v["x"], seed=1), {"x": ((None, 2), "float32")})
+    found = InterpretedProgram(program.graph).run({"x": x}, program.arrays())["y0"]
+    np.testing.assert_array_equal(found, random.shuffle(x, seed=1))
