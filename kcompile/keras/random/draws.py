@@ -13,16 +13,21 @@ import numpy as np
 
 from kcompile import ops as prim
 from kcompile.errors import ArgumentError
+from kcompile.ir.dim import Dim
 from kcompile.keras.ops.creation import sizes_of
 from kcompile.keras.ops.function import axis_of, dtype_key, floating, promote, public, rank, tensor
 from kcompile.keras.random.seeds import draw_seed
 from kcompile.keras.tracing.dtypes import standardize_dtype
+from kcompile.keras.tracing.scope import current_graph
 
 _BITS = 24  # significand of float32
 
 
 def _bits(shape, seed):
-    return prim.random_bits(tensor(draw_seed(seed)), shape=sizes_of(shape))
+    shape, seed = sizes_of(shape), tensor(draw_seed(seed))
+    if isinstance(seed, np.ndarray) and any(isinstance(s, Dim) for s in shape):  # a number as seed, an open size
+        seed = current_graph().constant(seed)
+    return prim.random_bits(seed, shape=shape)
 
 
 def _fraction(shape, seed, dtype: str):
