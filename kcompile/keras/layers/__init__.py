@@ -4,7 +4,7 @@ layer.py           Layer: build, call, losses        weights.py   its variables,
 calling.py         around `call`: tensors, training, masks          tracking.py  what a layer owns
 input_spec.py      what a layer demands of its inputs
 core.py  activations.py  convolutional.py  pooling.py  reshaping.py  normalization.py
-regularization.py  merging.py                                        the layers
+regularization.py  merging.py  rnn/                                  the layers
 """
 
 from kcompile import plugins
@@ -18,13 +18,14 @@ from kcompile.keras.layers import (
     pooling,
     regularization,
     reshaping,
+    rnn,
 )
 from kcompile.keras.layers.core import Input
 from kcompile.keras.layers.input_spec import InputSpec
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.layers.merging import add, average, concatenate, dot, maximum, minimum, multiply, subtract
 
-_FAMILIES = (activations, convolutional, core, merging, normalization, pooling, regularization, reshaping)
+_FAMILIES = (activations, convolutional, core, merging, normalization, pooling, regularization, reshaping, rnn)
 
 
 def __getattr__(name: str):

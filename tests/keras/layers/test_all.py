@@ -95,12 +95,38 @@ CASES = [
     ("Concatenate", {"axis": 1}, [(2, 3, 2), (2, 1, 2)], {}),
     ("Dot", {"axes": 1}, [(2, 3), (2, 3)], {}),
     ("Dot", {"axes": (1, 2), "normalize": True}, [(2, 3, 4), (2, 5, 3)], {}),
+    ("SimpleRNN", {"units": 3}, (2, 4, 5), {"expected_num_trainable_weights": 3}),
+    ("SimpleRNN", {"units": 3, "activation": None, "return_sequences": True, "unroll": True}, (2, 3, 2), {}),
+    ("SimpleRNN", {"units": 2, "dropout": 0.4, "recurrent_dropout": 0.2, "seed": 1}, (2, 3, 2), {"training": True}),
+    ("LSTM", {"units": 3, "return_sequences": True}, (3, 4, 5), {"expected_output_shape": (3, 4, 3)}),
+    ("LSTM", {"units": 2, "return_state": True, "go_backwards": True, "use_bias": False}, (2, 3, 5), {}),
+    ("LSTM", {"units": 2, "unit_forget_bias": False, "recurrent_regularizer": "l2"}, (2, 1, 3), {}),
+    ("LSTM", {"units": 2, "dropout": 0.4, "seed": 1}, (2, 3, 2), {"training": True}),
+    ("LSTM", {"units": 2, "recurrent_dropout": 0.4, "seed": 1}, (2, 3, 2), {"training": True}),
+    ("GRU", {"units": 3, "return_sequences": True, "go_backwards": True}, (2, 4, 3), {}),
+    ("GRU", {"units": 3, "reset_after": False, "recurrent_activation": "hard_sigmoid"}, (3, 4, 2), {}),
+    ("GRU", {"units": 2, "dropout": 0.4, "recurrent_dropout": 0.2, "seed": 1}, (2, 3, 2), {"training": True}),
+    ("GRU", {"units": 2, "reset_after": False, "recurrent_dropout": 0.2, "seed": 1}, (2, 3, 2), {"training": True}),
+    ("CuDNNLSTM", {"units": 3, "return_state": True}, (2, 4, 2), {}),
+    ("CuDNNGRU", {"units": 3}, (2, 4, 2), {}),
+    ("ConvLSTM1D", {"filters": 2, "kernel_size": 2, "strides": 2}, (2, 3, 5, 2), {}),
+    ("ConvLSTM2D", {"filters": 2, "kernel_size": 3, "padding": "same"}, (2, 3, 3, 4, 2), {}),
+    (
+        "ConvLSTM2D",
+        {"filters": 2, "kernel_size": (2, 1), "data_format": "channels_first", "return_state": True},
+        (1, 2, 2, 3, 2),
+        {},
+    ),
+    ("ConvLSTM2D", {"filters": 2, "kernel_size": 2, "dropout": 0.3, "seed": 1}, (1, 2, 3, 3, 1), {"training": True}),
+    ("ConvLSTM3D", {"filters": 1, "kernel_size": 2, "return_sequences": True}, (1, 2, 2, 3, 2, 1), {}),
 ]
 IDS = [f"{n}-{c[0]}" for n, c in enumerate(CASES)]
 # registered by our modules, but no layer to be called with these checks, or checked elsewhere
 ELSEWHERE = {"InputLayer", "Lambda", "Model", "Functional", "Sequential"}
+ELSEWHERE |= {"RNN", "AbstractRNNCell", "StackedRNNCells", "Bidirectional"}  # rnn/
+ELSEWHERE |= {"SimpleRNNCell", "LSTMCell", "GRUCell", "ConvLSTMCell"}
 # Keras 3 has no such layer, or draws other random numbers, or needs no comparison
-NOT_IN_KERAS = {"ThresholdedReLU"}
+NOT_IN_KERAS = {"ThresholdedReLU", "CuDNNLSTM", "CuDNNGRU"}
 
 
 def test_every_layer_has_a_case():
