@@ -11,18 +11,18 @@ from benchmarks.workloads import Workload, data
 from kcompile import keras, pipeline
 from kcompile.forms.records import Contract
 from kcompile.forms.work import work
+from kcompile.ir import dim
 from kcompile.ir.graph import Graph
 from kcompile.keras.training.programs import PREDICT, TRAIN, Batch
 from kcompile.passes.fuse import fuse
-from kcompile.passes.lower import lower
+from kcompile.passes.lower import LoopCall, lower
 from kcompile.runtime.machine import Machine
 
 
 @functools.lru_cache(maxsize=64)
 def multiply_adds(workload: Workload) -> int:
     """Of one step on one batch."""
-    sizes = {"batch": workload.batch}
-    return sum(work(c.form, sizes).multiply_adds for c in lower(fuse(_passed(graph(workload)))) if _is_product(c))
+    return _products(lower(fuse(_passed(graph(workload)))), {"batch": workload.batch})
 
 
 def weight_bytes(workload: Workload) -> int:
@@ -50,5 +50,13 @@ def _passed(found: Graph) -> Graph:
     return found
 
 
-def _is_product(call) -> bool:
-    return isinstance(call.form, Contract)
+def _products(calls: list, sizes: dict[str, int]) -> int:
+    """Multiply-adds of the calls, those in a loop as often as it runs."""
+    total = 0
+    for call in calls:
+        if isinstance(call, LoopCall):
+            rows = {call.rows.symbol: dim.evaluate(call.rows.total, sizes)} if call.rows else {}
+            total += dim.evaluate(call.scan.length, sizes) * _products(call.calls, sizes | rows)
+        elif isinstance(call.form, Contract):
+            total += work(call.form, sizes).multiply_adds
+    return total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.workloads import SHAPES
+from benchmarks.workloads import SHAPES, TOKENS
 
 
 def build(keras: Any, model: str) -> Any:
@@ -40,6 +40,14 @@ def _cnn(keras):
     return _sequential(keras, "cnn", body)
 
 
+def _recurrent(keras, model: str, layer) -> Any:
+    """Token ids, their vectors, one recurrent layer, its last output."""
+    layers = keras.layers
+    tokens = keras.Input(SHAPES[model][0], dtype="int32")
+    x = layer(layers.Embedding(TOKENS[model], 64)(tokens))
+    return keras.Model(tokens, layers.Dense(2, activation="softmax")(x))
+
+
 def _resnet20(keras):
     """The 20-layer network for CIFAR: three stages of three blocks, 1x1 shortcuts where the size changes."""
     layers = keras.layers
@@ -66,6 +74,9 @@ _MODELS = {
     "mlp": _mlp,
     "cnn": _cnn,
     "resnet20": _resnet20,
+    "lstm": lambda keras: _recurrent(keras, "lstm", keras.layers.LSTM(64)),
+    "gru": lambda keras: _recurrent(keras, "gru", keras.layers.GRU(64)),
+    "bilstm": lambda keras: _recurrent(keras, "bilstm", keras.layers.Bidirectional(keras.layers.LSTM(64))),
     "resnet50": lambda keras: keras.applications.ResNet50(weights=None),
     "vgg16": lambda keras: keras.applications.VGG16(weights=None),
 }

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.workloads import TOKENS
+
 STAGES_50 = ((64, 3), (128, 4), (256, 6), (512, 3))
 VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
@@ -33,6 +35,22 @@ def _cnn() -> nn.Module:
         nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 64), nn.ReLU(), nn.Linear(64, 10),
     )  # fmt: skip
+
+
+class _Recurrent(nn.Module):
+    """Token ids, their vectors, one recurrent layer, its last output (of both directions)."""
+
+    def __init__(self, model: str):
+        super().__init__()
+        self.embedding = nn.Embedding(TOKENS[model], 64)
+        kind = nn.GRU if model == "gru" else nn.LSTM
+        self.layer = kind(64, 64, batch_first=True, bidirectional=model == "bilstm")
+        self.dense = nn.Linear(128 if model == "bilstm" else 64, 2)
+
+    def forward(self, tokens):
+        last = self.layer(self.embedding(tokens))[1]
+        last = last[0] if isinstance(last, tuple) else last
+        return self.dense(last.transpose(0, 1).flatten(1))
 
 
 def _vgg16() -> nn.Module:
@@ -122,4 +140,14 @@ class _ResNet50(_Residual):
         return self.layers["predictions"](x.mean((2, 3)))
 
 
-_MODELS = {"tiny": _tiny, "mlp": _mlp, "cnn": _cnn, "resnet20": _ResNet20, "resnet50": _ResNet50, "vgg16": _vgg16}
+_MODELS = {
+    "tiny": _tiny,
+    "mlp": _mlp,
+    "cnn": _cnn,
+    "resnet20": _ResNet20,
+    "resnet50": _ResNet50,
+    "vgg16": _vgg16,
+    "lstm": lambda: _Recurrent("lstm"),
+    "gru": lambda: _Recurrent("gru"),
+    "bilstm": lambda: _Recurrent("bilstm"),
+}

@@ -17,7 +17,11 @@ SHAPES = {  # of one sample, and the number of classes; 1: a regression
     "resnet20": ((32, 32, 3), 10),
     "resnet50": ((224, 224, 3), 1000),
     "vgg16": ((224, 224, 3), 1000),
+    "lstm": ((256,), 2),
+    "gru": ((256,), 2),
+    "bilstm": ((256,), 2),
 }
+TOKENS = {"lstm": 20000, "gru": 20000, "bilstm": 20000}  # models of token ids: how many there are
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,17 @@ WORKLOADS = (
     Workload("cnn", TRAIN, 32),
     Workload("cnn", TRAIN, 128),
     Workload("resnet20", TRAIN, 32, quick=False),
+    Workload("lstm", TRAIN, 32),
+    Workload("gru", TRAIN, 32),
+    Workload("bilstm", TRAIN, 32),
     Workload("tiny", INFER, 1),
     Workload("tiny", INFER, 32),
     Workload("mlp", INFER, 1),
     Workload("mlp", INFER, 32),
     Workload("cnn", INFER, 1),
     Workload("cnn", INFER, 32),
+    Workload("lstm", INFER, 1),
+    Workload("lstm", INFER, 32),
     Workload("resnet50", INFER, 1, quick=False),
     Workload("resnet50", INFER, 32, quick=False),
     Workload("vgg16", INFER, 1, quick=False),
@@ -67,10 +76,13 @@ def chosen(only: str, quick: bool, rows: tuple[Workload, ...] = WORKLOADS) -> li
 
 
 def data(model: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs f32[rows, ...] and targets: f32[rows, 1], or i32[rows] classes."""
+    """Inputs f32[rows, ...] (or i32 token ids) and targets: f32[rows, 1], or i32[rows] classes."""
     draw = np.random.default_rng(0)
     shape, classes = SHAPES[model]
-    x = draw.standard_normal((rows, *shape), "float32")
+    if model in TOKENS:
+        x = draw.integers(0, TOKENS[model], (rows, *shape)).astype("int32")
+    else:
+        x = draw.standard_normal((rows, *shape), "float32")
     if classes == 1:
         return x, draw.standard_normal((rows, 1), "float32")
     return x, draw.integers(0, classes, rows).astype("int32")

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.keras import recurrent
+
 ROWS = 7  # odd: no loop of the compiled code ends without a tail
 CLASSES = 3
 
@@ -240,4 +242,10 @@ ZOO = {
     ),
     "shared": Case(shared, [normal(4), normal(4)]),
     "nested": Case(nested, normal(5)),
+    "stacked_lstm": Case(recurrent.stacked_lstm, normal(6, 4)),
+    "masked": Case(recurrent.masked, integers(7, 6)),
+    "encoder_decoder": Case(recurrent.encoder_decoder, [normal(5, 3), normal(4, 2)]),
+    "cells": Case(recurrent.cells, normal(5, 3)),
+    "user_cell": Case(recurrent.user_cell, normal(4, 3)),
+    "conv_lstm": Case(recurrent.conv_lstm, normal(3, 5, 4, 2)),
 }
