@@ -122,12 +122,18 @@ class GatedCell(Layer, DropoutRNNCell):
         recurrent = training and 0.0 < self.recurrent_dropout < 1.0
         return mask, self.get_recurrent_dropout_mask(state) if recurrent else None
 
-    def per_gate(self, product, x, kernel, masks, gates: int | None = None, axis: int = -1) -> list:
-        """Return product(x, kernel) by gates, which lie along `axis`; with a list of masks each has its own x."""
-        gates = gates or self.gates
+    def per_gate(self, product, x, kernel, masks, bias=None, axis: int = -1) -> list:
+        """Return product(x, kernel) + bias by gates, which lie along `axis`; with a list of masks each has its own x."""
         if not isinstance(masks, list):
-            return ops.split(product(x if masks is None else x * masks, kernel), gates, axis=axis)
-        return [product(x * m, k) for m, k in zip(masks, ops.split(kernel, gates, axis=-1))]
+            found = product(x if masks is None else x * masks, kernel)
+            return ops.split(found if bias is None else found + self.aligned(bias), self.gates, axis=axis)
+        found = [product(x * m, k) for m, k in zip(masks, ops.split(kernel, len(masks), axis=-1))]
+        biases = [] if bias is None else ops.split(bias, len(masks))
+        return [f + self.aligned(b) for f, b in zip(found, biases)] if biases else found
+
+    def aligned(self, bias):
+        """The bias with the rank of the products."""
+        return bias
 
 
 class LongShortTermCell(GatedCell):

@@ -97,13 +97,15 @@ class ConvLSTMCell(LongShortTermCell):
     def call(self, inputs, states, training=False):
         h, c = states
         mask, recurrent_mask = self.masks(inputs, h, training)
-        x = self.per_gate(self._input_conv, inputs, self.kernel, mask, axis=self.channel_axis)
-        if self.bias is not None:
-            shape = [1] * (self.rank + 2)
-            shape[self.channel_axis] = self.filters
-            x = [gate + ops.reshape(b, shape) for gate, b in zip(x, ops.split(self.bias, 4))]
+        x = self.per_gate(self._input_conv, inputs, self.kernel, mask, self.bias, self.channel_axis)
         u = self.per_gate(self._recurrent_conv, h, self.recurrent_kernel, recurrent_mask, axis=self.channel_axis)
         return self.next_states([a + b for a, b in zip(x, u)], c)
+
+    def aligned(self, bias):
+        """The bias with its numbers along the channels."""
+        shape = [1] * (self.rank + 2)
+        shape[self.channel_axis] = -1
+        return ops.reshape(bias, shape)
 
     def _input_conv(self, x, kernel):
         return ops.conv(x, kernel, self.strides, self.padding, self.data_format, self.dilation_rate)

@@ -63,27 +63,26 @@ class GRUCell(GatedCell):
         bias, recurrent_bias = self.bias, None
         if bias is not None and self.reset_after:
             bias, recurrent_bias = self.bias[0], self.bias[1]
-        x_z, x_r, x_h = _plus(self.per_gate(ops.matmul, inputs, self.kernel, mask), bias)
+        x_z, x_r, x_h = self.per_gate(ops.matmul, inputs, self.kernel, mask, bias)
         if self.reset_after:
-            u = _plus(self.per_gate(ops.matmul, h, self.recurrent_kernel, recurrent_mask), recurrent_bias)
+            u = self.per_gate(ops.matmul, h, self.recurrent_kernel, recurrent_mask, recurrent_bias)
             z, r = self.recurrent_activation(x_z + u[0]), self.recurrent_activation(x_r + u[1])
             candidate = r * u[2]
         else:
+            h_z, h_r, h_h = (h * m for m in recurrent_mask) if recurrent_mask else (h, h, h)
             both, last = ops.split(self.recurrent_kernel, [2 * self.units], axis=-1)
-            masks = recurrent_mask or [None] * 3
-            u = self.per_gate(ops.matmul, h, both, masks[:2] if recurrent_mask else None, 2)
+            if recurrent_mask:
+                u = [ops.matmul(x, k) for x, k in zip((h_z, h_r), ops.split(both, 2, axis=-1))]
+            else:
+                u = ops.split(ops.matmul(h, both), 2, axis=-1)
             z, r = self.recurrent_activation(x_z + u[0]), self.recurrent_activation(x_r + u[1])
-            candidate = ops.matmul(r * (h if masks[2] is None else h * masks[2]), last)
+            candidate = ops.matmul(r * h_h, last)
         new = z * h + (1 - z) * self.activation(x_h + candidate)
         return new, [new] if several else new
 
     def get_initial_state(self, batch_size=None):
         """Return zeros."""
         return [zero_states(self.units, batch_size, self.compute_dtype)]
-
-
-def _plus(gates: list, bias) -> list:
-    return gates if bias is None else [gate + b for gate, b in zip(gates, ops.split(bias, len(gates)))]
 
 
 @register

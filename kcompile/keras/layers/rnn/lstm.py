@@ -58,9 +58,7 @@ class LSTMCell(LongShortTermCell):
     def call(self, inputs, states, training=False):
         h, c = states
         mask, recurrent_mask = self.masks(inputs, h, training)
-        x = self.per_gate(ops.matmul, inputs, self.kernel, mask)
-        if self.bias is not None:
-            x = [gate + b for gate, b in zip(x, ops.split(self.bias, 4))]
+        x = self.per_gate(ops.matmul, inputs, self.kernel, mask, self.bias)
         u = self.per_gate(ops.matmul, h, self.recurrent_kernel, recurrent_mask)
         return self.next_states([a + b for a, b in zip(x, u)], c)
 
