@@ -71,6 +71,12 @@ def _composed(m: Match) -> tuple[int, ...]:
     return tuple(m.s[p] for p in m.t)
 
 
+def _moves_only_places(m: Match) -> bool:
+    """The axes of what is looked up stay behind those of the places, in order."""
+    rank = m.y.rank
+    return tuple(m.s[rank:]) == tuple(range(rank, len(m.s)))
+
+
 def _moves_only_ones(m: Match) -> bool:
     moved = [p for p in m.s if m.x.shape[p] != 1]
     return moved == sorted(moved)
@@ -344,6 +350,12 @@ ALGEBRA = (
         ops.transpose(x, perm=computed(_composed)),
     ),
     Rule("transpose_ones", ops.transpose(x, perm=s), ops.reshape(x, shape=root_shape), where=_moves_only_ones),
+    Rule(
+        "transpose_gather",
+        ops.transpose(ops.gather(x, y, axis=0), perm=s),
+        ops.gather(x, ops.transpose(y, perm=computed(lambda m: m.s[: m.y.rank])), axis=0),
+        where=_moves_only_places,
+    ),
     Rule("broadcast_same", ops.broadcast_to(x, shape=s), x),
     Rule("broadcast_twice", ops.broadcast_to(ops.broadcast_to(x, shape=s), shape=t), ops.broadcast_to(x, shape=t)),
     Rule(

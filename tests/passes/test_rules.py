@@ -56,6 +56,9 @@ EXAMPLES = {
     "reshape_twice": lambda g: ops.reshape(ops.reshape(x_of(g, BATCH, 4), shape=(4 * BATCH,)), shape=(BATCH, 2, 2)),
     "transpose_same": lambda g: ops.transpose(x_of(g, 3, 4), perm=(0, 1)),
     "transpose_twice": lambda g: ops.transpose(ops.transpose(x_of(g, 2, 3, 4), perm=(1, 2, 0)), perm=(0, 2, 1)),
+    "transpose_gather": lambda g: ops.transpose(
+        ops.gather(x_of(g, 5, 4), g.constant(np.arange(6, dtype=np.int32).reshape(2, 3) % 5), axis=0), perm=(1, 0, 2)
+    ),
     "transpose_ones": lambda g: ops.transpose(x_of(g, 3, 1, 4), perm=(1, 0, 2)),
     "broadcast_same": lambda g: ops.broadcast_to(x_of(g, 3, 4), shape=(3, 4)),
     "broadcast_twice": lambda g: ops.broadcast_to(ops.broadcast_to(x_of(g, 1, 4), shape=(3, 4)), shape=(2, 3, 4)),
