@@ -18,6 +18,7 @@ from kcompile.keras.config import (
     set_image_data_format,
     standardize_data_format,
 )
+from kcompile.keras.ops.recurrence import rnn
 from kcompile.keras.tracing.dtypes import is_float, is_int, result_type, standardize_dtype
 from kcompile.keras.tracing.names import auto_name, reset_names
 from kcompile.keras.tracing.scope import name_scope
@@ -39,6 +40,7 @@ __all__ = [
     "is_tensor",
     "name_scope",
     "result_type",
+    "rnn",
     "set_epsilon",
     "set_floatx",
     "set_image_data_format",

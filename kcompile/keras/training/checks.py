@@ -63,6 +63,23 @@ def index_limits(model: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, tupl
     return found
 
 
+def fixed_rows(model: Any) -> int | None:
+    """The only batch size a model with states from batch to batch can have, or None."""
+    return next((n for layer in model._flatten_layers() if (n := getattr(layer, "fixed_batch_size", None))), None)
+
+
+def check_rows(wanted: int | None, batch_size: int, rows: int) -> None:
+    """Check that all batches have the size that a stateful model keeps states for.
+
+    Raises: ArgumentError naming both sizes.
+    """
+    if wanted is not None and (rows % batch_size or batch_size != wanted) and rows != wanted:
+        raise ArgumentError(
+            "If an RNN is stateful, the batch size of the input sequences must be the same as the batch size of the "
+            f"initial state. Expected batches of {wanted} rows; received {rows} rows in batches of {batch_size}."
+        )
+
+
 def check_indices(limits: Mapping[str, tuple[int, str]], inputs: Mapping[str, np.ndarray]) -> None:
     """Check that inputs of Embeddings are row numbers.
 

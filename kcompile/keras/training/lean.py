@@ -65,6 +65,8 @@ class Lean:
         dtype, row = self._x
         if x.dtype != dtype or x.shape[1:] != row or not x.flags.c_contiguous or not len(x):
             return False
+        if self.program.rows is not None and len(x) != self.program.rows:
+            return False
         if self._y is None:
             return y is None
         dtype, row = self._y

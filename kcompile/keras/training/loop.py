@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kcompile.keras.callbacks import CallbackList
+from kcompile.keras.training.checks import check_rows
 from kcompile.keras.training.data import ArrayData, BatchData
 from kcompile.keras.training.programs import PREDICT, TRAIN, Batch, StepProgram
 
@@ -60,6 +61,7 @@ class Run:
         """Run all batches of whole arrays; returns how many ran. `outputs` receive the rows of predictions."""
         batch = Batch(data.x, data.y, data.sample_weight)
         self.program = program = self.program_for(batch)
+        check_rows(program.rows, data.batch_size, data.rows)
         bound = program.ready()
         inputs = batch.inputs()
         total, done = data.num_batches, 0
@@ -101,7 +103,11 @@ class Run:
             if self.every:
                 self.begin(done, {})
             program = self.program_for(batch)
-            outputs = program.ready().run(batch.inputs())
+            inputs = batch.inputs()
+            if program.rows is not None:
+                size = len(next(iter(inputs.values())))
+                check_rows(program.rows, size, size)
+            outputs = program.ready().run(inputs)
             if collect is not None:
                 collect(program, outputs)
             done += 1

@@ -25,7 +25,7 @@ from kcompile.keras.tracing.tensor import KerasTensor, symbolic_shape
 from kcompile.keras.tracing.trace import Traced, infer, trace
 from kcompile.keras.tracing.variable import Variable
 from kcompile.keras.training import step
-from kcompile.keras.training.checks import index_limits
+from kcompile.keras.training.checks import fixed_rows, index_limits
 from kcompile.runtime import results
 from kcompile.runtime.interpreted import InterpretedProgram
 
@@ -73,6 +73,7 @@ class StepProgram:
     adoptions: int = -1
     row_s: float = 0.0  # seconds per row when whole arrays ran last, 0 before
     limits: dict[str, tuple[int, str]] = field(default_factory=dict)  # of inputs that are indices, see checks.py
+    rows: int | None = None  # of every batch, if the model keeps states from batch to batch
 
     def ready(self) -> Any:
         """Return the bound program; binds again when an arena has adopted variables since."""
@@ -132,7 +133,7 @@ class Programs:
         traced = trace(self._step(mode, model, batch), specs(model, batch), arenas=arenas, name=f"{model.name}_{mode}")
         model._clear_losses()
         program = InterpretedProgram(traced.graph) if compile_graph is None else compile_graph(traced.graph)
-        found = self._found[key] = StepProgram(mode, traced, program, limits=_limits(model, batch))
+        found = self._found[key] = StepProgram(mode, traced, program, limits=_limits(model, batch), rows=fixed_rows(model))
         return found
 
     def _step(self, mode: str, model, batch: Batch) -> Callable[[dict], Any]:

@@ -23,7 +23,7 @@ from kcompile.keras.metrics.reduction import Mean
 from kcompile.keras.random.seeds import draw_seed_number
 from kcompile.keras.serialization import deserialize_keras_object, serialize_keras_object
 from kcompile.keras.tracing import tree
-from kcompile.keras.training.checks import check_indices, check_labels
+from kcompile.keras.training.checks import check_indices, check_rows, check_labels
 from kcompile.keras.training.compiled import CompiledLosses, CompiledMetrics
 from kcompile.keras.training.data import ArrayData, BatchData, convert_all, is_batch_source, leaves, make_data, split
 from kcompile.keras.training.data.arrays import class_weights
@@ -500,9 +500,11 @@ class Trainer:
         if class_weight is not None:
             weights = class_weights(y, class_weight)
             sample_weight = weights if sample_weight is None else weights * leaves(sample_weight)[0]
-        ArrayData(x, y, sample_weight)  # checks the lengths
+        rows = ArrayData(x, y, sample_weight).rows  # checks the lengths
         batch = Batch(x, y, sample_weight)
-        return self._remember(mode, self._program(mode, batch), batch), x, y, sample_weight
+        program = self._program(mode, batch)
+        check_rows(program.rows, rows, rows)
+        return self._remember(mode, program, batch), x, y, sample_weight
 
     def _remember(self, mode: str, program: StepProgram, batch: Batch) -> Lean:
         """Return the step prepared for batches like this one, which is the next call's first guess."""

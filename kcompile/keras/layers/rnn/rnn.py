@@ -133,7 +133,7 @@ class RNN(Layer):
         if self.stateful:
             self._check_batch(batch)
         if initial_state is None:
-            initial_state = self.states if self.stateful else self.get_initial_state(batch)
+            initial_state = self._kept_states(batch) if self.stateful else self.get_initial_state(batch)
         states = list(initial_state) if tree.is_nested(initial_state) else [initial_state]
         dtype = getattr(self.cell, "compute_dtype", self.compute_dtype)
         states = tree.map_structure(lambda s: ops.convert_to_tensor(s, dtype=dtype), states)
@@ -148,7 +148,7 @@ class RNN(Layer):
         states = tree.map_structure(lambda s: ops.cast(s, self.compute_dtype), states)
         if self.stateful:
             for variable, value in zip(tree.flatten(self.states), tree.flatten(states), strict=True):
-                variable.assign(value)
+                variable.assign(_with_rows(value, variable.shape[0]))
         return (output, *states) if self.return_state else output
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
@@ -170,6 +170,15 @@ class RNN(Layer):
             return_all_outputs=self.return_sequences,
         )
 
+    def _kept_states(self, batch: Any) -> list:
+        """The states with the batch's size, which is theirs: the trainer sees to it where it is open in a program."""
+        return tree.map_structure(lambda v: _with_rows(v, batch), self.states)
+
+    @property
+    def fixed_batch_size(self) -> int | None:
+        """The batch size of a stateful layer, once it is built."""
+        return self._expected_batch_size
+
     def _check_batch(self, batch: Any) -> None:
         if isinstance(batch, int) and batch != self._expected_batch_size:
             raise ShapeError(
@@ -186,6 +195,11 @@ class RNN(Layer):
         if self.time_major:
             config["time_major"] = True
         return config
+
+
+def _with_rows(state: Any, rows: Any) -> Any:
+    """A state of as many rows, by another name of their number."""
+    return state if state.shape[0] == rows else ops.take(state, ops.arange(rows, dtype="int32"), axis=0)
 
 
 def _first(mask: Any) -> Any:
