@@ -19,6 +19,7 @@ from kcompile.keras import version
 from kcompile.keras.models import Model
 from kcompile.keras.optimizers import Optimizer
 from kcompile.keras.saving import archive, compilation, configs, files, hdf5
+from kcompile.keras.saving.cudnn import cudnn_shapes, from_cudnn
 from kcompile.keras.serialization import serialize_keras_object
 from kcompile.keras.tracing.names import uniquify
 from kcompile.keras.tracing.variable import Variable
@@ -224,18 +225,21 @@ def _assignments(label: str, variables: list[Variable], group: Any, name: str) -
             f"{name}: layer '{label}' expected {len(variables)} weights {[v.name for v in variables]}, received "
             f"{len(names)}: {names}."
         )
-    found = []
-    for variable, dataset_name in zip(variables, names):
+    datasets = []
+    for dataset_name in names:
         dataset = hdf5.find(group, dataset_name)
         if dataset is None or not hdf5.is_dataset(dataset):
             raise SavedFileError(f"{name}: weight {dataset_name!r} of layer '{label}' is missing")
-        if tuple(dataset.shape or ()) != tuple(variable.shape):
+        datasets.append(dataset)
+    shapes = [tuple(d.shape or ()) for d in datasets]
+    older = cudnn_shapes(variables, shapes)
+    for n, variable in enumerate(variables):
+        if shapes[n] != older.get(n, tuple(variable.shape)):
             raise ShapeError(
                 f"{name}: layer '{label}', weight '{variable.name}': expected shape {tuple(variable.shape)}, "
-                f"received {tuple(dataset.shape or ())} ({dataset_name})."
+                f"received {shapes[n]} ({names[n]})."
             )
-        found.append((variable, hdf5.array(dataset)))
-    return found
+    return list(zip(variables, from_cudnn([hdf5.array(d) for d in datasets], [*older])))
 
 
 # optimizer state ----------------------------------------------------------------------------------------

@@ -70,6 +70,23 @@ def embedding(keras):
     return model, data((8, 5), classes=11), data((8, 1), classes=2).astype("float32")
 
 
+def recurrent(keras):
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            layers.Embedding(11, 4, mask_zero=True),
+            layers.Bidirectional(layers.LSTM(3, return_sequences=True, dropout=0.1), merge_mode="sum"),
+            layers.GRU(4, return_sequences=True, go_backwards=True, recurrent_initializer="glorot_normal"),
+            layers.RNN([layers.GRUCell(3, reset_after=False), layers.SimpleRNNCell(2)], return_sequences=True),
+            layers.Bidirectional(layers.SimpleRNN(2), backward_layer=layers.LSTM(2, go_backwards=True)),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+    model.compile("rmsprop", "binary_crossentropy")
+    return model, data((8, 5), classes=11), data((8, 1), classes=2).astype("float32")
+
+
 def mlp(keras, optimizer="adam", loss="mse"):
     layers = keras.layers
     model = keras.Sequential([keras.Input((4,)), layers.Dense(5, "relu", name="first"), layers.Dense(2, name="second")])

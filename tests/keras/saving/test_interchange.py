@@ -15,6 +15,7 @@ MODELS = {
     "two_by_two": models.two_by_two,
     "plain_two_by_two": lambda k: models.two_by_two(k, operations=False),
     "embedding": models.embedding,
+    "recurrent": models.recurrent,
 }
 
 

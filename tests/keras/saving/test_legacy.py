@@ -293,3 +293,71 @@ def test_long_layer_lists(tmp_path):
         hdf5.write_names(file, "layer_names", names)
         assert "layer_names" not in file.attrs
         assert hdf5.names(file, "layer_names") == names
+
+
+def lstm_config(cls, units, **more):
+    """As tf.keras 2 writes it."""
+    config = {
+        "name": "rnn",
+        "trainable": True,
+        "dtype": "float32",
+        "return_sequences": False,
+        "return_state": False,
+        "go_backwards": False,
+        "stateful": False,
+        "units": units,
+        "kernel_initializer": GLOROT,
+        "recurrent_initializer": {"class_name": "Orthogonal", "config": {"gain": 1.0, "seed": None}},
+        "bias_initializer": ZEROS,
+        "kernel_regularizer": None,
+        "recurrent_regularizer": None,
+        "bias_regularizer": None,
+        "activity_regularizer": None,
+        "kernel_constraint": None,
+        "recurrent_constraint": None,
+        "bias_constraint": None,
+        "batch_input_shape": [None, None, 2],
+        **more,
+    }
+    return {"class_name": cls, "config": config}
+
+
+CUDNN = {"unroll": False, "time_major": False}
+PLAIN = {**CUDNN, "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True, "implementation": 2}
+PLAIN |= {"dropout": 0.0, "recurrent_dropout": 0.0}
+
+
+@pytest.mark.parametrize("kind, gates", [("LSTM", 4), ("GRU", 3)])
+@pytest.mark.parametrize("older", [True, False])
+def test_recurrent_layers_of_tf_keras_2(kind, gates, older, tmp_path):
+    """CuDNN layers keep each gate's kernel transposed and two biases in a row."""
+    rng = np.random.default_rng(0)
+    w, u = (rng.normal(size=(n, gates, 3)).astype("f") for n in (2, 3))
+    b = rng.normal(size=(2, gates * 3)).astype("f")
+    more = {"unit_forget_bias": True} if kind == "LSTM" else {}
+    if older:
+        layer = lstm_config(f"CuDNN{kind}", 3, **more)
+        kernels = [np.concatenate([np.ravel(k[:, g], order="F").reshape(-1, 3) for g in range(gates)], 1) for k in (w, u)]
+        arrays = [*kernels, b.ravel()]
+    else:
+        layer = lstm_config(kind, 3, **PLAIN, **({"reset_after": True} if kind == "GRU" else more))
+        arrays = [w.reshape(2, -1), u.reshape(3, -1), b if kind == "GRU" else b.sum(0)]
+    file = tmp_path / "old.h5"
+    with h5py.File(file, "w") as f:
+        f.attrs["keras_version"] = "2.4.0"
+        f.attrs["backend"] = "tensorflow"
+        config = {"name": "sequential", "layers": [layer]}
+        f.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": config})
+        group = f.create_group("model_weights")
+        group.attrs["layer_names"] = [b"rnn"]
+        inner = group.create_group("rnn")
+        names = [f"rnn/{n}:0" for n in ("kernel", "recurrent_kernel", "bias")]
+        inner.attrs["weight_names"] = [n.encode() for n in names]
+        for n, array in zip(names, arrays):
+            inner.create_dataset(n, data=array)
+    model = keras.models.load_model(file, compile=False)
+    wanted = getattr(keras.layers, kind)(3)
+    wanted.build((None, None, 2))
+    wanted.set_weights([w.reshape(2, -1), u.reshape(3, -1), b if kind == "GRU" else b.sum(0)])
+    x = rng.normal(size=(2, 4, 2)).astype("f")
+    np.testing.assert_allclose(model(x), wanted(x), rtol=1e-5, atol=1e-6)
