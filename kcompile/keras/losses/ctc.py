@@ -2,16 +2,15 @@
 
 The forward recursion of Graves et al. 2006 in logarithms. States are the labels with a blank before, between
 and after them; from one frame to the next a state stays, moves on by one, or by two past a blank between two
-different labels. The recursion is written out over the frames, so their number must be a fixed size.
+different labels. The recursion is a loop over the frames (tracing/loops.py): any number of them, one program.
 """
 
 from __future__ import annotations
 
-import numpy as np
-
-from kcompile.errors import NotSupportedError, ShapeError
+from kcompile.errors import ShapeError
 from kcompile.keras import ops
 from kcompile.keras.losses.loss import register_loss
+from kcompile.keras.tracing import loops
 
 BLANK = 0
 _LOG_ZERO = -1e5  # finite, so that differences of impossible states stay numbers (Keras's value)
@@ -22,22 +21,24 @@ def ctc(y_true, y_pred):
     """-log P(labels | logits); label 0 is the blank and pads short label rows at their end.
 
     Shapes:  y_true [batch, labels] of class indices, y_pred [batch, frames, classes] logits -> [batch].
-    Raises:  ShapeError for other ranks; NotSupportedError if frames or labels are left open.
+    Raises:  ShapeError for other ranks.
     Source:  Graves, Fernandez, Gomez, Schmidhuber 2006, equations 6 to 8.
     """
     y_pred = ops.convert_to_tensor(y_pred)
     labels = ops.cast(ops.convert_to_tensor(y_true), "int32")
     _check(labels, y_pred)
-    count, frames = labels.shape[1], y_pred.shape[1]
+    states = ops.expand_dims(ops.arange(2 * ops.shape(labels)[1] + 1, dtype="int32"), 0)
     log_p = _of_states(ops.log_softmax(y_pred, axis=-1), labels)
     may_skip = _may_skip(labels)
-    reached = ops.where(np.arange(2 * count + 1) < 2, log_p[:, 0], _LOG_ZERO)
-    for t in range(1, frames):
-        # one reduction per frame: its result stands in memory, so no frame computes the ones before it again
+
+    def step(t, reached, log_p_t):
         ways = [reached, _shifted(reached, 1), ops.where(may_skip, _shifted(reached, 2), _LOG_ZERO)]
-        reached = ops.logsumexp(ops.stack(ways, axis=-1), axis=-1) + log_p[:, t]
+        later = ops.logsumexp(ops.stack(ways, axis=-1), axis=-1) + log_p_t
+        return ops.where(ops.equal(t, 0), ops.where(states < 2, log_p_t, _LOG_ZERO), later), None
+
+    start = ops.full_like(log_p[:, 0], _LOG_ZERO)
+    reached, _ = loops.scan(step, start, ops.transpose(log_p, (1, 0, 2)))
     last = 2 * ops.expand_dims(ops.sum(ops.cast(ops.not_equal(labels, BLANK), "int32"), axis=1), -1)
-    states = np.arange(2 * count + 1, dtype="int32")[None]
     is_end = ops.logical_or(ops.equal(last, states), ops.equal(last, states + 1))
     return -ops.logsumexp(ops.where(is_end, reached, 2 * _LOG_ZERO), axis=1)
 
@@ -71,8 +72,3 @@ def _check(labels, y_pred) -> None:
         raise ShapeError(f"CTC expects y_true of shape (batch, labels). Received: shape {tuple(labels.shape)}")
     if len(y_pred.shape) != 3:
         raise ShapeError(f"CTC expects logits of shape (batch, frames, classes). Received: {tuple(y_pred.shape)}")
-    if not all(isinstance(n, int) for n in (labels.shape[1], y_pred.shape[1])):
-        raise NotSupportedError(
-            "CTC needs a fixed number of frames and of labels: its recursion is written out over them. "
-            f"Received: y_true.shape={tuple(map(str, labels.shape))}, y_pred.shape={tuple(map(str, y_pred.shape))}"
-        )

@@ -179,6 +179,21 @@ def test_ctc_counts_alignments():
         losses.ctc(np.array([[1]]), np.zeros((1, 2), "float32"))
 
 
+def test_ctc_of_any_length():
+    """One program for any number of frames and of labels; the loss is the eager one."""
+    from kcompile import keras
+
+    model = keras.Sequential([keras.Input((None, 3)), keras.layers.Dense(4)])
+    model.compile("sgd", keras.losses.CTC())
+    rng = np.random.default_rng(0)
+    for frames, labels in ((9, 2), (150, 2), (1, 2)):
+        x = rng.standard_normal((5, frames, 3)).astype("float32")
+        y = rng.integers(0, 4, (5, labels)).astype("int32")
+        expected = float(np.mean(losses.ctc(y, model(x))))
+        assert model.train_on_batch(x, y) == pytest.approx(expected, rel=1e-4)
+    assert np.isfinite(model.get_weights()[0]).all()
+
+
 def test_every_registered_loss_class_is_compared():
     registered = {n for n in plugins.names("losses", aliases=False) if isinstance(plugins.get("losses", n), type)}
     builtin = {n for n in registered if plugins.get("losses", n).__module__.startswith("kcompile.")}

@@ -63,6 +63,19 @@ def test_exported_library_predicts(tmp_path):
 
 
 @pytest.mark.skipif(not any(shutil.which(c) for c in ("cc", "gcc", "clang")), reason="no C compiler")
+def test_exported_recurrent_model_is_predict_to_the_bit(tmp_path):
+    from kcompile.export.load import ExportedModel
+
+    body = [keras.Input((None, 3)), keras.layers.LSTM(5, return_sequences=True), keras.layers.LSTM(4)]
+    model = keras.Sequential([*body, keras.layers.Dense(2)])
+    model.export(tmp_path / "librnn.so")
+    library = ExportedModel(tmp_path / "librnn.so")
+    for rows, length in ((1, 1), (3, 7), (33, 4)):
+        x = data((rows, length, 3))
+        np.testing.assert_array_equal(library(x), model.predict(x, verbose=0, batch_size=64))
+
+
+@pytest.mark.skipif(not any(shutil.which(c) for c in ("cc", "gcc", "clang")), reason="no C compiler")
 def test_normalisation_folds_into_weights(tmp_path):
     from kcompile.export.load import ExportedModel
 

@@ -18,7 +18,9 @@ from kcompile.ir.graph import Graph
 from kcompile.ir.types import Type, f32, i32
 from kcompile.keras import layers
 from kcompile.keras.tracing.trace import trace
+from kcompile.keras.training.programs import trace_predict
 from kcompile.ops.contract import matmul
+from kcompile.passes.lower import LoopCall
 
 BATCH = dim.symbol("batch")
 
@@ -198,3 +200,26 @@ def test_pooling_gradient_and_relu_are_one_pass_over_vectors(monkeypatch):
     ]
     (phase,) = kernel.phases
     assert dim.evaluate(phase.tasks, {"batch": 4}) == 4 * 8 * 8, "a task is the channels of a place, not a number"
+
+
+@pytest.mark.parametrize("layer, kernels_of_a_step", [("SimpleRNN", 2), ("LSTM", 2), ("GRU", 2)])
+def test_a_recurrent_step(layer, kernels_of_a_step):
+    """The inputs of all steps are one product before the loop; a step is a product and the gates."""
+    model = keras.Sequential([keras.Input((None, 8)), getattr(layers, layer)(16)])
+    built = pipeline.build(trace_predict(model).graph)
+    (loop,) = [c for c in built.calls if isinstance(c, LoopCall)]
+    before = [c.form for c in built.calls if not isinstance(c, LoopCall)]
+    assert sum(isinstance(f, Contract) for f in before) == 1
+    assert len(loop.calls) <= kernels_of_a_step
+
+
+def test_a_training_step_of_lstm(monkeypatch):
+    """Backwards the gates are two kernels and one product; the weights' gradients are products of all steps."""
+    model = keras.Sequential([keras.Input((None, 8)), layers.LSTM(16)])
+    model.compile("sgd", "mse")
+    built = built_train_step(model, np.ones((4, 5, 8), np.float32), np.ones((4, 16), np.float32), monkeypatch)
+    forward, backward = [c for c in built.calls if isinstance(c, LoopCall)]
+    assert len(forward.calls) <= 3 and len(backward.calls) <= 3
+    assert [sum(isinstance(k.form, Contract) for k in c.calls) for c in (forward, backward)] == [1, 1]
+    rest = [c.form for c in built.calls if not isinstance(c, LoopCall)]
+    assert sum(isinstance(f, Contract) for f in rest) == 3
