@@ -51,7 +51,6 @@ def cells(keras):
         [
             keras.Input((5, 3)),
             layers.RNN(stack, return_sequences=True),
-            layers.Bidirectional(layers.RNN(layers.GRUCell(3), return_sequences=True), merge_mode="ave"),
             layers.LSTM(4, unroll=True),
             layers.Dense(CLASSES, activation="softmax"),
         ]
@@ -74,7 +73,7 @@ def user_cell(keras):
             a, b = states
             a = 0.5 * a + keras.ops.tanh(keras.ops.matmul(keras.ops.concatenate([inputs, b], axis=-1), self.wide))
             b = keras.ops.sigmoid(keras.ops.matmul(a, self.narrow)) * (2.0 if training else 1.0)
-            return a[:, 1:3] - keras.ops.sum(b, axis=-1, keepdims=True), (a, b)
+            return a[:, 1:3] - keras.ops.sum(b, axis=-1, keepdims=True), [a, b]
 
     layers = keras.layers
     return keras.Sequential(

@@ -16,7 +16,7 @@ BLANK = 0
 _LOG_ZERO = -1e5  # finite, so that differences of impossible states stay numbers (Keras's value)
 
 
-@register_loss("CTC", integer_labels=True)
+@register_loss("CTC", integer_labels=True, own_sizes=True)
 def ctc(y_true, y_pred):
     """-log P(labels | logits); label 0 is the blank and pads short label rows at their end.
 

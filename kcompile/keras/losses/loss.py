@@ -54,6 +54,8 @@ class Loss:
     plugin_group = "losses"
     # True: integer labels reach `call` as they are, instead of as `dtype`
     takes_integer_labels = False
+    # True: targets have sizes of their own, which are not those of the outputs
+    has_own_sizes = False
 
     def __init__(self, name: str | None = None, reduction: str | None = SUM_OVER_BATCH_SIZE, dtype=None):
         self.name = name or auto_name(type(self).__name__)
@@ -102,6 +104,7 @@ class LossFunctionWrapper(Loss):
         self.fn = fn
         self._fn_kwargs = kwargs
         self.takes_integer_labels = getattr(fn, "takes_integer_labels", False)
+        self.has_own_sizes = getattr(fn, "has_own_sizes", False)
 
     def call(self, y_true, y_pred):
         if not tree.is_nested(y_true) and not tree.is_nested(y_pred):
@@ -118,6 +121,7 @@ def register_loss(
     integer_labels: bool = False,
     order: Iterable[str] = (),
     class_aliases: Iterable[str] = (),
+    own_sizes: bool = False,
 ) -> Callable[[Callable], Callable]:
     """Enter a loss function, and the class made from it, under their names.
 
@@ -127,10 +131,11 @@ def register_loss(
         integer_labels: labels are class indices and stay integers.
         order: the constructor's arguments, where it is not the function's own order followed by
             reduction, name, dtype.
+        own_sizes: targets are as long as they are, whatever the length of the outputs.
     """
 
     def register(fn: Callable) -> Callable:
-        fn.takes_integer_labels = integer_labels
+        fn.takes_integer_labels, fn.has_own_sizes = integer_labels, own_sizes
         common = {"reduction": SUM_OVER_BATCH_SIZE, "name": fn.__name__, "dtype": None}
         made = class_of(fn, class_name, LossFunctionWrapper, Loss, common, tuple(order))
         fn.loss_class = made

@@ -252,16 +252,31 @@ def specs(model: Any, batch: Batch) -> dict[str, tuple[tuple, str]]:
     found = {name: (_sizes(name, a, free.get(name, ())), a.dtype.name) for name, a in given.items()}
     if not any(name[0] != "x" for name in free):
         return found
-    # the open sizes of targets are those the outputs have for these inputs
-    traced = tree.flatten(infer(model, (_symbolic(batch.x, found),)))
+    # the open sizes of targets are those the outputs have for these inputs, unless the loss says otherwise
+    outputs = infer(model, (_symbolic(batch.x, found),))
+    own, traced = _outputs_with_own_targets(model, batch.y, outputs), tree.flatten(outputs)
     for prefix, part in batch.parts()[1:]:
         for label, (leaf, tensor) in _partners(model, prefix, part).items():
-            like = traced[next(i for i, t in enumerate(model.outputs) if t is tensor)].dims
+            output = next(i for i, t in enumerate(model.outputs) if t is tensor)
+            if prefix == "y" and output in own:
+                continue
+            like = traced[output].dims
             sizes = list(found[label][0])
             for axis in free.get(label, ()):
                 sizes[axis] = like[axis]
             found[label] = (tuple(sizes), leaf.dtype.name)
     return found
+
+
+def _outputs_with_own_targets(model: Any, y: Any, outputs: Any) -> set[int]:
+    """Outputs whose targets have sizes of their own, by their losses."""
+    losses = model._training.losses
+    if losses is None or y is None:
+        return set()
+    if losses.parts is None:
+        losses.output_names = getattr(model, "output_names", None)
+        losses.build(y, outputs)
+    return {p.output for p in losses.parts if p.loss.has_own_sizes}
 
 
 def _sizes(name: str, array: np.ndarray, free: Sequence[int]) -> tuple:
