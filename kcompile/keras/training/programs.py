@@ -133,7 +133,9 @@ class Programs:
         traced = trace(self._step(mode, model, batch), specs(model, batch), arenas=arenas, name=f"{model.name}_{mode}")
         model._clear_losses()
         program = InterpretedProgram(traced.graph) if compile_graph is None else compile_graph(traced.graph)
-        found = self._found[key] = StepProgram(mode, traced, program, limits=_limits(model, batch), rows=fixed_rows(model))
+        found = self._found[key] = StepProgram(
+            mode, traced, program, limits=_limits(model, batch), rows=fixed_rows(model)
+        )
         return found
 
     def _step(self, mode: str, model, batch: Batch) -> Callable[[dict], Any]:

@@ -337,7 +337,9 @@ def test_recurrent_layers_of_tf_keras_2(kind, gates, older, tmp_path):
     more = {"unit_forget_bias": True} if kind == "LSTM" else {}
     if older:
         layer = lstm_config(f"CuDNN{kind}", 3, **more)
-        kernels = [np.concatenate([np.ravel(k[:, g], order="F").reshape(-1, 3) for g in range(gates)], 1) for k in (w, u)]
+        kernels = [
+            np.concatenate([np.ravel(k[:, g], order="F").reshape(-1, 3) for g in range(gates)], 1) for k in (w, u)
+        ]
         arrays = [*kernels, b.ravel()]
     else:
         layer = lstm_config(kind, 3, **PLAIN, **({"reset_after": True} if kind == "GRU" else more))

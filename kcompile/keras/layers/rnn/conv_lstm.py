@@ -84,9 +84,7 @@ class ConvLSTMCell(LongShortTermCell):
         self.spatial_dims = tuple(self._reduced(*one) for one in zip(spatial, range(self.rank)))
         wide = 4 * self.filters
         bias = UnitForgetBias(self.bias_initializer, self.filters) if self.unit_forget_bias else None
-        self.add_weights(
-            (*self.kernel_size, channels, wide), (*self.kernel_size, self.filters, wide), (wide,), bias
-        )
+        self.add_weights((*self.kernel_size, channels, wide), (*self.kernel_size, self.filters, wide), (wide,), bias)
 
     def _reduced(self, size: int, axis: int) -> int:
         """The size of the states along a spatial axis."""

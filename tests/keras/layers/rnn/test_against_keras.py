@@ -124,7 +124,9 @@ def test_stacked_cells_config(real_keras):
 
     ours, theirs = make(keras), make(real_keras)
     assert plain(type(ours).from_config(theirs.get_config()).get_config()) == plain(ours.get_config())
-    assert type(theirs).from_config(ours.get_config()).get_config()["cell"]["config"]["cells"][1]["config"]["units"] == 4
+    assert (
+        type(theirs).from_config(ours.get_config()).get_config()["cell"]["config"]["cells"][1]["config"]["units"] == 4
+    )
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
