@@ -23,7 +23,7 @@ from kcompile.keras.metrics.reduction import Mean
 from kcompile.keras.random.seeds import draw_seed_number
 from kcompile.keras.serialization import deserialize_keras_object, serialize_keras_object
 from kcompile.keras.tracing import tree
-from kcompile.keras.training.checks import check_indices, check_rows, check_labels
+from kcompile.keras.training.checks import check_indices, check_labels, check_rows
 from kcompile.keras.training.compiled import CompiledLosses, CompiledMetrics
 from kcompile.keras.training.data import ArrayData, BatchData, convert_all, is_batch_source, leaves, make_data, split
 from kcompile.keras.training.data.arrays import class_weights

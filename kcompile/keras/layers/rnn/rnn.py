@@ -20,7 +20,6 @@ from kcompile.keras.layers.rnn.cells import (
 from kcompile.keras.ops.recurrence import rnn
 from kcompile.keras.registry import register
 from kcompile.keras.tracing import tree
-from kcompile.keras.tracing.scope import name_scope
 from kcompile.keras.tracing.tensor import is_tensor
 from kcompile.keras.tracing.variable import Variable
 
