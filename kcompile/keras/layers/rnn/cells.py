@@ -123,7 +123,7 @@ class GatedCell(Layer, DropoutRNNCell):
         return mask, self.get_recurrent_dropout_mask(state) if recurrent else None
 
     def per_gate(self, product, x, kernel, masks, bias=None, axis: int = -1) -> list:
-        """Return product(x, kernel) + bias by gates, which lie along `axis`; with a list of masks each has its own x."""
+        """Return product(x, kernel) + bias by gates along `axis`; with a list of masks each has its own x."""
         if not isinstance(masks, list):
             found = product(x if masks is None else x * masks, kernel)
             return ops.split(found if bias is None else found + self.aligned(bias), self.gates, axis=axis)

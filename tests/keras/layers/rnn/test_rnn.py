@@ -60,7 +60,7 @@ def test_a_cell_that_is_no_layer():
     np.testing.assert_allclose(layers.RNN(Sum())(X), X.sum(1), rtol=1e-5)
 
 
-def test_a_cell_that_adds_losses_and_counts_steps():
+def test_a_cell_that_counts_its_steps():
     """Variables assigned in a step are carried from step to step."""
 
     class Counting(layers.Layer):
@@ -77,7 +77,7 @@ def test_a_cell_that_adds_losses_and_counts_steps():
     model.compile("sgd", "mse")
     np.testing.assert_allclose(model.predict(X, verbose=0), X.sum(1), rtol=1e-5)
     model.predict(X[:, :3], verbose=0)
-    assert float(model.layers[-1].cell.steps.numpy()) in (0.0, 8.0)
+    assert float(model.layers[-1].cell.steps.numpy()) == 8.0
 
 
 @pytest.mark.parametrize("jit", [True, False])
@@ -98,6 +98,11 @@ def test_stateful(jit):
     model.train_on_batch(X, np.zeros((3, 4), "f"))
     assert np.abs(stateful.states[0].numpy()).max() > 0
     assert len(model.weights) == 3
+    with pytest.raises(ValueError, match="Expected batches of 3 rows"):
+        model.predict(X[:2], verbose=0)
+    with pytest.raises(ValueError, match="Expected batches of 3 rows"):
+        model.predict(np.concatenate([X, X]), batch_size=4, verbose=0)
+    assert model.predict(np.concatenate([X, X]), batch_size=3, verbose=0).shape == (6, 4)
 
 
 def test_stateful_needs_a_batch_size():
