@@ -74,12 +74,7 @@ def named(area: str, names: str, reason: str) -> dict[str, str]:
 BUILT = "being built"
 STEP = "the training step is one traced program: there is no Python step to call or replace"
 MISSING = {
-    **named(
-        "layer", "Bidirectional ConvLSTM1D ConvLSTM2D ConvLSTM3D CuDNNGRU CuDNNLSTM GRU GRUCell LSTM LSTMCell", BUILT
-    ),
-    **named("layer", "Recurrent RNN SimpleRNN SimpleRNNCell StackedRNNCells TimeDistributed Wrapper", BUILT),
-    **named("layer-member", "RNN.get_initial_state RNN.reset_state RNN.reset_states", BUILT),
-    **named("parameter", "LSTM.activation LSTM.dropout LSTM.recurrent_dropout LSTM.return_sequences LSTM.units", BUILT),
+    **named("layer", "TimeDistributed Wrapper", BUILT),
     **named("layer", "AdditiveAttention Attention GroupQueryAttention MultiHeadAttention EinsumDense", BUILT),
     **named("layer", "LocallyConnected1D LocallyConnected2D GroupNormalization RMSNormalization", BUILT),
     **named("layer", "SpectralNormalization CategoryEncoding CenterCrop Discretization Hashing IntegerLookup", BUILT),
@@ -113,7 +108,6 @@ MISSING = {
     **named("preprocessing", "image.DirectoryIterator", "not built yet"),
     **named("utils", "GeneratorEnqueuer OrderedEnqueuer SequenceEnqueuer", "the data loop has its own prefetching"),
     **named("legacy-backend", "K.gradients", "gradients of a model belong to its training step"),
-    **named("legacy-backend", "K.rnn", "not built yet: keras.ops.scan is there"),
     **named("export", "ExportArchive", "a model is exported as a shared library"),
     **named("wrapper", "SKLearnClassifier SKLearnRegressor SKLearnTransformer", "not built yet"),
 }
