@@ -4,7 +4,8 @@ layer.py           Layer: build, call, losses        weights.py   its variables,
 calling.py         around `call`: tensors, training, masks          tracking.py  what a layer owns
 input_spec.py      what a layer demands of its inputs
 core.py  activations.py  convolutional.py  pooling.py  reshaping.py  normalization.py
-regularization.py  merging.py  rnn/                                  the layers
+regularization.py  merging.py  einsum_dense.py  locally_connected.py  wrappers.py
+rnn/  preprocessing/  from raw data to numbers                       the layers
 """
 
 from kcompile import plugins
@@ -13,19 +14,38 @@ from kcompile.keras.layers import (
     activations,
     convolutional,
     core,
+    einsum_dense,
+    locally_connected,
     merging,
     normalization,
     pooling,
     regularization,
     reshaping,
     rnn,
+    wrappers,
 )
 from kcompile.keras.layers.core import Input
 from kcompile.keras.layers.input_spec import InputSpec
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.layers.merging import add, average, concatenate, dot, maximum, minimum, multiply, subtract
+from kcompile.keras.layers.preprocessing import encoding, numeric
 
-_FAMILIES = (activations, convolutional, core, merging, normalization, pooling, regularization, reshaping, rnn)
+_FAMILIES = (
+    activations,
+    convolutional,
+    core,
+    einsum_dense,
+    encoding,
+    locally_connected,
+    merging,
+    normalization,
+    numeric,
+    pooling,
+    regularization,
+    reshaping,
+    rnn,
+    wrappers,
+)
 
 
 def __getattr__(name: str):

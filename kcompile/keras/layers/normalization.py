@@ -197,3 +197,124 @@ class UnitNormalization(Layer):
 
     def call(self, inputs):
         return ops.normalize(inputs, axis=self.axis, order=2, epsilon=1e-12)
+
+
+@register
+class GroupNormalization(Layer):
+    """Scale groups of channels of each example to mean beta and deviation gamma.
+
+    Args:    groups: how many; -1 makes each channel a group (instance normalisation).
+    Shapes:  any -> same; channels along `axis`.
+    Weights: gamma, beta, one number per channel.
+    Source:  Wu, He 2018.
+    """
+
+    def __init__(
+        self,
+        groups=32,
+        axis=-1,
+        epsilon=1e-3,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        **kwargs,
+    ):
+        if not isinstance(groups, int) or (groups <= 0 and groups != -1):
+            raise ArgumentError(
+                "Received an invalid value for argument `groups`, expected a positive integer (or `-1` for instance "
+                f"normalization). Received: groups={groups}"
+            )
+        super().__init__(**kwargs)
+        self.groups, self.axis, self.epsilon = groups, axis, epsilon
+        self.center, self.scale = center, scale
+        self.beta_initializer = initializers.get(beta_initializer)
+        self.gamma_initializer = initializers.get(gamma_initializer)
+        self.beta_regularizer = regularizers.get(beta_regularizer)
+        self.gamma_regularizer = regularizers.get(gamma_regularizer)
+        self.beta_constraint = constraints.get(beta_constraint)
+        self.gamma_constraint = constraints.get(gamma_constraint)
+        self.supports_masking = True
+        self.autocast = False  # statistics are float32 at least
+        self.gamma = self.beta = None
+
+    def build(self, input_shape):
+        channels = input_shape[self.axis]
+        if channels is None:
+            raise ArgumentError(
+                f"Axis {self.axis} of input tensor should have a defined dimension but the layer received an input "
+                f"with shape {tuple(input_shape)}."
+            )
+        if self.groups == -1:
+            self.groups = channels
+        if channels % self.groups:
+            raise ArgumentError(
+                f"The number of channels ({channels}) must be a multiple of the number of groups ({self.groups})."
+            )
+        self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
+        if self.scale:
+            self.gamma = self.add_weight(
+                name="gamma",
+                shape=(channels,),
+                initializer=self.gamma_initializer,
+                regularizer=self.gamma_regularizer,
+                constraint=self.gamma_constraint,
+                autocast=False,
+            )
+        if self.center:
+            self.beta = self.add_weight(
+                name="beta",
+                shape=(channels,),
+                initializer=self.beta_initializer,
+                regularizer=self.beta_regularizer,
+                constraint=self.beta_constraint,
+                autocast=False,
+            )
+
+    def call(self, inputs):
+        shape, place = ops.shape(inputs), self.axis % len(inputs.shape)
+        size = shape[place] // self.groups
+        x = ops.cast(inputs, ops.result_type(inputs.dtype, "float32"))
+        x = ops.reshape(x, (*shape[:place], self.groups, size, *shape[place + 1 :]))
+        axes = [a for a in range(1, len(shape) + 1) if a != place]
+        spread = tuple(s if a in (place, place + 1) else 1 for a, s in enumerate(x.shape))
+        mean, variance = ops.moments(x, axes, keepdims=True)
+        x = (x - mean) * ops.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
+            x = x * ops.cast(ops.reshape(self.gamma, spread), ops.dtype(x))
+        if self.beta is not None:
+            x = x + ops.cast(ops.reshape(self.beta, spread), ops.dtype(x))
+        return ops.cast(ops.reshape(x, shape), self.compute_dtype)
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("autocast", None)
+        return config
+
+
+@register
+class RMSNormalization(Layer):
+    """Divide by the root of the mean square along `axis`, then scale.
+
+    Weights: scale, of the sizes along `axis`.
+    Source:  Zhang, Sennrich 2019.
+    """
+
+    def __init__(self, axis=-1, epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.axis = list(axis) if isinstance(axis, (list, tuple)) else axis
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        self.axis = sorted(self.axis) if isinstance(self.axis, list) else [self.axis]
+        self.scale = self.add_weight(name="scale", shape=[input_shape[a] for a in self.axis], initializer="ones")
+
+    def call(self, x):
+        places = {a % len(x.shape) for a in self.axis}
+        spread = tuple(s if a in places else 1 for a, s in enumerate(x.shape))
+        scale = ops.reshape(self.scale, spread)
+        return ops.rms_normalization(x, scale=scale, axis=self.axis, epsilon=self.epsilon)

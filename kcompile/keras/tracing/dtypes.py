@@ -58,7 +58,8 @@ def result_type(*dtypes: object) -> str:
     >>> result_type("int64", "float32"), result_type("float16", float), result_type("uint8", "int8")
     ('float32', 'float16', 'int16')
     """
-    keys = tuple(d if d in (int, float, bool) else standardize_dtype(d) for d in dtypes)
+    weak = (int, float, bool)  # compared by identity: np.dtype("float64") == float
+    keys = tuple(d if any(d is w for w in weak) else standardize_dtype(d) for d in dtypes)
     return _result_type(keys, config.floatx())
 
 

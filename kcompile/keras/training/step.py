@@ -19,11 +19,19 @@ from kcompile.keras.tracing.variable import Variable
 
 
 def train(model, x: Any, y: Any, sample_weight: Any, weights: Sequence[Variable], flat: Sequence[FlatWeights]) -> dict:
-    """Forward, loss, gradients, optimizer, metrics. No outputs: everything of interest is assigned."""
+    """Forward, loss, gradients, optimizer, metrics. No outputs: everything of interest is assigned.
+
+    A layer may change trained weights for the length of a step (SpectralNormalization does): what is derived by and
+    updated are the weights as they are stored.
+    """
+    stored = [v.value for v in weights]
     y_pred, loss = _forward(model, x, y, sample_weight, training=True)
     optimizer = model.optimizer
     scaled = unwrap(optimizer.scale_loss(loss)) if hasattr(optimizer, "scale_loss") else loss
-    gradients = autodiff.grad(scaled, [v.value for v in weights]) if weights else []
+    gradients = autodiff.grad(scaled, stored) if weights else []
+    for variable, value in zip(weights, stored):
+        if variable.value is not value:
+            variable.assign(value)
     if gradients:
         _apply(optimizer, gradients, weights, flat)
     model.compute_metrics(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)
