@@ -37,7 +37,7 @@ from kcompile.forms.records import (
 from kcompile.forms.scalar import Const, Expr, Index, Load, Where, loads
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, FloorDiv, Symbol
-from kcompile.ir.interpret import bf16_to_f32, f32_to_bf16, storage_dtype
+from kcompile.ir.interpret import bf16_to_f32, f32_to_bf16
 from kcompile.ir.types import DType, bf16, dtype
 
 ACCUMULATE = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
@@ -77,7 +77,7 @@ def run(form: Form, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int] |
         shape = tuple(dim.evaluate(n, sizes) for n in buffer.type.shape)
         if buffer.role in (IN, INOUT):
             given = np.asarray(arrays[buffer.name])
-            if given.shape != shape or given.dtype != storage_dtype(buffer.type.dtype):
+            if given.shape != shape or given.dtype != buffer.type.dtype.storage:
                 raise CompilerBug(f"{form.name}: {buffer.name} is {buffer.type}, given {given.dtype}{given.shape}")
             state.arrays[buffer.name] = bf16_to_f32(given) if buffer.type.dtype is bf16 else np.array(given)
             state.touched[buffer.name] = np.ones(shape, bool)

@@ -20,7 +20,7 @@ from kcompile.errors import ArgumentError, CompilerBug, DTypeError, ShapeError
 from kcompile.ir import dim
 from kcompile.ir.dim import Dim, Symbol
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value
-from kcompile.ir.types import DType, Type, bf16
+from kcompile.ir.types import Type, bf16
 
 
 def bind_symbols(sources: Mapping[str, Value], arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
@@ -49,7 +49,7 @@ def _given(name: str, source: Value, arrays: Mapping[str, np.ndarray]) -> np.nda
     array = arrays.get(name)
     if array is None:
         raise ArgumentError(f"{source.node.role} {name!r} has no array; expected {source.type}")
-    stored = storage_dtype(source.dtype)
+    stored = source.dtype.storage
     if array.dtype != stored:
         raise DTypeError(f"{source.node.role} {name!r}: expected {source.type}, received an array of {array.dtype}")
     if array.ndim != source.rank:
@@ -58,11 +58,6 @@ def _given(name: str, source: Value, arrays: Mapping[str, np.ndarray]) -> np.nda
             f"received an array of shape {array.shape}"
         )
     return array
-
-
-def storage_dtype(dtype: DType) -> np.dtype:
-    """The NumPy dtype of arrays holding `dtype`: uint16 bits for bfloat16."""
-    return np.dtype(np.uint16) if dtype is bf16 else dtype.numpy
 
 
 def _plain_symbol(size) -> str | None:

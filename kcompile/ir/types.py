@@ -29,6 +29,11 @@ class DType:
         return np.dtype(self.keras)
 
     @property
+    def storage(self) -> np.dtype:
+        """The NumPy dtype of memory that holds such numbers: uint16 bits for bfloat16."""
+        return np.dtype(np.uint16) if self.name == "bf16" else self.numpy
+
+    @property
     def is_float(self) -> bool:
         return self.category == "float"
 

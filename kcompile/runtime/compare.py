@@ -171,4 +171,4 @@ def _view(at: int, type_, named: Mapping[str, int]) -> np.ndarray:
     count = int(np.prod(shape, dtype=np.int64))
     nbytes = count * type_.dtype.size_bytes
     raw = (ctypes.c_uint8 * nbytes).from_address(at) if nbytes else b""
-    return np.frombuffer(raw, type_.dtype.numpy, count).reshape(shape)
+    return np.frombuffer(raw, type_.dtype.storage, count).reshape(shape)

@@ -140,7 +140,7 @@ class Bound:
         self._read_inputs(inputs, table, sizes)
         named = dict(zip(executable.program.symbols, sizes.tolist()))
         makers = [
-            maker(tuple(dim.evaluate(s, named) for s in a.type.shape), a.type.dtype.numpy) for _, a in self._outputs
+            maker(tuple(dim.evaluate(s, named) for s in a.type.shape), a.type.dtype.storage) for _, a in self._outputs
         ]
         results = {}
         for (n, argument), (make, arguments) in zip(self._outputs, makers):
@@ -233,10 +233,10 @@ class Bound:
         if argument.has_rows:
             shape = (rows, *shape[1:])
         if outputs is None or argument.name not in outputs:
-            block = new(shape, argument.type.dtype.numpy)
+            block = new(shape, argument.type.dtype.storage)
         else:
             block = outputs[argument.name]
-            if block.shape != shape or block.dtype != argument.type.dtype.numpy or not block.flags.c_contiguous:
+            if block.shape != shape or block.dtype != argument.type.dtype.storage or not block.flags.c_contiguous:
                 raise ArgumentError(
                     f"output {argument.name}: expected a contiguous {argument.type.dtype.keras} array of shape "
                     f"{shape}, received {block.dtype} of shape {block.shape}"
@@ -280,7 +280,7 @@ class _Input:
 
     def __init__(self, number: int, argument: Argument, symbols: Sequence[str]):
         self.number, self.argument = number, argument
-        self.dtype = argument.type.dtype.numpy
+        self.dtype = argument.type.dtype.storage
         # per dimension: an int to equal, a position in `sizes` to bind or equal, or a Dim to check
         place = {dim.symbol(s): n for n, s in enumerate(symbols)}
         self.dims = [(size, None) if dim.is_static(size) else (size, place.get(size)) for size in argument.type.shape]
@@ -322,7 +322,7 @@ def _checked_variable(argument: Argument, variables: Mapping[str, np.ndarray]) -
     array = variables.get(argument.name)
     if array is None:
         raise ArgumentError(f"no array for variable {argument.name!r}; received {sorted(variables)}")
-    shape, dtype = tuple(argument.type.shape), argument.type.dtype.numpy
+    shape, dtype = tuple(argument.type.shape), argument.type.dtype.storage
     if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous or not array.flags.writeable:
         raise ArgumentError(
             f"variable {argument.name!r}: expected a writable contiguous {dtype} array of shape {shape}, "

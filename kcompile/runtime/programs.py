@@ -255,7 +255,7 @@ def read(data: bytes) -> Stored:
     for argument in arguments:
         if argument.role == CONSTANT:
             nbytes = dim.evaluate(argument.type.nbytes, {})
-            array = np.frombuffer(rest[:nbytes], argument.type.dtype.numpy).reshape(argument.type.shape)
+            array = np.frombuffer(rest[:nbytes], argument.type.dtype.storage).reshape(argument.type.shape)
             constants[argument.name], rest = array, rest[nbytes:]
     if to_bytes(program, entry, dict(record["kernels"]), constants) != data:
         raise ValueError("not a program")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from kcompile.keras.configurable import Configurable
-from kcompile.keras.tracing.dtypes import numpy_dtype
+from kcompile.keras.tracing.bfloat16 import BFloat16Tensor
+from kcompile.keras.tracing.dtypes import numpy_dtype, standardize_dtype
 from kcompile.keras.tracing.tensor import Tensor, as_tensor
 
 
@@ -25,4 +26,5 @@ class Initializer(Configurable):
 
     def __call__(self, shape, dtype=None, **kwargs) -> Tensor:
         shape = (shape,) if isinstance(shape, int) else tuple(int(s) for s in shape)
-        return as_tensor(np.asarray(self.values(shape)).astype(numpy_dtype(dtype)))
+        values = as_tensor(np.asarray(self.values(shape)).astype(numpy_dtype(dtype)))
+        return BFloat16Tensor(values) if standardize_dtype(dtype) == "bfloat16" else values

@@ -28,7 +28,7 @@ from kcompile.keras.layers.core import Input
 from kcompile.keras.layers.input_spec import InputSpec
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.layers.merging import add, average, concatenate, dot, maximum, minimum, multiply, subtract
-from kcompile.keras.layers.preprocessing import encoding, numeric
+from kcompile.keras.layers.preprocessing import encoding, hashing, lookup, numeric, text
 
 _FAMILIES = (
     activations,
@@ -36,7 +36,9 @@ _FAMILIES = (
     core,
     einsum_dense,
     encoding,
+    hashing,
     locally_connected,
+    lookup,
     merging,
     normalization,
     numeric,
@@ -44,6 +46,7 @@ _FAMILIES = (
     regularization,
     reshaping,
     rnn,
+    text,
     wrappers,
 )
 

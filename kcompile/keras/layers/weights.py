@@ -137,7 +137,7 @@ class LayerWeights:
 
     def get_weights(self) -> list[np.ndarray]:
         """Return copies of the weights as arrays."""
-        return [np.array(v._array) for v in self.weights]
+        return [np.asarray(v.numpy()) for v in self.weights]
 
     def set_weights(self, weights: list[np.ndarray]) -> None:
         """Set the weights from arrays in the order of `get_weights`.

@@ -91,7 +91,7 @@ class Metric:
     def reset_state(self) -> None:
         """Set the totals back to zero."""
         for variable in self.variables:
-            variable.assign(np.zeros(variable.shape, variable._array.dtype))
+            variable.assign(np.zeros(variable.shape))
 
     def reset_states(self) -> None:
         """Older name of `reset_state`."""

@@ -7,8 +7,10 @@ import numpy as np
 from kcompile import ops as prim
 from kcompile.errors import ArgumentError
 from kcompile.ir.dim import Dim
-from kcompile.keras.ops.function import dtype_key, promote, public, rank, tensor
+from kcompile.ir.types import bf16
+from kcompile.keras.ops.function import cast, dtype_key, promote, public, rank, tensor
 from kcompile.keras.ops.shapes import moveaxis, part
+from kcompile.keras.tracing.bfloat16 import BFloat16Tensor
 from kcompile.keras.tracing.dtypes import ir_name, numpy_dtype, result_type, standardize_dtype
 from kcompile.keras.tracing.scope import current_graph
 
@@ -23,6 +25,8 @@ def filled(shape, value, dtype):
     sizes = sizes_of(shape)
     scalar = tensor(value, dtype)
     if any(isinstance(s, Dim) for s in sizes):
+        if isinstance(scalar, BFloat16Tensor):
+            scalar = current_graph().constant(scalar.numpy(), bf16)
         scalar = current_graph().constant(scalar) if isinstance(scalar, np.ndarray) else scalar
         return prim.broadcast_to(scalar, shape=sizes)
     if isinstance(scalar, np.ndarray) and scalar.ndim == 0:
@@ -36,8 +40,9 @@ def iota(shape, axis: int, dtype: str):
     if any(isinstance(s, Dim) for s in sizes):
         like = current_graph().constant(np.zeros((), numpy_dtype(dtype)))
         return prim.iota(like, shape=sizes, axis=axis, dtype=ir_name(dtype))
-    line = np.arange(sizes[axis], dtype=dtype).reshape([-1 if i == axis else 1 for i in range(len(sizes))])
-    return np.ascontiguousarray(np.broadcast_to(line, sizes))
+    line = np.arange(sizes[axis], dtype=numpy_dtype(dtype))
+    line = line.reshape([-1 if i == axis else 1 for i in range(len(sizes))])
+    return cast(np.ascontiguousarray(np.broadcast_to(line, sizes)), dtype)
 
 
 @public
@@ -106,7 +111,7 @@ def arange(start, stop=None, step=None, dtype=None):
             raise ArgumentError("arange over a size only known when the program runs needs step 1")
         line = iota((stop - start,), 0, dtype)
         return prim.add(*promote(line, start, dtype=dtype))
-    return np.arange(start, stop, step, dtype=numpy_dtype(dtype))
+    return cast(np.arange(start, stop, step, dtype=numpy_dtype(dtype)), dtype)
 
 
 @public
@@ -123,19 +128,19 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
 @public
 def eye(N, M=None, k=0, dtype=None):
     """Return ones on the k-th diagonal, zeros elsewhere."""
-    return np.eye(int(N), None if M is None else int(M), int(k), dtype=numpy_dtype(dtype))
+    return cast(np.eye(int(N), None if M is None else int(M), int(k), dtype=numpy_dtype(dtype)), dtype)
 
 
 @public
 def identity(n, dtype=None):
     """Return the identity matrix."""
-    return np.eye(int(n), dtype=numpy_dtype(dtype))
+    return cast(np.eye(int(n), dtype=numpy_dtype(dtype)), dtype)
 
 
 @public
 def tri(N, M=None, k=0, dtype=None):
     """Return ones at and below the k-th diagonal."""
-    return np.tri(int(N), None if M is None else int(M), int(k), dtype=numpy_dtype(dtype))
+    return cast(np.tri(int(N), None if M is None else int(M), int(k), dtype=numpy_dtype(dtype)), dtype)
 
 
 def _triangle(x, k: int, lower: bool):

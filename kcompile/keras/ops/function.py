@@ -22,7 +22,8 @@ from kcompile.ir.dim import Dim, DimLike
 from kcompile.ir.graph import Value
 from kcompile.keras import config
 from kcompile.keras.tracing import tree
-from kcompile.keras.tracing.dtypes import ir_name, is_float, result_type, standardize_dtype
+from kcompile.keras.tracing.bfloat16 import BFloat16Tensor
+from kcompile.keras.tracing.dtypes import ir_name, is_float, numpy_dtype, result_type, standardize_dtype
 from kcompile.keras.tracing.names import auto_name
 from kcompile.keras.tracing.node import record
 from kcompile.keras.tracing.scope import current_graph, current_scope, unwrap, user_line
@@ -107,6 +108,8 @@ def tensor(x: Any, dtype: object = None) -> Operand:
         return sized(x, standardize_dtype(dtype or "int32"))
     if isinstance(x, (list, tuple)) and any(isinstance(unwrap(v), (Value, Dim)) for v in tree.flatten(list(x))):
         return _stack([tensor(v) for v in x], dtype)
+    if isinstance(x, BFloat16Tensor):
+        return x if dtype is None else cast(x, dtype)
     array = x.view(np.ndarray) if isinstance(x, Tensor) else x if isinstance(x, np.ndarray) else _plain(x)
     return array if dtype is None else cast(array, dtype)
 
@@ -131,14 +134,18 @@ def cast(x: Operand, dtype: object) -> Operand:
     """Return `x` in another dtype; itself if it has it."""
     name = ir_name(standardize_dtype(dtype))
     have = x.dtype.name if isinstance(x, Value) else ir_name(x.dtype)
-    return x if have == name else prim.cast(x, dtype=name)
+    if have == name:
+        return x
+    if name == "bf16" and not isinstance(x, Value):
+        return BFloat16Tensor(x)
+    return prim.cast(x, dtype=name)
 
 
 def sized(size: DimLike, dtype: str) -> Operand:
     """Return a size as a scalar of `dtype`."""
     if isinstance(size, Dim):
         return prim.size(current_graph().constant(np.zeros((), np.int32)), value=size, dtype=ir_name(dtype))
-    return np.asarray(size, dtype=dtype)
+    return cast(np.asarray(size, dtype=numpy_dtype(dtype)), dtype)
 
 
 def broadcast(x: Operand, shape: Sequence[DimLike]) -> Operand:

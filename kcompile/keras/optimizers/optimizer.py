@@ -24,6 +24,7 @@ from kcompile.ir import op as op_table
 from kcompile.keras import config, ops
 from kcompile.keras.optimizers.schedules import LearningRateSchedule
 from kcompile.keras.tracing.arena import VariableArena
+from kcompile.keras.tracing.dtypes import numpy_dtype
 from kcompile.keras.tracing.names import auto_name
 from kcompile.keras.tracing.scope import name_scope, unwrap
 from kcompile.keras.tracing.trace import trace
@@ -236,7 +237,7 @@ class Optimizer:
         path = getattr(reference_variable, "path", reference_variable.name).replace("/", "_").replace(":", "_")
         shape = tuple(reference_variable.shape)
         if isinstance(initializer, (int, float)):
-            initializer = np.full(shape, initializer, reference_variable.dtype)
+            initializer = np.full(shape, initializer, numpy_dtype(reference_variable.dtype))
         dtype = reference_variable.dtype
         return self.add_variable(shape, initializer=initializer, dtype=dtype, name=f"{path}_{name or 'var'}")
 
@@ -554,7 +555,7 @@ class Optimizer:
                     f"Optimizer variable {variable.path} has shape {variable.shape} not compatible with provided "
                     f"weight shape {np.shape(weight)}."
                 )
-            variable.assign(np.asarray(weight, dtype=variable._array.dtype))
+            variable.assign(np.asarray(weight))
 
     def save_own_variables(self, store) -> None:
         """Write the state into a mapping, under its numbers."""

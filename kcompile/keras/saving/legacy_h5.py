@@ -263,7 +263,7 @@ def _read_optimizer(group: Any, model: Model, name: str) -> None:
         )
         return
     for variable, value in todo:
-        variable.assign(np.asarray(value).astype(variable._array.dtype))
+        variable.assign(np.asarray(value))
 
 
 def _whole_state(optimizer: Optimizer, names: list[str], arrays: list) -> list[tuple] | None:

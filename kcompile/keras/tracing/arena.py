@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from kcompile.errors import ArgumentError, ShapeError
+from kcompile.ir import interpret
 from kcompile.ir.graph import Value
-from kcompile.keras.tracing.dtypes import numpy_dtype
+from kcompile.keras.tracing.bfloat16 import BFloat16Tensor
+from kcompile.keras.tracing.dtypes import storage_dtype
 from kcompile.keras.tracing.scope import current_scope, unwrap
 from kcompile.keras.tracing.tensor import Tensor, as_tensor
 from kcompile.keras.tracing.variable import Variable
@@ -43,7 +45,7 @@ class VariableArena:
             raise ArgumentError(f"the arena {name!r} needs variables of one dtype, received {sorted(dtypes) or 'none'}")
         self.dtype = dtypes.pop()
         self.trainable = all(v.trainable for v in self.variables) if trainable is None else trainable
-        self.offsets, self.size = layout([v.size for v in self.variables], numpy_dtype(self.dtype).itemsize)
+        self.offsets, self.size = layout([v.size for v in self.variables], storage_dtype(self.dtype).itemsize)
         self.buffer = aligned_zeros(self.size, self.dtype)
         self._ranges = {id(v): (o, v.size) for v, o in zip(self.variables, self.offsets)}
         for variable, offset in zip(self.variables, self.offsets):
@@ -62,12 +64,14 @@ class VariableArena:
     def value(self) -> Tensor | Value:
         """The whole buffer: a graph value inside a trace, a copy as a Tensor outside."""
         found = self.__tensor_value__()
-        return found if isinstance(found, Value) else as_tensor(found.copy())
+        return as_tensor(found.copy()) if isinstance(found, np.ndarray) else found
 
     def __tensor_value__(self) -> np.ndarray | Value:
         scope = current_scope()
         if scope is not None:
             return scope.read_arena(self)
+        if self.dtype == "bfloat16":
+            return BFloat16Tensor(interpret.bf16_to_f32(self.buffer))
         view = self.buffer.view()
         view.flags.writeable = False
         return view
@@ -80,7 +84,7 @@ class VariableArena:
         if isinstance(value, Value):
             current_scope().write_arena(self, value)
         else:
-            self.buffer[...] = value
+            self.buffer[...] = interpret.f32_to_bf16(value) if self.dtype == "bfloat16" else value
             changed(self.buffer)
 
     def range_of(self, variable: Variable) -> tuple[int, int]:
@@ -109,7 +113,7 @@ def layout(sizes: Sequence[int], itemsize: int) -> tuple[list[int], int]:
 
 def aligned_zeros(size: int, dtype: object) -> np.ndarray:
     """Return `size` zeros that begin at a multiple of ALIGN_BYTES."""
-    wanted = numpy_dtype(dtype)
+    wanted = storage_dtype(dtype)
     raw = np.zeros(size * wanted.itemsize + ALIGN_BYTES, np.uint8)
     start = -raw.ctypes.data % ALIGN_BYTES
     return raw[start : start + size * wanted.itemsize].view(wanted)

@@ -27,6 +27,8 @@ def standardize_dtype(dtype: object) -> str:
         return config.floatx()
     if isinstance(dtype, str) and dtype in types.DTYPES:
         return types.DTYPES[dtype].keras
+    if dtype == "string" or (isinstance(dtype, np.dtype) and dtype.kind in "USO"):
+        return "string"  # in front of a model, never inside the compiled program
     if isinstance(dtype, type) and dtype in _PYTHON:
         return _PYTHON[dtype] or config.floatx()
     return types.dtype(dtype).keras
@@ -38,13 +40,20 @@ def ir_name(dtype: object) -> str:
 
 
 def numpy_dtype(dtype: object) -> np.dtype:
-    """Return the NumPy dtype; DTypeError for bfloat16, which NumPy cannot hold."""
-    return types.dtype(standardize_dtype(dtype)).numpy
+    """Return the NumPy dtype that numbers are computed in: float32 for bfloat16, which NumPy has not."""
+    found = types.dtype(standardize_dtype(dtype))
+    return np.dtype(np.float32) if found is types.bf16 else found.numpy
+
+
+def storage_dtype(dtype: object) -> np.dtype:
+    """Return the NumPy dtype of a variable's memory: uint16 bits for bfloat16."""
+    return types.dtype(standardize_dtype(dtype)).storage
 
 
 def is_float(dtype: object) -> bool:
     """True for a floating-point dtype."""
-    return types.dtype(standardize_dtype(dtype)).is_float
+    name = standardize_dtype(dtype)
+    return name != "string" and types.dtype(name).is_float
 
 
 def is_int(dtype: object) -> bool:

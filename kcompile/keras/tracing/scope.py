@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from kcompile.errors import CompilerBug, KcompileError, NotSupportedError
 from kcompile.ir import op as op_table
 from kcompile.ir.graph import PARAMETER, STATE, Graph, Value
-from kcompile.ir.types import Type, dtype
+from kcompile.ir.types import Type, bf16, dtype
+from kcompile.keras.tracing.bfloat16 import BFloat16Tensor
 from kcompile.keras.tracing.names import uniquify
 from kcompile.keras.tracing.tensor import TracedValue
 
@@ -55,7 +56,12 @@ class TraceGraph(Graph):
                     inner = operand.graph
         if inner is not self:
             return inner.emit(op, operands, attrs)
-        return super().emit(op, [self.adopt(o) if isinstance(o, Value) else o for o in operands], attrs)
+        return super().emit(op, [self._operand(o) for o in operands], attrs)
+
+    def _operand(self, operand: Any) -> Any:
+        if isinstance(operand, BFloat16Tensor):
+            return self.constant(operand.numpy(), bf16)
+        return self.adopt(operand) if isinstance(operand, Value) else operand
 
     def adopt(self, value: Value) -> Value:
         """The value as one of this graph."""

@@ -19,6 +19,7 @@ from kcompile.ir import dim
 from kcompile.ir.dim import Dim, DimLike
 from kcompile.ir.graph import Value
 from kcompile.keras.tracing import operators
+from kcompile.keras.tracing.bfloat16 import BFloat16Tensor
 from kcompile.keras.tracing.dtypes import standardize_dtype
 from kcompile.keras.tracing.names import auto_name
 
@@ -61,7 +62,7 @@ Tensor.__hash__ = None
 
 def as_tensor(array: Any) -> Tensor:
     """View an array or NumPy scalar as a Tensor; Python numbers and lists get Keras's default dtypes."""
-    if isinstance(array, Tensor):
+    if isinstance(array, (Tensor, BFloat16Tensor)):
         return array
     if not isinstance(array, (np.ndarray, np.generic)):
         array = default_array(array)
@@ -212,4 +213,4 @@ def is_symbolic(value: Any) -> bool:
 
 def is_tensor(x: Any) -> bool:
     """True for arrays, eager tensors, traced values, KerasTensors and variables."""
-    return isinstance(x, (np.ndarray, Value, KerasTensor)) or hasattr(x, "__tensor_value__")
+    return isinstance(x, (np.ndarray, Value, KerasTensor, BFloat16Tensor)) or hasattr(x, "__tensor_value__")

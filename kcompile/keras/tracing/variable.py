@@ -1,8 +1,8 @@
 """Variable: numbers that change. Eager outside a trace; inside one, reads are graph values and
 assignments are recorded.
 
-The storage is a NumPy array, possibly a view into a `VariableArena`. It never moves except when an
-arena adopts it, so compiled programs and Python see the same memory.
+The storage is a NumPy array (of bits, for bfloat16), possibly a view into a `VariableArena`. It never moves
+except when an arena adopts it, so compiled programs and Python see the same memory.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import numpy as np
 
 from kcompile import plugins
 from kcompile.errors import ArgumentError, ShapeError
+from kcompile.ir import interpret
 from kcompile.ir import op as op_table
 from kcompile.ir.graph import Value
 from kcompile.keras.tracing import operators
+from kcompile.keras.tracing.bfloat16 import BFloat16Tensor
 from kcompile.keras.tracing.dtypes import ir_name, is_float, numpy_dtype, standardize_dtype
 from kcompile.keras.tracing.names import auto_name
 from kcompile.keras.tracing.scope import autocast_dtype, current_path, current_scope, enter, unwrap
@@ -67,8 +69,8 @@ class Variable:
         self.aggregation, self.synchronization = aggregation, synchronization
         self.regularizer, self.constraint = regularizer, constraint
         self.overwrite_with_gradient = False
-        self._array = _initial_value(initializer, shape, dtype)
-        self.dtype = standardize_dtype(self._array.dtype)
+        values, self.dtype = _initial_value(initializer, shape, dtype)
+        self._array = _stored(values, self.dtype)
         self._arena = None
 
     # looking ----------------------------------------------------------------------------------
@@ -93,17 +95,22 @@ class Variable:
     def value(self) -> Tensor | Value:
         """The current value: a graph value inside a trace, a copy as a Tensor outside."""
         found = self.__tensor_value__()
-        return found if isinstance(found, Value) else as_tensor(np.array(found))
+        return as_tensor(np.array(found)) if isinstance(found, np.ndarray) else found
 
     def numpy(self) -> np.ndarray:
-        """Return a copy of the numbers (of the storage, also while tracing)."""
-        return self._array.copy() if self._array.ndim else self._array[()]
+        """Return a copy of the numbers (of the storage, also while tracing); float32 for bfloat16."""
+        numbers = interpret.bf16_to_f32(self._array) if self.dtype == "bfloat16" else self._array
+        return numbers.copy() if numbers.ndim else numbers[()]
 
-    def __tensor_value__(self) -> np.ndarray | Value:
+    def __tensor_value__(self) -> np.ndarray | BFloat16Tensor | Value:
         """Return what ops compute on: a graph value inside a trace, a read-only view outside."""
         wanted = autocast_dtype() if self.autocast and is_float(self.dtype) else None
         scope = current_scope()
         if scope is None:
+            if "bfloat16" in (self.dtype, wanted):
+                numbers = self.numpy()
+                is_half = wanted in (None, "bfloat16")
+                return BFloat16Tensor(numbers) if is_half else np.asarray(numbers, numpy_dtype(wanted))
             array = self._array if wanted in (None, self.dtype) else self._array.astype(numpy_dtype(wanted))
             view = array.view()
             view.flags.writeable = False
@@ -134,13 +141,13 @@ class Variable:
         array = np.asarray(value)
         if array.shape != self._array.shape:
             raise self._shape_error(array.shape)
-        self._array[...] = array
+        self._array[...] = _stored(array, self.dtype)
         changed(self._array)
-        return as_tensor(self._array.copy())
+        return self.value
 
     def _assign_traced(self, scope, value: Any) -> Value:
         if not isinstance(value, Value):
-            value = scope.graph.constant(np.asarray(value, dtype=self._array.dtype))
+            value = scope.graph.constant(np.asarray(value, dtype=numpy_dtype(self.dtype)))
         if tuple(value.shape) != self._array.shape:
             raise self._shape_error(value.shape)
         if value.dtype.keras != self.dtype:
@@ -190,7 +197,7 @@ class Variable:
     def __repr__(self) -> str:
         return (
             f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}, "
-            f"value={np.array2string(self._array, separator=', ', prefix='value=', threshold=60)}>"
+            f"value={np.array2string(np.asarray(self.numpy()), separator=', ', prefix='value=', threshold=60)}>"
         )
 
     def __deepcopy__(self, memo):
@@ -212,7 +219,12 @@ def _rebuild(cls: type, state: dict) -> Variable:
     return variable
 
 
-def _initial_value(initializer: Any, shape, dtype) -> np.ndarray:
+def _stored(numbers: np.ndarray, dtype: str) -> np.ndarray:
+    return interpret.f32_to_bf16(numbers) if dtype == "bfloat16" else numbers
+
+
+def _initial_value(initializer: Any, shape, dtype) -> tuple[np.ndarray, str]:
+    """Return the first numbers and the name of the dtype."""
     if isinstance(initializer, str):
         initializer = plugins.get("initializers", initializer)()
     with enter(None):  # a layer built while tracing still gets its numbers now
@@ -226,13 +238,13 @@ def _initial_value(initializer: Any, shape, dtype) -> np.ndarray:
             array = np.asarray(unwrap(initializer(shape, dtype=standardize_dtype(dtype))))
             if array.shape != shape:
                 raise ShapeError(f"the initializer {initializer} returned shape {array.shape}, expected {shape}")
-            return np.array(array, dtype=numpy_dtype(dtype), order="C")
+            return np.array(array, dtype=numpy_dtype(dtype), order="C"), standardize_dtype(dtype)
         value = unwrap(initializer)
         if isinstance(value, Value):
             raise ArgumentError("a Variable cannot be created from a symbolic value: it needs numbers")
-        array = np.asarray(as_tensor(value))
-        wanted = numpy_dtype(dtype) if dtype is not None else array.dtype
-        array = np.array(array, dtype=wanted, order="C")
+        value = as_tensor(value)
+        name = standardize_dtype(value.dtype if dtype is None else dtype)
+        array = np.array(value, dtype=numpy_dtype(name), order="C")
         if shape is not None and tuple(shape) != array.shape:
             raise ShapeError(f"initial value of shape {array.shape} for a Variable of shape {tuple(shape)}")
-        return array
+        return array, name

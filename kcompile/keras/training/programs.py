@@ -101,7 +101,7 @@ class StepProgram:
             if not value.shape or value.shape[0] != dim.symbol("batch"):
                 return None
             shape = tuple(dim.evaluate(d, sizes) for d in value.shape)
-            arrays[name] = results.new(shape, value.dtype.numpy)
+            arrays[name] = results.new(shape, value.dtype.storage)
         return arrays
 
 

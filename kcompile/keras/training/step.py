@@ -14,6 +14,7 @@ from kcompile.ir.graph import Value
 from kcompile.keras import ops
 from kcompile.keras.optimizers import FlatWeights
 from kcompile.keras.tracing import tree
+from kcompile.keras.tracing.dtypes import standardize_dtype
 from kcompile.keras.tracing.scope import unwrap
 from kcompile.keras.tracing.variable import Variable
 
@@ -46,8 +47,13 @@ def test(model, x: Any, y: Any, sample_weight: Any) -> dict:
 
 
 def predict(model, x: Any) -> Any:
-    """Forward in inference mode; returns the model's outputs."""
-    return model(x, training=False)
+    """Forward in inference mode; returns the model's outputs, bfloat16 as float32 (which NumPy has)."""
+    return tree.map_structure(_shown, model(x, training=False))
+
+
+def _shown(output: Any) -> Any:
+    is_half = hasattr(output, "dtype") and standardize_dtype(output.dtype) == "bfloat16"
+    return ops.cast(output, "float32") if is_half else output
 
 
 def _forward(model, x, y, sample_weight, training: bool) -> tuple[Any, Value]:

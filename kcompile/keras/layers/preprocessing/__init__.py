@@ -1,6 +1,7 @@
 """Layers that turn raw data into numbers a model can learn from.
 
 encoding.py  class indices as vectors            numeric.py  scales, statistics, bins
-hashing.py   words to a fixed number of classes  lookup.py   words and integers to indices   text.py  texts
+hashing.py   words to a fixed number of classes (hashes.py: the hashes)
+lookup.py    words and integers to indices (vocabulary.py: what they learn)    text.py  texts
 host.py      what runs in Python, before the compiled program
 """

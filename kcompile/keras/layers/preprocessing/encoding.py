@@ -72,7 +72,7 @@ class CategoryEncoding(Layer):
             raise ArgumentError(
                 f"`count_weights` is not used when `output_mode` is not `'count'`. Received {self.output_mode!r}"
             )
-        return encode(inputs, self.output_mode, self.num_tokens, self.compute_dtype, count_weights)
+        return encode(inputs, self.output_mode, self.num_tokens, self.dtype, count_weights)
 
     def get_config(self):
         config = super().get_config()

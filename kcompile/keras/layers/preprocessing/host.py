@@ -1,4 +1,7 @@
-"""What preprocessing does in Python: batches to learn from, strings as NumPy arrays."""
+"""What runs in Python, before the compiled program: layers on strings, and batches to learn from.
+
+In a model, the results of a HostLayer are inputs of the compiled program (models/graph.py cuts there).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,63 @@ from typing import Any
 
 import numpy as np
 
-from kcompile.keras.tracing.tensor import is_tensor
+from kcompile.errors import NotSupportedError
+from kcompile.ir.graph import Value
+from kcompile.keras.layers.layer import Layer
+from kcompile.keras.tracing import tree
+from kcompile.keras.tracing.node import record
+from kcompile.keras.tracing.tensor import KerasTensor, as_tensor, is_tensor
 from kcompile.keras.utils.dataset import PyDataset
+
+
+class HostLayer(Layer):
+    """A layer of Python and NumPy: subclasses give `on_host` and `compute_output_spec`."""
+
+    runs_on_host = True
+
+    def on_host(self, inputs) -> np.ndarray:
+        """Return the output for arrays or lists (of strings, maybe)."""
+        raise NotImplementedError(f"{type(self).__name__} must override on_host()")
+
+    def __call__(self, inputs, *args, **kwargs):
+        leaves = tree.flatten(inputs)
+        self.built = True
+        if any(isinstance(leaf, KerasTensor) for leaf in leaves):
+            return record(self, (inputs,), {}, self.compute_output_spec(inputs))
+        if any(isinstance(leaf, Value) for leaf in leaves):
+            raise NotSupportedError(
+                f"The layer {self.name!r} ({type(self).__name__}) runs in Python, not in compiled code. In a functional "
+                "or Sequential model it must come first, before all layers that compute."
+            )
+        return self.call(inputs)
+
+    def call(self, inputs):
+        return as_tensor(self.on_host(inputs))
+
+    def compute_output_shape(self, input_shape):
+        return self.compute_output_spec(KerasTensor(input_shape, "string")).shape
+
+
+def strings(values: Any, encoding: str = "utf-8") -> np.ndarray:
+    """Return strings (or bytes, or nested lists of them) as an array of Python strings."""
+    array = np.asarray(values)
+    if array.dtype.kind == "U":
+        return array.astype(object)
+
+    def decoded(value: Any) -> str:
+        return value.decode(encoding) if isinstance(value, bytes) else str(value)
+
+    return np.array([decoded(v) for v in array.reshape(-1).tolist()], object).reshape(array.shape)
+
+
+def mapped(function, values: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return function(v) for every element, computed once for equal ones."""
+    known: dict[Any, Any] = {}
+    flat = values.reshape(-1).tolist()
+    for value in flat:
+        if value not in known:
+            known[value] = function(value)
+    return np.array([known[v] for v in flat], dtype).reshape(values.shape)
 
 
 def batches_of(data: Any, steps: int | None = None, lists_are_data: bool = False) -> Iterator[Any]:
@@ -19,7 +77,7 @@ def batches_of(data: Any, steps: int | None = None, lists_are_data: bool = False
         steps: at most so many batches of a source.
         lists_are_data: a list or tuple is one batch, not a list of batches.
     """
-    if is_tensor(data) or (lists_are_data and isinstance(data, (list, tuple))):
+    if is_tensor(data) or (lists_are_data and isinstance(data, (list, tuple, str))):
         yield data
         return
     batches = (data[i] for i in range(len(data))) if isinstance(data, PyDataset) else iter(data)

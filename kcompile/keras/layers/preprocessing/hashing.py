@@ -1,0 +1,73 @@
+"""Any value to one of a fixed number of bins, by its hash; nothing is learned and nothing is stored."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kcompile.errors import ArgumentError
+from kcompile.keras import config
+from kcompile.keras.layers.preprocessing.encoding import check_output_mode, encode
+from kcompile.keras.layers.preprocessing.hashes import fingerprint64, siphash64
+from kcompile.keras.layers.preprocessing.host import HostLayer, mapped
+from kcompile.keras.registry import register
+from kcompile.keras.tracing.tensor import KerasTensor
+
+
+def bin_of(value, bins: int, salt=None) -> int:
+    """Return the bin of a string, bytes or number (floats lose their fraction)."""
+    if isinstance(value, float):
+        value = int(value)
+    data = value if isinstance(value, bytes) else str(value).encode()
+    return (siphash64(data, tuple(salt)) if salt is not None else fingerprint64(data)) % bins
+
+
+@register
+class Hashing(HostLayer):
+    """The bin of each string or integer: FarmHash's, or with `salt` (one or two integers) SipHash's.
+
+    Args: mask_value: its bin is 0, all others begin at 1.
+
+    >>> Hashing(3)([["A"], ["B"]]).numpy().tolist()
+    [[1], [0]]
+    """
+
+    def __init__(self, num_bins, mask_value=None, salt=None, output_mode="int", sparse=False, **kwargs):
+        if kwargs.get("dtype") is None:
+            kwargs["dtype"] = "int64" if output_mode == "int" else config.floatx()
+        super().__init__(**kwargs)
+        if num_bins is None or num_bins <= 0:
+            raise ArgumentError(
+                "The `num_bins` for `Hashing` cannot be `None` or non-positive values. Received: "
+                f"num_bins={num_bins}."
+            )
+        self.output_mode = check_output_mode(output_mode, ("int", "one_hot", "multi_hot", "count"), sparse)
+        if self.output_mode == "int" and self.dtype not in ("int32", "int64"):
+            raise ArgumentError(
+                'When `output_mode="int"`, `dtype` should be an integer type, \'int32\' or \'int64\'. '
+                f"Received: dtype={self.dtype}"
+            )
+        if salt is not None and not isinstance(salt, int) and len(salt) != 2:
+            raise ArgumentError(
+                "The `salt` argument for `Hashing` can only be a tuple of size 2 integers, or a single integer. "
+                f"Received: salt={salt}."
+            )
+        self.num_bins, self.mask_value, self.sparse = num_bins, mask_value, sparse
+        self.salt = salt if salt is None else [salt, salt] if isinstance(salt, int) else list(salt)
+
+    def on_host(self, inputs):
+        array = np.asarray(inputs)
+        masked = self.mask_value is not None and self.num_bins > 1
+        bins = self.num_bins - 1 if masked else self.num_bins
+
+        def place(value) -> int:
+            if masked and (value.decode() if isinstance(value, bytes) else value) == self.mask_value:
+                return 0
+            return bin_of(value, bins, self.salt) + masked
+
+        return np.asarray(encode(mapped(place, array, np.int64), self.output_mode, self.num_bins, self.dtype))
+
+    def compute_output_spec(self, inputs):
+        shape = inputs.shape if self.output_mode == "int" else (*inputs.shape[:-1], self.num_bins)
+        if self.output_mode == "one_hot" and inputs.shape and inputs.shape[-1] != 1:
+            shape = (*inputs.shape, self.num_bins)
+        return KerasTensor(shape, self.dtype)

@@ -1,0 +1,113 @@
+"""Dtype policies: results, dtypes and training of every layer against real Keras; bfloat16 eager, compiled, saved."""
+
+import numpy as np
+import pytest
+
+from kcompile import keras
+from kcompile.keras import dtype_policies, layers, ops
+from kcompile.testing import random_inputs
+from tests.keras.layers.test_all import CASES, NOT_IN_KERAS
+
+TOLERANCE = {
+    "float64": {"rtol": 1e-5, "atol": 1e-5},  # real Keras computes in float32: JAX without its 64-bit mode
+    "mixed_float16": {"rtol": 1e-2, "atol": 1e-2},
+    "mixed_bfloat16": {"rtol": 6e-2, "atol": 6e-2},
+    "bfloat16": {"rtol": 6e-2, "atol": 6e-2},
+}
+IDS = [f"{n}-{c[0]}" for n, c in enumerate(CASES)]
+
+
+@pytest.fixture
+def policy(request, real_keras):
+    before = dtype_policies.dtype_policy(), real_keras.config.dtype_policy()
+    dtype_policies.set_dtype_policy(request.param)
+    real_keras.config.set_dtype_policy(request.param)
+    yield request.param
+    dtype_policies.set_dtype_policy(before[0])
+    real_keras.config.set_dtype_policy(before[1])
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16"], indirect=True)
+@pytest.mark.parametrize("name, init, shape, more", CASES, ids=IDS)
+def test_layers_compute_in_the_policys_dtype(policy, name, init, shape, more, real_keras):
+    if name in NOT_IN_KERAS or more.get("training"):
+        pytest.skip("nothing to compare with, or other random numbers")
+    x = random_inputs(np.random.default_rng(0), shape, more.get("input_dtype", "float32"))
+    ours, theirs = (getattr(k.layers, name)(**init) for k in (keras, real_keras))
+    expected = theirs(x)
+    ours(x)
+    assert [w.dtype for w in ours.weights] == [str(w.dtype) for w in theirs.weights]
+    rng = np.random.default_rng(1)
+    values = [rng.uniform(0.5, 1.5, w.shape).astype("f") for w in ours.weights]
+    ours.set_weights(values)
+    theirs.set_weights(values)
+    if name == "Normalization":
+        theirs.finalize_state()
+    found, expected = ours(x), theirs(x)
+    assert str(found.dtype) == str(expected.dtype)
+    scale = max(1.0, float(np.abs(np.asarray(expected, "f")).max(initial=0)))
+    np.testing.assert_allclose(np.asarray(found, "f") / scale, np.asarray(expected, "f") / scale, **TOLERANCE[policy])
+
+
+def model(k):
+    return k.Sequential(
+        [
+            k.Input((8, 8, 3)),
+            k.layers.Conv2D(8, 3, activation="relu"),
+            k.layers.BatchNormalization(),
+            k.layers.MaxPooling2D(),
+            k.layers.Flatten(),
+            k.layers.Dense(16, activation="gelu"),
+            k.layers.LayerNormalization(),
+            k.layers.Dense(4, dtype="float32"),
+        ]
+    )
+
+
+@pytest.mark.parametrize("policy", list(TOLERANCE), indirect=True)
+def test_training_follows_keras(policy, real_keras):
+    ours, theirs = model(keras), model(real_keras)
+    ours.set_weights([np.asarray(w, "f") for w in theirs.get_weights()])
+    rng = np.random.default_rng(0)
+    for m, k in ((ours, keras), (theirs, real_keras)):
+        loss = k.losses.SparseCategoricalCrossentropy(from_logits=True)
+        m.compile(k.optimizers.SGD(0.05), loss, auto_scale_loss=False)
+    x, y = rng.standard_normal((16, 8, 8, 3)).astype("f"), rng.integers(0, 4, 16).astype("int32")
+    for _ in range(5):
+        found, expected = (float(np.asarray(m.train_on_batch(x, y))) for m in (ours, theirs))
+        assert found == pytest.approx(expected, rel=1e-3 if policy == "float64" else 4e-2)
+    np.testing.assert_allclose(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"], indirect=True)
+def test_compiled_and_eager_agree(policy, tmp_path):
+    made = model(keras)
+    x = np.random.default_rng(0).standard_normal((5, 8, 8, 3)).astype("f")
+    eager = np.asarray(made(x))
+    made.compile("adam", "mse")
+    np.testing.assert_allclose(made.predict(x, verbose=0), eager, rtol=2e-2, atol=2e-2)
+    made.fit(x, np.zeros((5, 4), "f"), epochs=2, verbose=0)
+    path = str(tmp_path / "model.keras")
+    made.save(path)
+    again = keras.models.load_model(path)
+    assert [w.dtype for w in again.weights] == [w.dtype for w in made.weights]
+    np.testing.assert_array_equal(again.predict(x, verbose=0), made.predict(x, verbose=0))
+
+
+def test_numbers_of_bfloat16():
+    x = ops.cast(np.array([1.0, 1.001, 3.14159, np.nan, np.inf], "f"), "bfloat16")
+    assert x.dtype == "bfloat16" and x.numpy().dtype == np.float32
+    np.testing.assert_array_equal(x.numpy(), np.array([1.0, 1.0, 3.140625, np.nan, np.inf], "f"))
+    assert (x * 2.5).dtype == "bfloat16" and (x + np.ones(5, "f")).dtype == np.float32
+    assert float(ops.cast(1.0, "bfloat16") / 3) == 0.333984375
+    variable = keras.Variable([1.001, 2.0], dtype="bfloat16")
+    assert variable.dtype == "bfloat16" and variable.numpy().tolist() == [1.0, 2.0]
+    variable.assign_add([0.001, 1.001])
+    assert variable.numpy().tolist() == [1.0, 3.0] and variable.value.dtype == "bfloat16"
+    for made in (ops.zeros((2, 3), "bfloat16"), ops.eye(3, dtype="bfloat16"), ops.arange(3, dtype="bfloat16")):
+        assert made.dtype == "bfloat16"
+
+
+def test_predictions_are_float32():
+    made = keras.Sequential([keras.Input((3,)), layers.Dense(2, dtype="bfloat16")])
+    assert made.predict(np.ones((4, 3), "f"), verbose=0).dtype == np.float32
