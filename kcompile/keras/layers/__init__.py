@@ -28,7 +28,7 @@ from kcompile.keras.layers.core import Input
 from kcompile.keras.layers.input_spec import InputSpec
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.layers.merging import add, average, concatenate, dot, maximum, minimum, multiply, subtract
-from kcompile.keras.layers.preprocessing import encoding, hashing, lookup, numeric, text
+from kcompile.keras.layers.preprocessing import encoding, hashing, images, lookup, numeric, text, warps
 
 _FAMILIES = (
     activations,
@@ -37,6 +37,7 @@ _FAMILIES = (
     einsum_dense,
     encoding,
     hashing,
+    images,
     locally_connected,
     lookup,
     merging,
@@ -47,6 +48,7 @@ _FAMILIES = (
     reshaping,
     rnn,
     text,
+    warps,
     wrappers,
 )
 

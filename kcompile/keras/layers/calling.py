@@ -89,6 +89,8 @@ def as_call_tensors(structure: Any, compute_dtype: str | None) -> Any:
     """Turn arrays, lists of numbers and numbers into tensors; floats take `compute_dtype`."""
     if isinstance(structure, (list, tuple)) and structure and _all_numbers(structure):
         structure = as_tensor(list(structure))
+    elif isinstance(structure, (list, tuple)) and structure and _all_strings(structure):
+        structure = as_tensor(np.asarray(structure, object))
     return tree.map_structure(lambda leaf: _as_call_tensor(leaf, compute_dtype, numbers=True), structure)
 
 
@@ -101,6 +103,12 @@ def _all_numbers(structure: Any) -> bool:
     if isinstance(structure, (list, tuple)):
         return all(_all_numbers(s) for s in structure)
     return isinstance(structure, (int, float, np.number, np.bool_))
+
+
+def _all_strings(structure: Any) -> bool:
+    if isinstance(structure, (list, tuple)):
+        return all(_all_strings(s) for s in structure)
+    return isinstance(structure, (str, bytes))
 
 
 def _as_call_tensor(leaf: Any, compute_dtype: str | None, numbers: bool) -> Any:

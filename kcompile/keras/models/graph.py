@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from kcompile.errors import ArgumentError
+from kcompile.ir.graph import Value
 from kcompile.keras import ops
 from kcompile.keras.layers.input_spec import InputSpec, check_inputs
 from kcompile.keras.tracing import tree
@@ -32,6 +35,8 @@ class ModelGraph:
         if repeated:
             raise ArgumentError("All `inputs` of a model must be different tensors.")
         self.nodes, self.operations = self._walk()
+        self.host_nodes = self._host_nodes()
+        self.program_tensors = self._cut() if self.host_nodes else self.input_tensors
 
     @property
     def input_names(self) -> list[str]:
@@ -96,12 +101,53 @@ class ModelGraph:
         nodes = sorted(found, key=lambda n: (-depth[id(n)], discovered[id(n.operation)]))
         return nodes, ordered
 
+    # the part that runs in Python -------------------------------------------------------------------
+
+    def _host_nodes(self) -> list[Node]:
+        """Calls of layers on strings that depend on nothing but the inputs and each other."""
+        ready = {id(t) for t in self.input_tensors}
+        found = []
+        for node in self.nodes:
+            on_host = getattr(node.operation, "runs_on_host", False)
+            if on_host and all(id(t) in ready for t in node.input_tensors):
+                found.append(node)
+                ready.update(id(t) for t in node.output_tensors)
+        return found
+
+    def _cut(self) -> list[KerasTensor]:
+        """The tensors that the compiled part reads: inputs, and results of the part in Python."""
+        inside = {id(n) for n in self.host_nodes}
+        read = {id(t) for n in self.nodes if id(n) not in inside for t in n.input_tensors}
+        read |= {id(t) for t in self.output_tensors}
+        made = [t for n in self.host_nodes for t in n.output_tensors]
+        return [t for t in [*self.input_tensors, *made] if id(t) in read]
+
+    def on_host(self, inputs: Any, name: str = "model") -> Any:
+        """Return what the compiled part reads: `inputs` themselves unless layers on strings come first."""
+        if not self.host_nodes:
+            return inputs
+        values = {id(t): x for t, x in zip(self.input_tensors, self.standardize(_as_arrays(inputs), name))}
+        for node in self.host_nodes:
+            args, kwargs = node.fill(values)
+            values.update(zip((id(t) for t in node.output_tensors), tree.flatten(node.operation(*args, **kwargs))))
+        found = [np.asarray(values[id(t)]) for t in self.program_tensors]
+        return found[0] if len(found) == 1 else found
+
     # running --------------------------------------------------------------------------------------
 
     def run(self, inputs: Any, name: str = "model") -> Any:
-        """Call every operation in order on `inputs`; returns the outputs in their nesting."""
-        values = {id(t): x for t, x in zip(self.input_tensors, self.standardize(inputs, name))}
+        """Call every operation in order on `inputs`; returns the outputs in their nesting.
+
+        In a trace the part in Python has run: the inputs are those of the compiled part.
+        """
+        if self.host_nodes and any(isinstance(x, Value) for x in tree.flatten(inputs)):
+            values = {id(t): x for t, x in zip(self.program_tensors, tree.flatten(inputs), strict=True)}
+        else:
+            values = {id(t): x for t, x in zip(self.input_tensors, self.standardize(inputs, name))}
+        skipped = {id(n) for n in self.host_nodes if not all(id(t) in values for t in n.input_tensors)}
         for node in self.nodes:
+            if id(node) in skipped or (node.is_input and id(node.output_tensors[0]) not in values):
+                continue
             if node.output_tensors and all(id(t) in values for t in node.output_tensors):
                 continue
             args, kwargs = node.fill(values)
@@ -138,6 +184,21 @@ class ModelGraph:
                 f"tensors. Inputs received: {[getattr(x, 'shape', x) for x in flat]}"
             )
         return flat
+
+
+def _as_arrays(inputs: Any) -> Any:
+    """Lists of strings are one input."""
+    if isinstance(inputs, str) or (isinstance(inputs, (list, tuple)) and inputs and _first_is_string(inputs)):
+        return np.asarray(inputs, object)
+    if isinstance(inputs, Mapping):
+        return {k: _as_arrays(v) for k, v in inputs.items()}
+    return type(inputs)(_as_arrays(v) for v in inputs) if isinstance(inputs, (list, tuple)) else inputs
+
+
+def _first_is_string(value: Any) -> bool:
+    while isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    return isinstance(value, (str, bytes))
 
 
 def _symbolic(tensor: Any, what: str) -> KerasTensor:

@@ -103,6 +103,11 @@ class Model(Trainer, Layer):
         return self._wired("outputs").output_tensors
 
     @property
+    def program_inputs(self) -> list[KerasTensor] | None:
+        """What compiled programs read: the inputs, or what layers on strings make of them. None if not wired."""
+        return None if self._graph is None else self._graph.program_tensors
+
+    @property
     def input(self):
         return self._wired("input").inputs
 

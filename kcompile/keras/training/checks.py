@@ -50,7 +50,7 @@ def _where(part: OutputLoss) -> str:
 
 def index_limits(model: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, tuple[int, str]]:
     """Return, by input name, (number of rows, layer) of the Embedding that looks an input up directly."""
-    wired = getattr(model, "inputs", None) or []
+    wired = model.program_inputs or []
     if not all(f"x{i}" in inputs for i in range(len(wired))):
         return {}
     found = {}

@@ -222,7 +222,7 @@ def open_axes(model: Any, batch: Batch) -> dict[str, tuple[int, ...]]:
 
     Those are the Nones of its Inputs, and for targets and weights those of its outputs.
     """
-    inputs = getattr(model, "inputs", None)
+    inputs = model.program_inputs
     if not inputs or not any(None in t.shape[1:] for t in inputs):
         return {}
     found = {}
@@ -236,7 +236,7 @@ def open_axes(model: Any, batch: Batch) -> dict[str, tuple[int, ...]]:
 
 def _partners(model: Any, prefix: str, part: Any) -> dict[str, tuple[np.ndarray, KerasTensor]]:
     """Pair every array of x with its Input, of y and sample weights with its output, by name or position."""
-    tensors = list(model.inputs if prefix == "x" else model.outputs)
+    tensors = list(model.program_inputs if prefix == "x" else model.outputs)
     if isinstance(part, Mapping):
         names = [t.name for t in tensors] if prefix == "x" else model.output_names
         by_name = dict(zip(names, tensors))
@@ -315,7 +315,10 @@ def trace_predict(model: Any) -> Traced:
     """
     symbolic = _declared_inputs(model)
     names = [getattr(t, "name", None) or f"x{i}" for i, t in enumerate(tree.flatten(symbolic))]
-    given = getattr(model, "input_names", None) if model._graph is not None else None
+    given = None
+    if model._graph is not None:
+        on_host = model._graph.host_nodes
+        given = [t.history.operation.name for t in model.program_inputs] if on_host else model.input_names
     names = list(given or names)
     labels = tree.pack_sequence_as(symbolic, names)
 
@@ -339,7 +342,7 @@ def predict_graph(model: Any) -> Graph:
 
 def _declared_inputs(model: Any) -> Any:
     if model._graph is not None:
-        return model._graph.inputs
+        return model._graph.inputs if not model._graph.host_nodes else list(model.program_inputs)
     shape = (model.get_build_config() or {}).get("input_shape")
     if not model.built or shape is None:
         raise KcompileError(

@@ -25,7 +25,16 @@ from kcompile.keras.serialization import deserialize_keras_object, serialize_ker
 from kcompile.keras.tracing import tree
 from kcompile.keras.training.checks import check_indices, check_labels, check_rows
 from kcompile.keras.training.compiled import CompiledLosses, CompiledMetrics
-from kcompile.keras.training.data import ArrayData, BatchData, convert_all, is_batch_source, leaves, make_data, split
+from kcompile.keras.training.data import (
+    ArrayData,
+    BatchData,
+    HostBatches,
+    convert_all,
+    is_batch_source,
+    leaves,
+    make_data,
+    split,
+)
 from kcompile.keras.training.data.arrays import class_weights
 from kcompile.keras.training.lean import Lean
 from kcompile.keras.training.loop import Run
@@ -295,6 +304,7 @@ class Trainer:
             max_queue_size, workers, use_multiprocessing: accepted.
         """
         self._assert_compiled("fit")
+        x, validation_data = self._on_host(x), self._data_on_host(validation_data)
         _check_count("epochs", epochs)
         _check_count("initial_epoch", initial_epoch)
         if validation_split and validation_data is None:
@@ -373,6 +383,7 @@ class Trainer:
         if lean is not None and lean.is_all(x, y, sample_weight, batch_size, verbose, callbacks, steps):
             return lean.step(x, y, None, True, return_dict)
         self._assert_compiled("evaluate")
+        x = self._on_host(x)
         data = make_data(x, y, sample_weight, batch_size=batch_size, steps=steps)
         callbacks = self._callbacks(callbacks, verbose, 1, data.num_batches)
         self._check_data(data)
@@ -409,7 +420,7 @@ class Trainer:
         if lean is not None and lean.is_all(x, None, None, batch_size, silent, callbacks, steps):
             self.stop_training = False
             return lean.predict(x)
-        data = make_data(x, batch_size=batch_size, steps=steps)
+        data = make_data(self._on_host(x), batch_size=batch_size, steps=steps)
         if isinstance(data, BatchData):
             data.source = _InputsOnly(data.source)
         callbacks = self._callbacks(callbacks, silent, 1, data.num_batches)
@@ -495,7 +506,7 @@ class Trainer:
         return memory_plan(self, x, y)
 
     def _lean(self, mode: str, x, y=None, sample_weight=None, class_weight=None):
-        x, y = convert_all(x, "x"), convert_all(y, "y")
+        x, y = convert_all(self._on_host(x), "x"), convert_all(y, "y")
         sample_weight = convert_all(sample_weight, "sample_weight")
         if class_weight is not None:
             weights = class_weights(y, class_weight)
@@ -518,6 +529,28 @@ class Trainer:
         return lean
 
     # inside ----------------------------------------------------------------------------------------------
+
+    def _on_host(self, x: Any) -> Any:
+        """Run the layers on strings, which come before the compiled program, on arrays or on every batch."""
+        if x is None or not self._reads_strings:
+            return x
+        if is_batch_source(x):
+            return HostBatches(x, self._on_host)
+        if self._graph is None:  # a Sequential that nobody has called yet
+            self(np.asarray(x, object)[:1])
+        return self._graph.on_host(x, self.name)
+
+    def _data_on_host(self, data: Any) -> Any:
+        if isinstance(data, (tuple, list)) and not is_batch_source(data) and data:
+            return type(data)([self._on_host(data[0]), *data[1:]])
+        return self._on_host(data)
+
+    @property
+    def _reads_strings(self) -> bool:
+        if self._graph is not None:
+            return bool(self._graph.host_nodes)
+        stack = vars(self).get("_stack") or [None]
+        return getattr(stack[0], "runs_on_host", False)
 
     def _program(self, mode: str, batch: Batch) -> StepProgram:
         compiled = self._training

@@ -151,6 +151,16 @@ ELSEWHERE = {"InputLayer", "Lambda", "Model", "Functional", "Sequential"}
 ELSEWHERE |= {"RNN", "AbstractRNNCell", "StackedRNNCells", "Bidirectional"}  # rnn/
 ELSEWHERE |= {"SimpleRNNCell", "LSTMCell", "GRUCell", "ConvLSTMCell"}
 ELSEWHERE |= {"Wrapper", "TimeDistributed", "SpectralNormalization"}  # around a layer: test_wrappers.py
+ELSEWHERE |= {"Hashing", "StringLookup", "IntegerLookup", "TextVectorization"}  # preprocessing/test_strings.py
+ELSEWHERE |= {
+    "Resizing",
+    "CenterCrop",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomBrightness",
+    "RandomContrast",
+}  # test_images.py
+ELSEWHERE |= {"RandomRotation", "RandomTranslation", "RandomZoom"}
 # Keras 3 has no such layer, or draws other random numbers, or needs no comparison
 NOT_IN_KERAS = {"ThresholdedReLU", "CuDNNLSTM", "CuDNNGRU", "LocallyConnected1D", "LocallyConnected2D"}
 

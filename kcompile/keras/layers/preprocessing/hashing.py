@@ -37,13 +37,12 @@ class Hashing(HostLayer):
         super().__init__(**kwargs)
         if num_bins is None or num_bins <= 0:
             raise ArgumentError(
-                "The `num_bins` for `Hashing` cannot be `None` or non-positive values. Received: "
-                f"num_bins={num_bins}."
+                f"The `num_bins` for `Hashing` cannot be `None` or non-positive values. Received: num_bins={num_bins}."
             )
         self.output_mode = check_output_mode(output_mode, ("int", "one_hot", "multi_hot", "count"), sparse)
         if self.output_mode == "int" and self.dtype not in ("int32", "int64"):
             raise ArgumentError(
-                'When `output_mode="int"`, `dtype` should be an integer type, \'int32\' or \'int64\'. '
+                "When `output_mode=\"int\"`, `dtype` should be an integer type, 'int32' or 'int64'. "
                 f"Received: dtype={self.dtype}"
             )
         if salt is not None and not isinstance(salt, int) and len(salt) != 2:

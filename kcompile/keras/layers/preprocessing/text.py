@@ -175,4 +175,3 @@ def _runs(tokens: list[str], ngrams: int | tuple[int, ...]) -> list[str]:
     """Return all runs of the given lengths, shorter ones first, joined by spaces."""
     lengths = range(1, ngrams + 1) if isinstance(ngrams, int) else ngrams
     return [" ".join(tokens[i : i + n]) for n in lengths for i in range(len(tokens) - n + 1)]
-

@@ -26,9 +26,7 @@ class Vocabulary:
     ) -> None:  # fmt: skip
         self.output_mode = check_output_mode(output_mode, MODES, sparse)
         if max_tokens is not None and max_tokens <= 1:
-            raise ArgumentError(
-                f"If set, `max_tokens` must be greater than 1. Received: max_tokens={max_tokens}"
-            )
+            raise ArgumentError(f"If set, `max_tokens` must be greater than 1. Received: max_tokens={max_tokens}")
         if pad_to_max_tokens and max_tokens is None:
             raise ArgumentError("If pad_to_max_tokens is True, must set `max_tokens`.")
         if num_oov_indices < 0:

@@ -13,11 +13,12 @@ import numpy as np
 
 from kcompile.errors import ArgumentError
 from kcompile.keras.training.data.arrays import ArrayData, class_weights, convert_all, leaves, split
-from kcompile.keras.training.data.batches import BatchData, is_batch_source, unpack
+from kcompile.keras.training.data.batches import BatchData, HostBatches, is_batch_source, unpack
 
 __all__ = [
     "ArrayData",
     "BatchData",
+    "HostBatches",
     "class_weights",
     "convert_all",
     "is_batch_source",

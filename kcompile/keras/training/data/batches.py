@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,21 @@ class BatchData:
             from_classes = class_weights(y, self.class_weight)
             sample_weight = from_classes if sample_weight is None else from_classes * sample_weight
         return x, y, sample_weight
+
+
+class HostBatches:
+    """A source of batches whose inputs a function prepares; the rest passes through."""
+
+    def __init__(self, source: Any, prepare: Callable[[Any], Any]):
+        self.source, self.prepare = source, prepare
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[Any]:
+        is_indexed = isinstance(self.source, PyDataset)
+        for batch in (self.source[i] for i in range(len(self.source))) if is_indexed else self.source:
+            yield (self.prepare(batch[0]), *batch[1:]) if isinstance(batch, tuple) else self.prepare(batch)
 
 
 def unpack(batch: Any) -> tuple[Any, Any, Any]:

@@ -1,0 +1,146 @@
+"""Layers on strings: results against real Keras, and models that begin with them."""
+
+import numpy as np
+import pytest
+
+from kcompile import keras
+from kcompile.errors import ArgumentError, KcompileError, NotSupportedError
+from kcompile.keras import layers
+
+WORDS = np.array([["b", "a", "q"], ["c", "", "a"]])
+TEXTS = ["The cat sat, on the mat!", "a dog", "CAT and dog and Émile", ""]
+ADAPT = ["the cat the dog", "dog cat bird", "a bird; the end"]
+
+CASES = [
+    ("Hashing", {"num_bins": 7}, WORDS),
+    ("Hashing", {"num_bins": 7, "salt": 133}, WORDS),
+    ("Hashing", {"num_bins": 5, "salt": [13, 37], "mask_value": ""}, WORDS),
+    ("Hashing", {"num_bins": 4, "output_mode": "one_hot"}, WORDS[:, :1]),
+    ("Hashing", {"num_bins": 4, "output_mode": "multi_hot"}, WORDS),
+    ("Hashing", {"num_bins": 4, "output_mode": "count"}, WORDS),
+    ("Hashing", {"num_bins": 9}, np.array([[1, -5, 10**6]])),
+    ("StringLookup", {"vocabulary": ["a", "b"]}, WORDS),
+    ("StringLookup", {"vocabulary": ["a", "b"], "num_oov_indices": 3}, WORDS),
+    ("StringLookup", {"vocabulary": ["a", "b"], "mask_token": "", "num_oov_indices": 2}, WORDS),
+    ("StringLookup", {"vocabulary": ["a", "b", "q", "c"], "output_mode": "one_hot"}, WORDS[:, :1]),
+    ("StringLookup", {"vocabulary": ["a", "b"], "output_mode": "multi_hot", "mask_token": ""}, WORDS),
+    ("StringLookup", {"vocabulary": ["a", "b"], "output_mode": "count"}, WORDS),
+    (
+        "StringLookup",
+        {"vocabulary": ["a", "b"], "output_mode": "tf_idf", "idf_weights": [0.5, 2.0], "max_tokens": 6,
+         "pad_to_max_tokens": True},
+        WORDS,
+    ),
+    ("IntegerLookup", {"vocabulary": [7, 3, 100]}, np.array([[3, 7, 5], [100, 3, -2]])),
+    ("IntegerLookup", {"vocabulary": [7, 3, 100], "num_oov_indices": 2, "mask_token": 0}, np.array([[0, 7, 5]])),
+    ("IntegerLookup", {"vocabulary": [7, 3], "output_mode": "multi_hot"}, np.array([[3, 7, 5], [3, 3, -2]])),
+    ("IntegerLookup", {"vocabulary": [7, 3], "invert": True}, np.array([[1, 2, 0]])),
+    ("TextVectorization", {"vocabulary": ["cat", "dog", "the"]}, TEXTS),
+    ("TextVectorization", {"vocabulary": ["cat", "dog", "the"], "output_sequence_length": 3}, TEXTS),
+    ("TextVectorization", {"vocabulary": ["cat", "the cat", "on"], "ngrams": 2, "output_mode": "count"}, TEXTS),
+    ("TextVectorization", {"vocabulary": ["cat", "The"], "standardize": None, "output_mode": "multi_hot"}, TEXTS),
+    ("TextVectorization", {"vocabulary": ["c", "a", "é"], "split": "character"}, TEXTS),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, init, data", CASES, ids=[f"{n}-{c[0]}" for n, c in enumerate(CASES)])
+def test_against_keras(name, init, data, real_keras):
+    pytest.importorskip("tensorflow")
+    ours, theirs = (getattr(k.layers, name)(**init, name="it") for k in (keras, real_keras))
+    found, expected = ours(data), np.asarray(theirs(data))
+    assert np.shape(found) == expected.shape
+    np.testing.assert_allclose(np.asarray(found, np.float64), expected.astype(np.float64), rtol=1e-6)
+    again = type(ours).from_config(ours.get_config())
+    np.testing.assert_array_equal(again(data), found)
+    np.testing.assert_array_equal(type(ours).from_config(theirs.get_config())(data), found)
+
+
+@pytest.mark.parametrize("mode", ["int", "tf_idf"])
+@pytest.mark.parametrize("name", ["TextVectorization", "StringLookup", "IntegerLookup"])
+def test_adapt_against_keras(name, mode, real_keras):
+    pytest.importorskip("tensorflow")
+    data = {
+        "TextVectorization": ADAPT,
+        "StringLookup": np.array([["b", "a", "b"], ["c", "a", "b"], ["d", "d", "q"]]),
+        "IntegerLookup": np.array([[5, 3, 5], [9, 3, 5], [1, 1, 7]]),
+    }[name]
+    ours, theirs = (getattr(k.layers, name)(output_mode=mode, max_tokens=5) for k in (keras, real_keras))
+    for layer in (ours, theirs):
+        layer.adapt(data)
+    assert ours.get_vocabulary() == list(theirs.get_vocabulary())
+    assert ours.vocabulary_size() == theirs.vocabulary_size()
+    np.testing.assert_allclose(np.asarray(ours(data), "f"), np.asarray(theirs(data), "f"), rtol=1e-5)
+
+
+def test_the_string_of_an_index():
+    layer = layers.StringLookup(vocabulary=["a", "b"], invert=True)
+    assert np.asarray(layer(np.array([[1, 2, 0, 9]]))).tolist() == [["a", "b", "[UNK]", "[UNK]"]]
+
+
+def texts_and_labels():
+    texts = np.array(["good film", "bad film", "very good", "very bad", "good good", "bad bad bad"] * 6, object)
+    return texts, np.array([1, 0, 1, 0, 1, 0] * 6)
+
+
+@pytest.mark.parametrize("with_input", [True, False])
+def test_a_model_that_reads_texts(with_input, tmp_path):
+    texts, labels = texts_and_labels()
+    vectorize = layers.TextVectorization(output_sequence_length=4)
+    vectorize.adapt(texts)
+    head = [keras.Input((1,), dtype="string")] if with_input else []
+    body = [layers.Embedding(10, 4), layers.GlobalAveragePooling1D(), layers.Dense(1, activation="sigmoid")]
+    model = keras.Sequential([*head, vectorize, *body])
+    model.compile(keras.optimizers.Adam(0.1), "binary_crossentropy", metrics=["accuracy"])
+    model.fit(texts[:, None] if with_input else texts, labels, epochs=15, verbose=0, validation_split=0.2)
+    found = model.predict(texts, verbose=0)
+    assert ((found[:, 0] > 0.5) == labels).all()
+    np.testing.assert_allclose(found, model(texts), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, model(list(texts)), rtol=1e-5, atol=1e-6)
+    assert model.evaluate(texts, labels, verbose=0)[1] == 1.0
+    assert model.train_on_batch(texts[:4], labels[:4]) is not None
+    np.testing.assert_allclose(model.predict_on_batch(texts[:3]).shape, (3, 1))
+    batches = ((texts[i : i + 6], labels[i : i + 6]) for i in range(0, 36, 6))
+    model.fit(batches, epochs=1, verbose=0)
+    path = str(tmp_path / "model.keras")
+    model.save(path)
+    again = keras.models.load_model(path)
+    np.testing.assert_array_equal(again.predict(texts, verbose=0), model.predict(texts, verbose=0))
+
+
+def test_strings_beside_numbers():
+    words, numbers = keras.Input((1,), dtype="string", name="word"), keras.Input((2,), name="number")
+    hot = layers.StringLookup(vocabulary=["a", "b"], output_mode="one_hot")(words)
+    y = layers.Dense(1)(layers.Concatenate()([layers.Lambda(lambda x: keras.ops.cast(x, "float32"))(hot), numbers]))
+    model = keras.Model([words, numbers], y)
+    model.compile("sgd", "mse")
+    data = {"word": np.array([["a"], ["z"], ["b"]], object), "number": np.ones((3, 2), "f")}
+    np.testing.assert_allclose(model.predict(data, verbose=0), model(data), rtol=1e-6)
+    model.fit(data, np.zeros((3, 1), "f"), verbose=0)
+    assert [t.dtype for t in model.program_inputs] == ["float32", "int64"]
+
+
+def test_a_layer_on_strings_comes_first():
+    class Later(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hashing = layers.Hashing(3)
+
+        def call(self, x):
+            return self.hashing(x)
+
+    model = Later()
+    with pytest.raises(NotSupportedError, match="must come first"):
+        model.predict(np.array([[1], [2]]), verbose=0)
+
+
+def test_what_is_wrong_is_said():
+    with pytest.raises(KcompileError, match="vocabulary of layer"):
+        layers.StringLookup()(["a"])
+    with pytest.raises(ArgumentError, match="repeated"):
+        layers.StringLookup(vocabulary=["a", "a"])
+    with pytest.raises(ArgumentError, match="OOV values 'z'"):
+        layers.StringLookup(vocabulary=["a"], num_oov_indices=0)(["z"])
+    with pytest.raises(KcompileError, match="Cannot adapt"):
+        layers.TextVectorization(vocabulary=["a"]).adapt(["b"])
+    with pytest.raises(NotSupportedError, match="ragged"):
+        layers.TextVectorization(ragged=True)
