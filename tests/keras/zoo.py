@@ -165,6 +165,42 @@ def nested(keras):
 # data ----------------------------------------------------------------------------------------------
 
 
+def groups(keras):
+    """Norms over groups, layers on timesteps, einsum, a wrapped kernel."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((4, 6, 5, 2)),
+            layers.Rescaling(0.5, 0.1),
+            layers.TimeDistributed(layers.Conv2D(4, 3, padding="same", activation="tanh")),
+            layers.GroupNormalization(2),
+            layers.TimeDistributed(layers.Flatten()),
+            layers.RMSNormalization(),
+            layers.EinsumDense("abc,cd->abd", (None, 6), bias_axes="d", activation="gelu"),
+            layers.UnitNormalization(),
+            layers.TimeDistributed(layers.Dense(5, activation="elu")),
+            layers.GlobalAveragePooling1D(),
+            layers.SpectralNormalization(layers.Dense(6, activation="relu")),
+            layers.Dense(CLASSES, activation="softmax"),
+        ]
+    )
+
+
+def masked(keras):
+    """Padding that no layer, loss or metric counts."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((7,), dtype="int32"),
+            layers.Embedding(4, 5, mask_zero=True),
+            layers.TimeDistributed(layers.Dense(6, activation="tanh")),
+            layers.LayerNormalization(),
+            layers.Dropout(0.0),
+            layers.Dense(CLASSES, activation="softmax"),
+        ]
+    )
+
+
 def normal(*shape: int) -> Callable[[np.random.Generator, int], np.ndarray]:
     return lambda rng, rows: rng.standard_normal((rows, *shape)).astype(np.float32)
 
@@ -248,4 +284,6 @@ ZOO = {
     "cells": Case(recurrent.cells, normal(5, 3)),
     "user_cell": Case(recurrent.user_cell, normal(4, 3)),
     "conv_lstm": Case(recurrent.conv_lstm, normal(3, 5, 4, 2)),
+    "groups": Case(groups, normal(4, 6, 5, 2)),
+    "masked_steps": Case(masked, integers(4, 7), integers(CLASSES, 7), options={"weighted_metrics": ["accuracy"]}),
 }

@@ -269,13 +269,17 @@ class UpSampling2D(_UpSampling):
 
     def __init__(self, size=(2, 2), data_format=None, interpolation="nearest", **kwargs):
         super().__init__(size, data_format, **kwargs)
-        if interpolation not in ("nearest", "bilinear"):
-            raise ArgumentError(f"UpSampling2D supports 'nearest' and 'bilinear'. Received: {interpolation!r}")
+        known = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
+        if interpolation not in known:
+            raise ArgumentError(f"`interpolation` argument should be one of {known}. Received: {interpolation!r}")
         self.interpolation = interpolation
 
     def call(self, inputs):
         if self.interpolation == "nearest":
             return super().call(inputs)
+        if self.interpolation != "bilinear":
+            sizes = [n * t for n, t in zip(ops.shape(inputs)[self.first_axis :], self.size)]
+            return ops.image.resize(inputs, sizes, self.interpolation, data_format=self.data_format)
         x = inputs
         for offset, times in enumerate(self.size):
             x = _linear(x, self.first_axis + offset, times) if times > 1 else x

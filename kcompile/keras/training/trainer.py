@@ -110,7 +110,8 @@ class Trainer:
             precision: "default", "high" or "highest": which algorithms prediction and evaluation may use. All but
                 "highest" take fewer multiplications for 3x3 convolutions, at a largest error of 7e-7 ("high") or
                 3e-6 ("default") of the largest result.
-            jit_compile, auto_scale_loss, sample_weight_mode: accepted.
+            auto_scale_loss: a model of policy `mixed_float16` gets a LossScaleOptimizer around its optimizer.
+            jit_compile, sample_weight_mode: accepted.
             target_tensors: only None.
         """
         if target_tensors is not None:
@@ -129,7 +130,7 @@ class Trainer:
         names = getattr(self, "output_names", None)
         made = Training(
             programs=Programs(self),
-            optimizer=optimizers.get(optimizer),
+            optimizer=self._scaling(optimizers.get(optimizer)) if auto_scale_loss else optimizers.get(optimizer),
             losses=CompiledLosses(loss, loss_weights, names) if loss is not None else None,
             metrics=CompiledMetrics(metrics, weighted_metrics, names) if metrics or weighted_metrics else None,
             jit=not run_eagerly and jit is not False,
@@ -153,6 +154,13 @@ class Trainer:
         }
         object.__setattr__(self, "_training_state", made)
         self.stop_training = False
+
+    def _scaling(self, optimizer: Any) -> Any:
+        """Small gradients vanish in float16: let the optimizer scale the loss."""
+        needs = self.dtype_policy.name == "mixed_float16" and optimizer is not None
+        if not needs or isinstance(optimizer, optimizers.LossScaleOptimizer):
+            return optimizer
+        return optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
 
     @property
     def compiled(self) -> bool:

@@ -111,3 +111,18 @@ def test_numbers_of_bfloat16():
 def test_predictions_are_float32():
     made = keras.Sequential([keras.Input((3,)), layers.Dense(2, dtype="bfloat16")])
     assert made.predict(np.ones((4, 3), "f"), verbose=0).dtype == np.float32
+
+
+def test_half_precision_scales_the_loss():
+    policy = dtype_policies.dtype_policy()
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        made = keras.Sequential([keras.Input((3,)), layers.Dense(2), layers.Dense(1, dtype="float32")])
+        made.compile("sgd", "mse")
+        assert isinstance(made.optimizer, keras.mixed_precision.LossScaleOptimizer)
+        history = made.fit(np.ones((8, 3), "f"), np.zeros((8, 1), "f"), epochs=20, verbose=0).history["loss"]
+        assert history[-1] < history[0] / 2
+        made.compile("sgd", "mse", auto_scale_loss=False)
+        assert isinstance(made.optimizer, keras.optimizers.SGD)
+    finally:
+        dtype_policies.set_dtype_policy(policy)

@@ -36,8 +36,8 @@ class HostLayer(Layer):
             return record(self, (inputs,), {}, self.compute_output_spec(inputs))
         if any(isinstance(leaf, Value) for leaf in leaves):
             raise NotSupportedError(
-                f"The layer {self.name!r} ({type(self).__name__}) runs in Python, not in compiled code. In a functional "
-                "or Sequential model it must come first, before all layers that compute."
+                f"The layer {self.name!r} ({type(self).__name__}) runs in Python, not in compiled code. In a "
+                "functional or Sequential model it must come first, before all layers that compute."
             )
         return self.call(inputs)
 

@@ -154,7 +154,7 @@ class CenterCrop(ImageLayer):
 
 @register
 class RandomCrop(RandomImageLayer):
-    """A random part of the images, the same for the whole batch; else the middle, resized."""
+    """A random part of the images, the same for the whole batch; in prediction, and of smaller images, the middle."""
 
     def __init__(self, height, width, seed=None, data_format=None, name=None, **kwargs):
         super().__init__(seed, data_format, name=name, **kwargs)

@@ -37,7 +37,7 @@ class _Warp(RandomImageLayer):
         count = ops.shape(x)[0]
         height, width = (float(n) if isinstance(n, int) else ops.cast(n, "float32") for n in self.sizes(x))
         parts = [*self.maps(count, height, width), 0.0, 0.0]
-        filled = [ops.broadcast_to(ops.convert_to_tensor(p, "float32"), (count,)) for p in parts]
+        filled = [ops.full((count,), p, "float32") if isinstance(p, float) else p for p in parts]
         x = ops.image.affine_transform(
             x,
             ops.stack(filled, axis=1),
