@@ -14,7 +14,7 @@ def model():
     x = layers.Reshape((3, 2))(layers.Rescaling(2.0, -1.0)(numbers(inputs)))
     x = layers.TimeDistributed(layers.Dense(4))(x)
     x = layers.RMSNormalization()(layers.GroupNormalization(2)(x))
-    x = layers.SpectralNormalization(layers.EinsumDense("abc,cd->abd", (None, 3), bias_axes="d"))(x)
+    x = layers.SpectralNormalization(layers.EinsumDense("abc,cd->abd", (3, 3), bias_axes="d"))(x)
     bins = layers.Discretization(bin_boundaries=[-1.0, 0.0, 1.0], output_mode="multi_hot", dtype="float32")(inputs)
     x = layers.Concatenate()([layers.Flatten()(x), bins])
     return keras.Model(inputs, layers.Dense(2)(x))
