@@ -16,8 +16,9 @@ TOLERANCE = {
 }
 ARITHMETIC = (
     "Dense EinsumDense Embedding Conv2D Conv2DTranspose DepthwiseConv2D SeparableConv2D AveragePooling2D MaxPooling2D "
-    "GlobalAveragePooling2D BatchNormalization LayerNormalization GroupNormalization RMSNormalization UnitNormalization "
-    "Softmax PReLU ELU Rescaling Normalization CategoryEncoding Discretization Dot Average UpSampling2D ZeroPadding2D"
+    "GlobalAveragePooling2D BatchNormalization LayerNormalization GroupNormalization RMSNormalization "
+    "UnitNormalization Softmax PReLU ELU Rescaling Normalization CategoryEncoding Discretization Dot Average "
+    "UpSampling2D ZeroPadding2D"
 ).split()
 SAMPLE = list({c[0]: c for c in CASES if c[0] in ARITHMETIC and not c[3].get("training")}.values())
 
