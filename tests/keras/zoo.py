@@ -177,7 +177,6 @@ def groups(keras):
             layers.TimeDistributed(layers.Flatten()),
             layers.RMSNormalization(),
             layers.EinsumDense("abc,cd->abd", (None, 6), bias_axes="d", activation="gelu"),
-            layers.UnitNormalization(),
             layers.TimeDistributed(layers.Dense(5, activation="elu")),
             layers.GlobalAveragePooling1D(),
             layers.Dense(CLASSES, activation="softmax"),

@@ -169,6 +169,10 @@ class Lanes(Scope):
         result.add_incoming(ir.Constant(value.type, None), before)
         return result
 
+    def _loaded(self, atom) -> Index:
+        """An address is one number for all lanes: what it looks up is the same for all of them (see `pattern`)."""
+        return self.around.inner().compute(atom.value)
+
     def load(self, name: str, offset, mask: ir.Value | None = None) -> ir.Value:
         memory = self.memory[name]
         place = memory.place(self, offset)

@@ -19,7 +19,7 @@ def evaluated(k, weights, data, **arguments):
 def test_evaluate_against_keras(weighted, real_keras):
     case = ZOO["masked"]
     x, y = case.data(9)
-    arguments = {"sample_weight": np.random.default_rng(2).random(9).astype("f")} if weighted else {}
+    arguments = {"sample_weight": np.random.default_rng(2).random((9, 7)).astype("f")} if weighted else {}
     weights = case.weights(real_keras)
     (_, found), (_, expected) = (evaluated(k, weights, (x, y), **arguments) for k in (keras, real_keras))
     assert found.keys() == expected.keys()
