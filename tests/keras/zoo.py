@@ -283,6 +283,5 @@ ZOO = {
     "user_cell": Case(recurrent.user_cell, normal(4, 3)),
     "conv_lstm": Case(recurrent.conv_lstm, normal(3, 5, 4, 2)),
     "groups": Case(groups, normal(4, 6, 5, 2)),
-    "masked_steps": Case(masked, integers(4, 7), integers(CLASSES, 7), options={"weighted_metrics": ["accuracy"]}),
-    "masked": Case(masked, integers(4, 7), integers(CLASSES, 7), options={}),
+    "masked_steps": Case(masked, integers(4, 7), integers(CLASSES, 7), options={}),
 }

@@ -8,7 +8,7 @@ from tests.keras.zoo import ZOO
 
 
 def evaluated(k, weights, data, **arguments):
-    case = ZOO["masked"]
+    case = ZOO["masked_steps"]
     model = case.build(k)
     model.set_weights(weights)
     model.compile("sgd", case.loss(k), metrics=["accuracy"], weighted_metrics=["sparse_categorical_crossentropy"])
@@ -17,7 +17,7 @@ def evaluated(k, weights, data, **arguments):
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_evaluate_against_keras(weighted, real_keras):
-    case = ZOO["masked"]
+    case = ZOO["masked_steps"]
     x, y = case.data(9)
     arguments = {"sample_weight": np.random.default_rng(2).random((9, 7)).astype("f")} if weighted else {}
     weights = case.weights(real_keras)
@@ -28,7 +28,7 @@ def test_evaluate_against_keras(weighted, real_keras):
 
 
 def test_padding_changes_nothing():
-    case = ZOO["masked"]
+    case = ZOO["masked_steps"]
     x, y = case.data(9)
     weights = case.weights(keras)
     x = np.where(x == 0, 1, x)
