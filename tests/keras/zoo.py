@@ -129,6 +129,21 @@ def layer_norm(keras):
     )
 
 
+def transformer(keras):
+    """A block of self-attention and one of grouped, causal cross-attention, with residuals and normalisation."""
+    layers = keras.layers
+    tokens = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(13, 8)(tokens)
+    y = layers.MultiHeadAttention(2, 4)(x, x)
+    x = layers.LayerNormalization()(layers.Add()([x, y]))
+    y = layers.Dense(8)(layers.Dense(12, activation="gelu")(x))
+    x = layers.LayerNormalization()(layers.Add()([x, y]))
+    y = layers.GroupQueryAttention(3, 4, 2)(x, layers.Attention(use_scale=True)([x, y]), use_causal_mask=True)
+    y = layers.AdditiveAttention()([y, x])
+    x = layers.GlobalAveragePooling1D()(layers.Add()([x, y]))
+    return keras.Model(tokens, layers.Dense(CLASSES, activation="softmax")(x))
+
+
 def embedding(keras):
     """Token ids, averaged over the time axis by an op instead of a layer."""
     tokens = keras.Input((5,), dtype="int32")
@@ -267,6 +282,7 @@ ZOO = {
     "conv1d": Case(conv1d, normal(11, 3)),
     "layer_norm": Case(layer_norm, normal(6)),
     "embedding": Case(embedding, integers(13, 5)),
+    "transformer": Case(transformer, integers(13, 6)),
     "two_by_two": Case(
         two_by_two,
         [normal(5), normal(3)],

@@ -5,18 +5,21 @@ calling.py         around `call`: tensors, training, masks          tracking.py 
 input_spec.py      what a layer demands of its inputs
 core.py  activations.py  convolutional.py  pooling.py  reshaping.py  normalization.py
 regularization.py  merging.py  einsum_dense.py  locally_connected.py  wrappers.py
-rnn/  preprocessing/  from raw data to numbers                       the layers
+attention.py  multi_head_attention.py  rnn/
+preprocessing/  from raw data to numbers                             the layers
 """
 
 from kcompile import plugins
 from kcompile.errors import MissingNameError, suggestion
 from kcompile.keras.layers import (
     activations,
+    attention,
     convolutional,
     core,
     einsum_dense,
     locally_connected,
     merging,
+    multi_head_attention,
     normalization,
     pooling,
     regularization,
@@ -32,6 +35,7 @@ from kcompile.keras.layers.preprocessing import encoding, hashing, images, looku
 
 _FAMILIES = (
     activations,
+    attention,
     convolutional,
     core,
     einsum_dense,
@@ -41,6 +45,7 @@ _FAMILIES = (
     locally_connected,
     lookup,
     merging,
+    multi_head_attention,
     normalization,
     numeric,
     pooling,

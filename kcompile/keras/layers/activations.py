@@ -80,17 +80,19 @@ class ThresholdedReLU(_Elementwise):
 
 @register
 class Softmax(_Elementwise):
-    """eˣ / Σ eˣ along an axis (or several); masked elements get (almost) no share."""
+    """eˣ / Σ eˣ along an axis (or several); elements whose mask is false get no share."""
 
     def __init__(self, axis=-1, **kwargs):
         super().__init__(**kwargs)
         self.axis = axis
 
     def call(self, inputs, mask=None):
-        if mask is not None:
-            far = (1.0 - ops.cast(mask, ops.dtype(inputs))) * (-3e4 if ops.dtype(inputs) == "float16" else -1e9)
-            inputs = ops.add(inputs, far)
-        return ops.softmax(inputs, axis=self.axis)
+        if mask is None:
+            return ops.softmax(inputs, axis=self.axis)
+        if ops.dtype(mask) != "bool":
+            mask = ops.greater(mask, 0.5)
+        inputs = ops.where(mask, inputs, -3e4 if ops.dtype(inputs) == "float16" else -1e9)
+        return ops.where(mask, ops.softmax(inputs, axis=self.axis), 0.0)  # zeros where a whole row is masked
 
 
 @register

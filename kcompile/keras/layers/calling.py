@@ -148,6 +148,13 @@ def mask_of(structure: Any) -> Any:
     return None if all(m is None for m in tree.flatten(masks)) else masks
 
 
+def masks_by_name(signature: CallSignature, args: tuple, kwargs: dict) -> list[tuple[str, Any]]:
+    """Return the masks of arguments `x` for parameters `x_mask` that were not given."""
+    given = {**dict(zip(signature.names, args)), **kwargs}
+    found = ((f"{name}_mask", mask_of(value)) for name, value in given.items() if value is not None)
+    return [(n, m) for n, m in found if m is not None and n in signature.names and given.get(n) is None]
+
+
 def set_mask(outputs: Any, masks: Any) -> Any:
     """Attach masks to nested outputs; returns the outputs."""
     if masks is None:

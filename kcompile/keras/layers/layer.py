@@ -146,6 +146,8 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
         previous_mask = calling.mask_of(inputs)
         if signature.has_mask and previous_mask is not None and kwargs.get("mask") is None:
             kwargs["mask"] = previous_mask
+        for argument, mask in calling.masks_by_name(signature, args, kwargs):
+            kwargs[argument] = mask
         scope = current_scope()
         weights_dtype = self.compute_dtype if self.compute_dtype != self.variable_dtype else None
         with calling.Call(self, training), name_scope(self.name), autocast(weights_dtype):
@@ -183,10 +185,10 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
         """Build from the shapes of the arguments."""
         shapes = _argument_shapes(self, args, kwargs)
         build = inspect.signature(self.build)
-        names = [p.name for p in build.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        taken = [p for p in build.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         named = {f"{k}_shape": v for k, v in shapes.items()}
-        if len(names) > 1 and set(names) <= set(named):
-            self.build(**{n: named[n] for n in names})
+        if len(taken) > 1 and all(p.name in named or p.default is not p.empty for p in taken):
+            self.build(**{p.name: named[p.name] for p in taken if p.name in named})
         else:
             self.build(next(iter(shapes.values()), None))
         self.built = True

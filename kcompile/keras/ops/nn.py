@@ -399,6 +399,8 @@ def dot_product_attention(
 ):
     """Return softmax(q · kᵀ · scale) · v for [batch, time, heads, size] tensors. Source: Vaswani et al. 2017."""
     query, key, value = promote(query, key, value, floating=True)
+    if attn_logits_soft_cap is not None:
+        raise ArgumentError("attn_logits_soft_cap is only supported on TPUs. Set attn_logits_soft_cap=None.")
     if rank(query) != 4:
         raise ArgumentError(f"dot_product_attention expects rank 4 tensors, received shape {tuple(query.shape)}")
     kind = dtype_key(query)

@@ -21,6 +21,7 @@ CASES = [
     ("ELU", {"alpha": 0.5}, (2, 3), {}),
     ("PReLU", {"alpha_initializer": "ones", "shared_axes": [1]}, (2, 3, 4), {}),
     ("Softmax", {"axis": 1}, (2, 3, 4), {}),
+    ("Softmax", {"axis": (1, 2)}, (2, 3, 4), {}),
     ("ThresholdedReLU", {"theta": 0.3}, (2, 3), {}),
     ("Dropout", {"rate": 0.4}, (4, 5), {}),
     ("Dropout", {"rate": 0.4, "seed": 3, "noise_shape": (None, 1)}, (4, 5), {"training": True}),
@@ -161,6 +162,7 @@ ELSEWHERE |= {
     "RandomContrast",
 }  # test_images.py
 ELSEWHERE |= {"RandomRotation", "RandomTranslation", "RandomZoom"}
+ELSEWHERE |= {"Attention", "AdditiveAttention", "MultiHeadAttention", "GroupQueryAttention"}  # test_attention.py
 # Keras 3 has no such layer, or draws other random numbers, or needs no comparison
 NOT_IN_KERAS = {"ThresholdedReLU", "CuDNNLSTM", "CuDNNGRU", "LocallyConnected1D", "LocallyConnected2D"}
 

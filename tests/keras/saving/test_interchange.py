@@ -16,6 +16,7 @@ MODELS = {
     "plain_two_by_two": lambda k: models.two_by_two(k, operations=False),
     "embedding": models.embedding,
     "recurrent": models.recurrent,
+    "attention": models.attention,
 }
 
 
