@@ -69,6 +69,19 @@ def _resnet20(keras):
     return keras.Model(inputs, outputs)
 
 
+def _transformer(keras):
+    """Two blocks of self-attention in 4 heads and a hidden layer of four times the width."""
+    layers = keras.layers
+    (_, width), classes = SHAPES["transformer"]
+    x = inputs = keras.Input(SHAPES["transformer"][0])
+    for _ in range(2):
+        y = layers.MultiHeadAttention(4, width // 4)(x, x)
+        x = layers.LayerNormalization()(layers.Add()([x, y]))
+        y = layers.Dense(width)(layers.Dense(4 * width, activation="relu")(x))
+        x = layers.LayerNormalization()(layers.Add()([x, y]))
+    return keras.Model(inputs, layers.Dense(classes, activation="softmax")(layers.GlobalAveragePooling1D()(x)))
+
+
 _MODELS = {
     "tiny": _tiny,
     "mlp": _mlp,
@@ -77,6 +90,7 @@ _MODELS = {
     "lstm": lambda keras: _recurrent(keras, "lstm", keras.layers.LSTM(64)),
     "gru": lambda keras: _recurrent(keras, "gru", keras.layers.GRU(64)),
     "bilstm": lambda keras: _recurrent(keras, "bilstm", keras.layers.Bidirectional(keras.layers.LSTM(64))),
+    "transformer": _transformer,
     "resnet50": lambda keras: keras.applications.ResNet50(weights=None),
     "vgg16": lambda keras: keras.applications.VGG16(weights=None),
 }

@@ -137,7 +137,7 @@ def _object_config(obj: Any) -> dict[str, Any]:
     builtin = cls.__module__.startswith("kcompile.")
     found = {
         "module": _module_of(cls, group) if builtin else cls.__module__,
-        "class_name": cls.__name__,
+        "class_name": vars(cls).get("public_name", cls.__name__),
         "config": obj.get_config(),
         "registered_name": None if builtin else (registered or cls.__name__),
     }

@@ -130,15 +130,19 @@ def layer_norm(keras):
 
 
 def transformer(keras):
-    """A block of self-attention and one of grouped, causal cross-attention, with residuals and normalisation."""
+    """A block of self-attention and one of grouped, causal cross-attention, with residuals and normalisation.
+
+    No biases of keys: shares do not depend on them, so their gradient is 0 up to rounding.
+    """
     layers = keras.layers
     tokens = keras.Input((6,), dtype="int32")
     x = layers.Embedding(13, 8)(tokens)
-    y = layers.MultiHeadAttention(2, 4)(x, x)
+    y = layers.MultiHeadAttention(2, 4, use_bias=False)(x, x)
     x = layers.LayerNormalization()(layers.Add()([x, y]))
     y = layers.Dense(8)(layers.Dense(12, activation="gelu")(x))
     x = layers.LayerNormalization()(layers.Add()([x, y]))
-    y = layers.GroupQueryAttention(3, 4, 2)(x, layers.Attention(use_scale=True)([x, y]), use_causal_mask=True)
+    z = layers.Attention(use_scale=True)([x, y])
+    y = layers.GroupQueryAttention(3, 4, 2, use_bias=False)(x, z, use_causal_mask=True)
     y = layers.AdditiveAttention()([y, x])
     x = layers.GlobalAveragePooling1D()(layers.Add()([x, y]))
     return keras.Model(tokens, layers.Dense(CLASSES, activation="softmax")(x))

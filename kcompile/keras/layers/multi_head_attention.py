@@ -13,7 +13,6 @@ from kcompile.keras.layers.einsum_dense import EinsumDense
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.layers.regularization import Dropout
 from kcompile.keras.registry import register
-from kcompile.keras.tracing.names import auto_name
 
 
 class _Heads(Layer):
@@ -274,14 +273,16 @@ def _equations(rank: int, attention_axes) -> tuple[str, str, int]:
     return f"{keys},{queries}->{scores}", f"{scores},{keys}->{queries}", len(axes)
 
 
-@register
-class GroupQueryAttention(_Heads):
+@register("GroupQueryAttention", aliases=("GroupedQueryAttention",))
+class GroupedQueryAttention(_Heads):
     """Attention in several heads, of which groups share the projections of key and value.
 
     Shapes:  query [batch, T, n], value [batch, S, n] -> [batch, T, n].
     Weights: query (and gate) [n, query heads, size], key and value [n, key heads, size], attention_output.
     Source:  Ainslie et al. 2023.
     """
+
+    public_name = "GroupQueryAttention"  # Keras has both names: this one in configs, the class's own for layers
 
     def __init__(
         self,
@@ -308,7 +309,6 @@ class GroupQueryAttention(_Heads):
                 "`num_query_heads` must be divisible by `num_key_value_heads`. "
                 f"Received: num_query_heads={num_query_heads}, num_key_value_heads={num_key_value_heads}"
             )
-        kwargs["name"] = kwargs.get("name") or auto_name("GroupedQueryAttention")  # what Keras calls the class inside
         super().__init__(
             dropout=dropout,
             use_bias=use_bias,

@@ -237,7 +237,8 @@ def to_legacy_objects(entry: dict) -> dict:
     """Return a model's entry as Keras 3 puts it into HDF5 files: layers by class name, the rest as it is."""
     entry = to_keras(entry)
     registered = entry.get("registered_name")
-    found = {"class_name": registered if registered and ">" in registered else entry["class_name"]}
+    own = getattr(plugins.find("layers", entry["class_name"]), "__name__", entry["class_name"])
+    found = {"class_name": registered if registered and ">" in registered else own}
     inner = dict(entry["config"])
     if isinstance(inner.get("layers"), list):
         inner["layers"] = [
