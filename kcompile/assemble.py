@@ -34,7 +34,7 @@ from kcompile.ir.dim import DimLike
 from kcompile.passes.lower import LoopCall
 from kcompile.passes.memory import Buffer, Plan, check_plan, plan_memory
 from kcompile.passes.place import ARENA, Place, Placed, Step, output_name
-from kcompile.passes.rows import ROWS_PER_TASK, in_rows, row_bytes
+from kcompile.passes.rows import in_rows, row_bytes
 
 POISON = 0xFF  # repeated, a NaN in every float dtype
 PREPARED = "prepared:"  # + a step's number: what its kernel makes of operands that do not change
@@ -122,7 +122,7 @@ def body_bytes(body: Level, loop: LoopCall) -> DimLike:
 
 
 def _of_task(size: DimLike, loop: LoopCall) -> DimLike:
-    return in_rows(size, loop.rows.symbol, ROWS_PER_TASK) if loop.rows else size
+    return in_rows(size, loop.rows.symbol, loop.rows.per_task) if loop.rows else size
 
 
 # the program -----------------------------------------------------------------------------------
@@ -185,6 +185,8 @@ def _loop(level: Level, step: Step, number: Mapping[str, int]) -> list[Run | Loo
     places = {name: _pointer(p, level, number) for name, p in step.places.items()}
     with_rows = call.rows.sources if call.rows else frozenset()
 
+    apart = call.rows is not None and call.rows.numbered  # a task is a step: its rows of operands are its own
+
     def rows_of(name: str, type_) -> DimLike:
         return row_bytes(type_.shape, type_.dtype.size_bytes) if name in with_rows else 0
 
@@ -204,13 +206,15 @@ def _loop(level: Level, step: Step, number: Mapping[str, int]) -> list[Run | Loo
         enter(Carried(places[name], places[last], own, source.type.nbytes, rows_of(name, source.type)), name, last)
     for value in inside.rows:
         name = value.node.name
-        enter(Stacked(places[name], value.type.nbytes, rows_of(name, value.type)), name)
+        row = value.type.nbytes
+        enter(Whole(places[name], row) if apart else Stacked(places[name], row, rows_of(name, value.type)), name)
     for value in inside.whole:
         name = value.node.name
         enter(Whole(places[name], rows_of(name, value.type)), name)
     for n, value in enumerate(inside.yields):
-        bytes_of_row = row_bytes(value.shape, value.dtype.size_bytes) if call.rows else 0
-        enter(Stacked(places[output_name(f"y{n}")], value.type.nbytes, bytes_of_row), output_name(f"y{n}"))
+        where, row = places[output_name(f"y{n}")], value.type.nbytes
+        bytes_of_row = row_bytes(value.shape, value.dtype.size_bytes) if call.rows and not apart else 0
+        enter(Whole(where, row) if apart else Stacked(where, row, bytes_of_row), output_name(f"y{n}"))
     before: list[Run | Loop] = []
     for inner, kernel in body.prepared.items():
         panels = Pointer(None, level.plan.offsets[f"{PREPARED}{step.number}.{inner}"])
@@ -224,13 +228,13 @@ def _loop(level: Level, step: Step, number: Mapping[str, int]) -> list[Run | Loo
         ]
         before.append(Run(kernel, (*pointers, *(panels if made else unread for made in labels)), (0,)))
     nested = Loop(
-        call.scan.length,
+        1 if apart else call.scan.length,
         call.scan.reverse,
         tuple(arguments),
         tuple(_steps(body, table, body.placed.steps)),
         Pointer(None, level.plan.offsets[f"loop:{step.number}"]),
         body_bytes(body, call),
-        Rows(call.rows.symbol, call.rows.total, ROWS_PER_TASK) if call.rows else None,
+        Rows(call.rows.symbol, call.rows.total, call.rows.per_task, apart) if call.rows else None,
         call.scan.guarded,
     )
     return [*before, nested]

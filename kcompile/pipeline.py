@@ -40,6 +40,7 @@ from kcompile.ir.graph import Graph
 from kcompile.ir.types import Type, i64
 from kcompile.observe import KernelTimes, Observer
 from kcompile.passes.algebra import simplify
+from kcompile.passes.blocks import block_rows
 from kcompile.passes.bodies import everywhere, has_loops, merge_scans, own_operands, prune_scans
 from kcompile.passes.fold import fold_constants
 from kcompile.passes.fuse import Fusion, fuse
@@ -95,6 +96,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("scales", fold_scales),
     Pass("winograd", use_winograd, takes=("target", "precision")),
     Pass("refold", fold_constants),
+    Pass("blocks", block_rows),
     Pass("legalise", legalise),
     Pass("padded", store_padded),
     Pass("own_results", own_results),

@@ -120,12 +120,14 @@ LoopArgument = Counter | Whole | Stacked | Carried
 class Rows:
     """A loop over independent rows: tasks of `per_task` of them run all steps, each on its own.
 
-    In the loop's steps `symbol` is how many rows the task has.
+    In the loop's steps `symbol` is how many rows the task has. numbered: the rows are the steps of a loop that
+    carries nothing, one a task, and the counter says which.
     """
 
     symbol: str
     total: DimLike
     per_task: int
+    numbered: bool = False
 
 
 @dataclass(frozen=True)

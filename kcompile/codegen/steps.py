@@ -302,7 +302,9 @@ def _loop_function(loop: Loop, symbols: tuple[str, ...], inner: tuple[str, ...],
     body.line("%is.first = icmp eq i64 %n, 0")
     body.line("%is.last = icmp eq i64 %n, %last")
     body.line("%odd = trunc i64 %n to i1")
-    body.line("%t = sub i64 %last, %n" if loop.reverse else "%t = add i64 %n, 0")
+    numbered = loop.rows is not None and loop.rows.numbered
+    place_of = "add i64 %b, 0" if numbered else "sub i64 %last, %n" if loop.reverse else "add i64 %n, 0"
+    body.line(f"%t = {place_of}")
     body.line("%t.small = trunc i64 %t to i32")
     body.line(f"store i32 %t.small, ptr {counter}")
     now: list[tuple[str, str, str]] = []  # of each carry: where it is, where the result belongs, bytes

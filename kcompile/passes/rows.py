@@ -5,6 +5,8 @@ rows of its own (a named size), and a task is a loop over `ROWS_PER_TASK` of the
 another within a step, and a task's carries and temporaries stay in its core's cache.
 
 That number depends on nothing, so results do not depend on the number of threads.
+
+A loop that carries nothing is simpler still: its steps are the rows, and a task is one of them.
 """
 
 from __future__ import annotations
@@ -20,18 +22,28 @@ from kcompile.ir.types import Type
 from kcompile.ops.control import Scan
 from kcompile.ops.spec import letters_of, parse_spec, plain_letter
 
+STEPS_APART = 4  # fewer steps leave threads without work: then all of them share each step's kernels
 ROWS_PER_TASK = 16  # two register tiles: weights are read from the second-level cache once for all of them
 
 
 @dataclass(frozen=True, eq=False)
 class SplitRows:
-    """The body for `symbol` rows, of which there are `total`; which operands and results have them."""
+    """The body for `symbol` rows, of which there are `total`; which operands and results have them.
+
+    numbered: the rows are the steps, and the body is that of one.
+    """
 
     body: Graph
     symbol: str
     total: DimLike
     sources: frozenset[str]  # names of sources with rows
     outputs: frozenset[str]  # labels of outputs with rows
+    numbered: bool = False
+
+    @property
+    def per_task(self) -> int:
+        """How many rows a task has."""
+        return 1 if self.numbered else ROWS_PER_TASK
 
 
 class _Mixed(Exception):
@@ -41,6 +53,9 @@ class _Mixed(Exception):
 def split_rows(scan: Scan) -> SplitRows | None:
     """Return the body for independent rows, or None if they are not."""
     inside = scan.inside
+    if not inside.carries:
+        few = dim.is_static(scan.length) and scan.length < STEPS_APART
+        return None if few else SplitRows(scan.body.graph, "rows_of_1", scan.length, frozenset(), frozenset(), True)
     first = next((v.shape[0] for v in inside.carries if v.rank), None)
     if first is None or any(not v.rank or v.shape[0] != first for v in inside.carries) or first == 1:
         return None

@@ -105,6 +105,7 @@ def _run_loop(executable: ComparedExecutable, loop: Loop, place: Callable[[Point
         carries = {a: at_row(a.first, a.row_bytes) for a in loop.arguments if isinstance(a, Carried)}
         for n in range(count):
             t = count - 1 - n if loop.reverse else n
+            t = first if loop.rows and loop.rows.numbered else t
             guard = next(iter(carries.values()), 0)
             if loop.guarded and not ctypes.c_uint8.from_address(guard).value:
                 break

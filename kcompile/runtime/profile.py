@@ -302,10 +302,11 @@ def _loop_fact(built: Build, loop: Loop, step, named: Mapping[str, int]) -> _Fac
     if loop.rows is not None:
         sizes[loop.rows.symbol] = dim.evaluate(loop.rows.total, named)
     each = [work(built.forms[run.kernel.name], sizes) for run in runs(loop.steps)]
-    count = dim.evaluate(loop.count, named)
+    count = dim.evaluate(loop.rows.total if loop.rows and loop.rows.numbered else loop.count, named)
     total = Work(*(count * sum(getattr(w, f.name) for w in each) for f in fields(Work)))
     node = step.call.scan.node
     path = f"loop, {len(each)} kernels" + (f", rows of {loop.rows.per_task}" if loop.rows else "")
+    path += " steps apart" if loop.rows and loop.rows.numbered else ""
     return _Fact("loop", (_layer(node.origin.layer),) if node.origin.layer else (), ("scan",), path, total)
 
 

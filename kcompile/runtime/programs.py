@@ -199,7 +199,7 @@ def _written_step(step: Run | Copy | Fill | Loop, numbers: Mapping[str, int], si
         phases = None if step.phases is None else list(step.phases)
         return ["run", numbers[step.kernel.name], [place(p) for p in step.pointers], phases]
     if isinstance(step, Loop):
-        rows = step.rows and [step.rows.symbol, sizes.number(step.rows.total), step.rows.per_task]
+        rows = step.rows and [step.rows.symbol, sizes.number(step.rows.total), step.rows.per_task, step.rows.numbered]
         return [
             *("loop", step.name, sizes.number(step.count), step.reverse),
             [_written_argument(a, place, sizes) for a in step.arguments],
@@ -278,8 +278,8 @@ def _read_step(written: Sequence, kernels: Sequence[Kernel], sizes: Sequence) ->
     if kind == "loop":
         name, count, is_reverse, arguments, steps, arena, arena_bytes, rows, is_guarded = parts
         if rows is not None:
-            symbol, total, per_task = rows
-            rows = Rows(symbol, sizes[total], int(per_task))
+            symbol, total, per_task, is_numbered = rows
+            rows = Rows(symbol, sizes[total], int(per_task), bool(is_numbered))
         return Loop(
             *(sizes[count], bool(is_reverse), tuple(_read_argument(a, pointer, sizes) for a in arguments)),
             *(tuple(_read_step(s, kernels, sizes) for s in steps), pointer(arena), sizes[arena_bytes], rows),
