@@ -24,7 +24,7 @@ from kcompile.ir.graph import CONSTANT, Graph, Node, Value, copy_node
 from kcompile.ir.op import OPS, Kind
 from kcompile.ir.types import Type
 from kcompile.ops.control import BodyBuilder, run_scan
-from kcompile.ops.spec import parse_spec, plain_letter
+from kcompile.ops.spec import Spec, parse_spec, plain_letter
 from kcompile.passes.algebra import simplify
 from kcompile.passes.rows import STEPS_APART
 
@@ -297,6 +297,37 @@ def _rewritten(graph: Graph, regions: list[_Region]) -> Graph:
     return new
 
 
+def _turned(
+    region: _Region, new: Graph, mapped: dict[Value, Value], value: Value, perm: tuple[int, ...], readers: set[Node]
+) -> Value:
+    """The value with its dimensions in another order: made so, if nobody but `readers` needs it as it is.
+
+    A product can write its result in any order, and so can what is added to it.
+    """
+    node = value.node
+    if all(u in readers for u in region.users.get(value, ())) and value not in region.graph.results:
+        if not node.is_source and node.op.name == "contract":
+            spec = parse_spec(node.attrs["spec"])
+            turned = Spec(*spec.sides, tuple(spec.out[p] for p in perm))
+            inputs = [mapped[v] for v in node.inputs]
+            return new.emit(node.op, inputs, {**node.attrs, "spec": str(turned)})
+        if not node.is_source and node.op.kind is Kind.ELEMENTWISE:
+            inputs = [
+                _turned(region, new, mapped, v, perm, {node}) if v.rank == len(perm) else _raised(mapped[v], perm)
+                for v in node.inputs
+            ]
+            return new.emit(node.op, inputs, node.attrs)
+    return OPS["transpose"](mapped[value], perm=perm)
+
+
+def _raised(value: Value, perm: tuple[int, ...]) -> Value:
+    """An operand of fewer dimensions, for a result whose dimensions are turned."""
+    if value.rank == 0:
+        return value
+    full = OPS["reshape"](value, shape=(*(1,) * (len(perm) - value.rank), *value.shape))
+    return OPS["transpose"](full, perm=perm)
+
+
 class _RowBody:
     """The loop of one level: its operands and its body."""
 
@@ -365,10 +396,11 @@ class _RowBody:
         stacks = []
         for (value, places), rest in zip(self.stacked, rests):
             full = tuple(region.rows[places.index(i)] if i in places else d for i, d in enumerate(value.shape))
-            outer = mapped[value]
-            outer = outer if full == tuple(outer.shape) else OPS["broadcast_to"](outer, shape=full)
             perm = (*places, *(i for i in range(value.rank) if i not in places))
-            outer = OPS["transpose"](outer, perm=perm)
+            if full == tuple(value.shape):
+                outer = _turned(region, new, mapped, value, perm, region.all)
+            else:
+                outer = OPS["transpose"](OPS["broadcast_to"](mapped[value], shape=full), perm=perm)
             stacks.append(OPS["reshape"](outer, shape=(total, *rest)))
         found = run_scan(
             new, builder.finish([], yields), [], stacks, [mapped[v] for v in self.whole], total, reverse=False
