@@ -164,7 +164,7 @@ def _runs_in_rows(region: _Region, node: Node) -> bool:
     if node.is_source:
         return False
     if node.op.name == "contract":
-        return region.letters(node) is not None
+        return parse_spec(node.attrs["spec"]).out[: region.count] == region.letters(node)
     if node.op.name == "iota":
         return node.attrs["axis"] >= region.count
     return node.op.kind is Kind.ELEMENTWISE or node.op.name in ("broadcast_to", "stop_gradient")
@@ -211,20 +211,23 @@ def _check(region: _Region) -> None:
             sizes = [value.shape[p] for p in places]
             if all(s == 1 for s in sizes) or sizes == list(region.rows):
                 continue
-            if any(s not in (1, r) for s, r in zip(sizes, region.rows)):
+            if len(sizes) < region.count or any(s not in (1, r) for s, r in zip(sizes, region.rows)):
                 raise _Refused
             if dim.nominal(dim.product(rest)) * REPEATED_SHARE > large:
                 raise _Refused
 
 
 def _places(region: _Region, node: Node, number: int) -> Places:
-    """Where operand `number` of a region's node has the common axes; () if it has none."""
+    """Where operand `number` of a region's node has the common axes; fewer places if it has not all of them."""
     value = node.inputs[number]
     if node.op.name == "contract":
         side = _plain(parse_spec(node.attrs["spec"]).sides[number])
         letters = region.ends.get(node) or region.letters(node)
         return tuple(side.index(c) for c in letters)
-    return tuple(range(region.count)) if value.rank == node.output.rank or region.has(value.node) else ()
+    if region.has(value.node):
+        return tuple(range(region.count))
+    missing = node.output.rank - value.rank  # operands are aligned at their last dimension
+    return tuple(range(max(region.count - missing, 0)))
 
 
 # loops -----------------------------------------------------------------------------------------

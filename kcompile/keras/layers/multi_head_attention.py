@@ -351,12 +351,14 @@ class GroupedQueryAttention(_Heads):
 
         The query heads of a group stand side by side, so that keys and values are read by all without copies.
         """
-        many, few = self.num_query_heads, self.num_key_value_heads
+        few, each = self.num_key_value_heads, self.num_query_heads // self.num_key_value_heads
         batch, queries, keys = *ops.shape(query)[:2], ops.shape(key)[1]
-        grouped = ops.reshape(query, (batch, queries, few, many // few, self.head_dim))
+        grouped = ops.reshape(query, (batch, queries, few, each, self.head_dim))
         scores = ops.einsum("bqvgh,bkvh->bvgqk", grouped, key) * (1.0 / math.sqrt(self.head_dim))
-        scores = ops.reshape(scores, (batch, many, queries, keys))
         mask = _of_rank(attention_mask, 4, -3)
+        if mask is not None:
+            heads = (1, 1) if mask.shape[1] == 1 else (few, each)
+            mask = ops.reshape(mask, (ops.shape(mask)[0], *heads, *ops.shape(mask)[2:]))
         if self.dropout > 0 or return_attention_scores:
             shares = self._masked_softmax(scores, mask)
         else:
@@ -364,6 +366,5 @@ class GroupedQueryAttention(_Heads):
                 scores = ops.where(mask, scores, -3e4 if ops.dtype(scores) == "float16" else -0.7 * 3.4e38)
             shares = ops.softmax(scores, axis=-1)
         used = self._dropout_layer(shares, training=training) if self.dropout > 0 else shares
-        used = ops.reshape(used, (batch, few, many // few, queries, keys))
-        result = ops.einsum("bvgqk,bkvh->bqvgh", used, value)
-        return ops.reshape(result, (batch, queries, many, self.head_dim)), shares
+        result = ops.reshape(ops.einsum("bvgqk,bkvh->bqvgh", used, value), ops.shape(query))
+        return result, ops.reshape(shares, (batch, self.num_query_heads, queries, keys))

@@ -156,7 +156,34 @@ def built_train_step(model, x, y, monkeypatch):
 
 
 def names(built, part: str) -> list[str]:
-    return [c.form.name for c in built.calls if part in c.form.name]
+    return [c.name for c in built.calls if part in c.name]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"use_causal_mask": True}], ids=["all", "causal"])
+@pytest.mark.parametrize("layer", ["MultiHeadAttention", "GroupQueryAttention", "Attention"])
+def test_attention_stores_no_matrix_of_shares(layer, arguments, monkeypatch):
+    """A training step holds a row of batch and heads of it for each worker, four values of that."""
+    rows, heads, length, size = 4, 3, 64, 8
+    x = keras.Input((length, heads * size))
+    if layer == "MultiHeadAttention":
+        y = layers.MultiHeadAttention(heads, size)(x, x, **arguments)
+    elif layer == "GroupQueryAttention":
+        y = layers.GroupQueryAttention(size, 2 * heads, heads)(x, x, **arguments)
+    else:
+        y = layers.Dense(heads * size)(layers.Attention()([layers.Dense(size)(x)] * 2, **arguments))
+    model = keras.Model(x, y)
+    model.compile("sgd", "mse")
+    inputs = np.ones((rows, length, heads * size), np.float32)
+    built = built_train_step(model, inputs, inputs, monkeypatch)
+    count = {"MultiHeadAttention": 1, "GroupQueryAttention": 2, "Attention": 1}[layer]  # heads of a row
+    stored = [v for c in built.calls for v in c.writes.values()]
+    assert not [v for v in stored if v.shape[-2:] == (length, length)]
+    assert [c.name for c in built.calls].count("loop") == 2, "forward; backward"
+    if layer == "MultiHeadAttention":
+        assert not names(built, "transpose"), "heads are written and read where they are"
+    for step in built.program.steps:
+        if hasattr(step, "arena_bytes"):
+            assert dim.evaluate(step.arena_bytes, {"batch": rows}) <= count * 4 * 4 * length * length + 64
 
 
 def test_adam_is_one_pass_over_all_parameters(monkeypatch):

@@ -1,0 +1,146 @@
+"""Blocks: batched products whose result is large run a row at a time; nothing large is stored, results stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kcompile import flags, ops, pipeline
+from kcompile.autodiff import grad
+from kcompile.codegen.program import Loop, Run, runs
+from kcompile.ir import dim
+from kcompile.ir.graph import Graph
+from kcompile.ir.types import Type, boolean, f32
+from kcompile.ops.contract import einsum
+from kcompile.passes.blocks import block_rows
+from kcompile.runtime.interpreted import InterpretedProgram
+
+BATCH = dim.symbol("batch")
+HEADS, QUERIES, KEYS, SIZE = 2, 12, 21, 4
+
+
+def softmax(x):
+    top = ops.exp(x - ops.stop_gradient(ops.reduce_max(x, axes=(3,), keepdims=True)))
+    return top / ops.reduce_sum(top, axes=(3,), keepdims=True)
+
+
+def attention(*, gradient: bool, mask: tuple | None = None, bias: bool = False, escapes: bool = False) -> Graph:
+    graph = Graph("attention")
+    q = graph.input("q", Type(f32, (BATCH, QUERIES, HEADS, SIZE)))
+    k, v = (graph.input(n, Type(f32, (BATCH, KEYS, HEADS, SIZE))) for n in "kv")
+    scores = einsum("btnh,bsnh->bnts", q, k) * 0.5
+    if bias:
+        scores = scores + graph.input("bias", Type(f32, (HEADS, QUERIES, KEYS)))
+    if mask is not None:
+        scores = ops.select(graph.input("mask", Type(boolean, mask)), scores, -1e9)
+    shares = softmax(scores)
+    result = einsum("bnts,bsnh->btnh", shares, v)
+    graph.output("y", result)
+    if escapes:
+        graph.output("shares", shares)
+    if gradient:
+        loss = ops.reduce_sum(ops.square(result), axes=(0, 1, 2, 3), keepdims=False)
+        for name, value in zip(("dq", "dk", "dv"), grad(loss, [q, k, v])):
+            graph.output(name, value)
+    return graph
+
+
+def data(graph: Graph, batch: int) -> dict:
+    rng = np.random.default_rng(batch)
+    found = {}
+    for name, value in graph.sources.items():
+        shape = [dim.evaluate(d, {"batch": batch}) for d in value.shape]
+        found[name] = rng.random(shape) < 0.7 if value.dtype is boolean else rng.standard_normal(shape).astype("f")
+    return found
+
+
+def agree(graph: Graph, batch: int = 5, **options) -> None:
+    given = data(graph, batch)
+    expected = InterpretedProgram(graph).run(given, {})
+    found = pipeline.compile(graph, **options).run(given, {})
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+def loops(graph: Graph) -> list[Loop]:
+    return [s for s in pipeline.build(graph).program.steps if isinstance(s, Loop)]
+
+
+MASKS = {
+    "none": None,
+    "keys of each row": (BATCH, 1, 1, KEYS),
+    "queries of each row": (BATCH, 1, QUERIES, 1),
+    "the same for all": (1, 1, QUERIES, KEYS),
+    "each number": (BATCH, HEADS, QUERIES, KEYS),
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("gradient", [False, True], ids=["forward", "gradient"])
+def test_results_stay(mask, gradient):
+    graph = attention(gradient=gradient, mask=MASKS[mask])
+    expected = 0 if mask == "each number" else 1 + gradient
+    assert len(loops(graph)) == expected
+    for batch in (1, 5):
+        agree(graph, batch)
+
+
+def test_of_the_gradient_only_small_numbers_are_kept():
+    """Two numbers a query, what is added up over queries, and no product outside the loops."""
+    steps = pipeline.build(attention(gradient=True)).program.steps
+    outside = [s.kernel.name for s in steps if isinstance(s, Run)]
+    assert not any("contract" in name for name in outside)
+    forward, backward = (s for s in steps if isinstance(s, Loop))
+    assert len(list(runs(forward.steps))) == 3
+    assert len(list(runs(backward.steps))) == 6
+    sizes = {
+        dim.evaluate(a.row_bytes, {}) for loop in (forward, backward) for a in loop.arguments if hasattr(a, "row_bytes")
+    }
+    assert max(sizes) < QUERIES * KEYS * 4
+
+
+def test_a_row_is_all_that_is_stored_of_a_large_value():
+    built = pipeline.build(attention(gradient=True))
+    grows = dim.substitute(built.program.arena_bytes, lambda a: 0 if dim.of(a) == dim.symbol("workers") else None)
+    large = HEADS * QUERIES * KEYS * 4
+    assert dim.evaluate(grows, {"batch": 9}) - dim.evaluate(grows, {"batch": 8}) < 4 * large
+    each = max(dim.evaluate(s.arena_bytes, {}) for s in built.program.steps if isinstance(s, Loop))
+    assert each <= 3 * QUERIES * KEYS * 4 + 4096
+
+
+@pytest.mark.parametrize("graph", [attention(gradient=True, bias=True), attention(gradient=True, escapes=True)])
+def test_regions_that_are_left_alone(graph):
+    """What is read whole elsewhere has to be stored; a bias of each head would be repeated for each row."""
+    assert block_rows(graph) is graph
+    agree(graph)
+
+
+def test_products_that_do_not_grow_are_left_alone():
+    graph = Graph("small")
+    q, k = (graph.input(n, Type(f32, (BATCH, 8, HEADS, 64))) for n in "qk")
+    graph.output("y", softmax(einsum("btnh,bsnh->bnts", q, k)))
+    assert block_rows(graph) is graph
+
+
+def test_threads_change_nothing():
+    graph = attention(gradient=True, mask=MASKS["keys of each row"])
+    given = data(graph, 7)
+    results = [pipeline.compile(graph, num_threads=n).run(given, {}) for n in (1, 2, 3, 4)]
+    for other in results[1:]:
+        for name, value in results[0].items():
+            np.testing.assert_array_equal(other[name], value)
+
+
+@pytest.mark.parametrize("flag", ["poison", "verify", "compare"])
+def test_with_checks(flag):
+    with flags.scoped(**{flag: True}):
+        agree(attention(gradient=True, mask=MASKS["the same for all"]))
+
+
+def test_nan_arrives():
+    graph = attention(gradient=False)
+    given = data(graph, 3)
+    given["k"][1, 2, 0, 1] = np.nan
+    found = pipeline.compile(graph).run(given, {})["y"]
+    assert np.isnan(found[1, :, 0]).all()
+    assert np.isfinite(found[[0, 2]]).all() and np.isfinite(found[1, :, 1]).all()
