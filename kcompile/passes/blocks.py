@@ -16,22 +16,14 @@ So the gradient of attention keeps two numbers per query (maximum, sum) and pays
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from kcompile.ir import dim
-from kcompile.ir.dim import DimLike
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value, copy_node
 from kcompile.ir.op import OPS, Kind
 from kcompile.ir.types import Type
 from kcompile.ops.control import BodyBuilder, run_scan
-from kcompile.ops.spec import Spec, parse_spec, plain_letter
+from kcompile.ops.spec import Spec, parse_spec
 from kcompile.passes.algebra import simplify
-from kcompile.passes.rows import STEPS_APART
-
-REPEATED_SHARE = 8  # an operand is repeated for each row if that makes less than this part of the large value
-
-Users = "dict[Value, list[Node]]"
-Places = "tuple[int, ...]"  # of the common axes, in a value's dimensions
+from kcompile.passes.regions import Places, Region, Users, grows, places_of, region_of
 
 
 def block_rows(graph: Graph) -> Graph:
@@ -40,200 +32,24 @@ def block_rows(graph: Graph) -> Graph:
     After: no value of a region's large shape is stored, other than a row of it.
     """
     live = graph.live_nodes()
-    seeds = [n for n in live if _grows(n)]
+    seeds = [n for n in live if grows(n)]
     if not seeds:
         return graph
     users: Users = {}
     for node in live:
         for value in dict.fromkeys(node.inputs):
             users.setdefault(value, []).append(node)
-    regions: list[_Region] = []
+    regions: list[Region] = []
     taken: set[Node] = set()
     for seed in seeds:
-        region = None if seed in taken else _region(graph, users, seed)
+        region = None if seed in taken else region_of(graph, users, seed)
         if region is not None and not taken.intersection(region.all):
             regions.append(region)
             taken.update(region.all)
     return simplify(_rewritten(graph, regions)) if regions else graph
 
 
-def _grows(node: Node) -> bool:
-    """True for a batched product of which a row is larger than both operands'; common axes first."""
-    common = _common(node)
-    if not common:
-        return False
-    rows = dim.product(node.output.shape[: len(common)])
-    if parse_spec(node.attrs["spec"]).out[: len(common)] != common or (dim.is_static(rows) and rows < STEPS_APART):
-        return False
-    sizes = [dim.nominal(v.type.size) for v in (node.output, *node.inputs)]
-    return sizes[0] > sizes[1] + sizes[2]
-
-
-def _common(node: Node) -> tuple[str, ...]:
-    """The letters of a product that both operands and the result have, in the order of the result."""
-    if node.is_source or node.op.name != "contract":
-        return ()
-    spec = parse_spec(node.attrs["spec"])
-    letters = [_plain(side) for side in spec.sides]
-    return tuple(c for c in spec.out if all(c in side for side in letters))
-
-
-def _plain(side: tuple) -> tuple[str, ...]:
-    return tuple(plain_letter(d) or "" for d in side)
-
-
-# regions ---------------------------------------------------------------------------------------
-
-
-@dataclass(eq=False)
-class _Region:
-    graph: Graph
-    users: Users
-    shape: tuple[DimLike, ...]  # of the large values
-    count: int  # of common axes, which stand first in it
-    nodes: set[Node] = field(default_factory=set)  # with large results
-    small: set[Node] = field(default_factory=set)  # reductions, and what is computed from them
-    ends: dict[Node, tuple] = field(default_factory=dict)  # products with small results -> their common letters
-
-    @property
-    def rows(self) -> tuple[DimLike, ...]:
-        return self.shape[: self.count]
-
-    @property
-    def all(self) -> set[Node]:
-        return {*self.nodes, *self.small, *self.ends}
-
-    def has(self, node: Node) -> bool:
-        return node in self.nodes or node in self.small or node in self.ends
-
-    def is_large(self, value: Value) -> bool:
-        return value.shape == self.shape
-
-    def letters(self, node: Node) -> tuple[str, ...] | None:
-        """The letters of a product that are the common axes; None if it is over others."""
-        spec = parse_spec(node.attrs["spec"])
-        for value, side in zip(node.inputs, map(_plain, spec.sides)):
-            if self.is_large(value):
-                wanted = side[: self.count]
-                break
-        else:
-            wanted = spec.out[: self.count]
-        return wanted if len(wanted) == self.count and set(wanted) <= set(_common(node)) else None
-
-
-class _Refused(Exception):
-    """The region cannot, or should not, be put into loops."""
-
-
-def _region(graph: Graph, users: Users, seed: Node) -> _Region | None:
-    region = _Region(graph, users, seed.output.shape, len(_common(seed)))
-    try:
-        _grow(region, seed)
-        _check(region)
-    except _Refused:
-        return None
-    return region
-
-
-def _grow(region: _Region, seed: Node) -> None:
-    """Collect what makes and reads large values, both ways from the seed."""
-    kept = set(region.graph.results)
-    stack = [seed]
-    while stack:
-        node = stack.pop()
-        if node in region.nodes:
-            continue
-        if len(node.outputs) != 1 or node.output in kept or not _runs_in_rows(region, node):
-            raise _Refused
-        region.nodes.add(node)
-        stack += [v.node for v in node.inputs if region.is_large(v)]
-        for reader in region.users.get(node.output, ()):
-            if len(reader.outputs) == 1 and region.is_large(reader.output):
-                stack.append(reader)
-            elif reader.op.name == "contract" and (letters := region.letters(reader)):
-                region.ends[reader] = letters
-            elif _reduces_rows(region, reader):
-                region.small.add(reader)
-            else:
-                raise _Refused
-    region.small |= _between(region)
-
-
-def _runs_in_rows(region: _Region, node: Node) -> bool:
-    """True if a row of the node's large result depends on a row of its operands."""
-    if node.is_source:
-        return False
-    if node.op.name == "contract":
-        return parse_spec(node.attrs["spec"]).out[: region.count] == region.letters(node)
-    if node.op.name == "iota":
-        return node.attrs["axis"] >= region.count
-    return node.op.kind is Kind.ELEMENTWISE or node.op.name in ("broadcast_to", "stop_gradient")
-
-
-def _reduces_rows(region: _Region, node: Node) -> bool:
-    return node.op.name.startswith("reduce_") and min(node.attrs["axes"], default=0) >= region.count
-
-
-def _between(region: _Region) -> set[Node]:
-    """Nodes on the way from a reduction to a large value that keep the common axes first."""
-    found: set[Node] = set()
-    stack = list(region.small)
-    while stack:
-        for reader in region.users.get(stack.pop().output, ()):
-            if reader not in found and not region.has(reader) and _keeps_rows(region, reader):
-                found.add(reader)
-                stack.append(reader)
-    while True:
-        needed = {n for n in found if any(u in found or region.has(u) for u in region.users.get(n.output, ()))}
-        if needed == found:
-            return found
-        found = needed
-
-
-def _keeps_rows(region: _Region, node: Node) -> bool:
-    if len(node.outputs) != 1 or node.output.shape[: region.count] != region.rows:
-        return False
-    if node.op.name == "reshape":
-        return node.inputs[0].shape[: region.count] == region.rows
-    return node.op.kind is Kind.ELEMENTWISE or node.op.name in ("broadcast_to", "stop_gradient")
-
-
-def _check(region: _Region) -> None:
-    if not region.ends:
-        raise _Refused
-    large = dim.nominal(dim.product(region.shape[region.count :]))
-    for node in (*region.nodes, *region.small, *region.ends):
-        for n, value in enumerate(node.inputs):
-            if region.has(value.node):
-                continue
-            places = _places(region, node, n)
-            rest = [d for i, d in enumerate(value.shape) if i not in places]
-            sizes = [value.shape[p] for p in places]
-            if all(s == 1 for s in sizes) or sizes == list(region.rows):
-                continue
-            if len(sizes) < region.count or any(s not in (1, r) for s, r in zip(sizes, region.rows)):
-                raise _Refused
-            if dim.nominal(dim.product(rest)) * REPEATED_SHARE > large:
-                raise _Refused
-
-
-def _places(region: _Region, node: Node, number: int) -> Places:
-    """Where operand `number` of a region's node has the common axes; fewer places if it has not all of them."""
-    value = node.inputs[number]
-    if node.op.name == "contract":
-        side = _plain(parse_spec(node.attrs["spec"]).sides[number])
-        letters = region.ends.get(node) or region.letters(node)
-        return tuple(side.index(c) for c in letters)
-    if region.has(value.node):
-        return tuple(range(region.count))
-    missing = node.output.rank - value.rank  # operands are aligned at their last dimension
-    return tuple(range(max(region.count - missing, 0)))
-
-
-# loops -----------------------------------------------------------------------------------------
-
-
-def _levels(region: _Region) -> dict[Node, int]:
+def _levels(region: Region) -> dict[Node, int]:
     """The level of each of the region's nodes; of others the highest they are computed from."""
     levels: dict[Node, int] = {}
     for node in region.graph.live_nodes():
@@ -247,7 +63,7 @@ def _levels(region: _Region) -> dict[Node, int]:
     return levels
 
 
-def _bodies(region: _Region) -> list[_RowBody]:
+def _bodies(region: Region) -> list[_RowBody]:
     """The loops of a region, the last first: what it needs of an earlier one, that one yields."""
     levels = _levels(region)
     kept = set(region.graph.results)
@@ -268,7 +84,7 @@ def _bodies(region: _Region) -> list[_RowBody]:
     return found
 
 
-def _rewritten(graph: Graph, regions: list[_Region]) -> Graph:
+def _rewritten(graph: Graph, regions: list[Region]) -> Graph:
     maker = {v: body for region in regions for body in _bodies(region) for v in body.outputs}
     new = Graph(graph.name)
     mapped: dict[Value, Value] = {}
@@ -301,7 +117,7 @@ def _rewritten(graph: Graph, regions: list[_Region]) -> Graph:
 
 
 def _turned(
-    region: _Region, new: Graph, mapped: dict[Value, Value], value: Value, perm: tuple[int, ...], readers: set[Node]
+    region: Region, new: Graph, mapped: dict[Value, Value], value: Value, perm: tuple[int, ...], readers: set[Node]
 ) -> Value:
     """The value with its dimensions in another order: made so, if nobody but `readers` needs it as it is.
 
@@ -334,7 +150,7 @@ def _raised(value: Value, perm: tuple[int, ...]) -> Value:
 class _RowBody:
     """The loop of one level: its operands and its body."""
 
-    def __init__(self, region: _Region, levels: dict[Node, int], level: int, outputs: list[Value]):
+    def __init__(self, region: Region, levels: dict[Node, int], level: int, outputs: list[Value]):
         self.region, self.levels, self.level, self.outputs = region, levels, level, outputs
         self.stacked: dict[tuple[Value, Places], None] = {}
         self.whole: dict[Value, None] = {}
@@ -359,7 +175,7 @@ class _RowBody:
         return node in self.region.small and self.levels[node] == self.level
 
     def places(self, node: Node, number: int) -> Places:
-        return _places(self.region, node, number)
+        return places_of(self.region, node, number)
 
     def enter(self, value: Value, places: Places) -> None:
         if all(value.shape[p] == 1 for p in places):
@@ -392,7 +208,7 @@ class _RowBody:
                 inside[node.output] = builder.graph.emit(node.op, inputs, self.attrs(node))
         yields, shapes = [], []
         for value in self.outputs:
-            places = self.result_places(value.node)
+            places = self.resultplaces_of(value.node)
             rest = tuple(d for i, d in enumerate(value.shape) if i not in places)
             yields.append(OPS["reshape"](inside[value], shape=rest))
             shapes.append((places, rest))
@@ -425,7 +241,7 @@ class _RowBody:
             return graph.constant(value.node.data)
         return inside[value, self.places(node, number)]
 
-    def result_places(self, node: Node) -> Places:
+    def resultplaces_of(self, node: Node) -> Places:
         letters = self.region.ends.get(node)
         if letters is None:
             return tuple(range(self.region.count))

@@ -13,6 +13,8 @@ from kcompile.ir.types import Type, f32
 from kcompile.runtime import cache, programs
 from kcompile.target import X86_64_V3, X86_64_V4
 from tests.keras.tracing.test_loops import arrays, lstm, recorded
+from tests.passes.test_blocks import attention
+from tests.passes.test_blocks import data as attention_data
 from tests.passes.test_program import arrays_for, convolution_training, dense_training
 from tests.runtime.test_executable import split
 
@@ -101,6 +103,16 @@ def test_a_program_with_a_loop_comes_back_whole(builds):
     first = pipeline.compile(graph).run(given, {})
     found = programs.find(programs.key(graph, graph.name, pipeline.default_target()))
     assert len(list(runs(found.program.steps))) > len(found.program.steps) > 0
+    again = pipeline.compile(graph).run(given, {})
+    assert len(builds) == 1
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, again[name])
+
+
+def test_a_program_with_steps_apart_comes_back_whole(builds):
+    graph = attention(gradient=True)
+    given = attention_data(graph, 3)
+    first = pipeline.compile(graph).run(given, {})
     again = pipeline.compile(graph).run(given, {})
     assert len(builds) == 1
     for name, array in first.items():

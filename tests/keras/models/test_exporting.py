@@ -10,7 +10,7 @@ from kcompile.errors import CompilerBug, KcompileError, NotSupportedError
 from kcompile.ir.interpret import run
 from kcompile.keras.training.programs import predict_graph, trace_predict
 from kcompile.passes.inference import freeze
-from tests.keras.saving.models import cnn, data, interpret, two_by_two
+from tests.keras.saving.models import attention, cnn, data, interpret, two_by_two
 from tests.passes.test_program import dense_training
 
 
@@ -50,10 +50,11 @@ def test_other_formats_are_refused(tmp_path):
 
 
 @pytest.mark.skipif(not any(shutil.which(c) for c in ("cc", "gcc", "clang")), reason="no C compiler")
-def test_exported_library_predicts(tmp_path):
+@pytest.mark.parametrize("build", [cnn, attention])
+def test_exported_library_predicts(build, tmp_path):
     from kcompile.export.load import ExportedModel
 
-    model, x, _ = cnn(keras)
+    model, x, _ = build(keras)
     header = model.export(tmp_path / "libm.so")
     assert header == tmp_path / "libm.h" and header.exists()
     library = ExportedModel(tmp_path / "libm.so")

@@ -1,0 +1,192 @@
+"""Regions of large values between batched products: what blocks.py puts into loops.
+
+A region starts at a product that makes more than it reads, and grows through everything that makes or reads
+values of that shape. It is refused if one of them is needed whole elsewhere, or made by something that does not
+keep the rows - the common axes of the product - apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kcompile.ir import dim
+from kcompile.ir.dim import DimLike
+from kcompile.ir.graph import Graph, Node, Value
+from kcompile.ir.op import Kind
+from kcompile.ops.spec import parse_spec, plain_letter
+from kcompile.passes.rows import STEPS_APART
+
+REPEATED_SHARE = 8  # an operand is repeated for each row if that makes less than this part of the large value
+
+Users = "dict[Value, list[Node]]"
+Places = "tuple[int, ...]"  # of the common axes, in a value's dimensions
+
+
+def grows(node: Node) -> bool:
+    """True for a batched product of which a row is larger than both operands'; common axes first."""
+    common = _common(node)
+    if not common:
+        return False
+    rows = dim.product(node.output.shape[: len(common)])
+    if parse_spec(node.attrs["spec"]).out[: len(common)] != common or (dim.is_static(rows) and rows < STEPS_APART):
+        return False
+    sizes = [dim.nominal(v.type.size) for v in (node.output, *node.inputs)]
+    return sizes[0] > sizes[1] + sizes[2]
+
+
+def _common(node: Node) -> tuple[str, ...]:
+    """The letters of a product that both operands and the result have, in the order of the result."""
+    if node.is_source or node.op.name != "contract":
+        return ()
+    spec = parse_spec(node.attrs["spec"])
+    letters = [_plain(side) for side in spec.sides]
+    return tuple(c for c in spec.out if all(c in side for side in letters))
+
+
+def _plain(side: tuple) -> tuple[str, ...]:
+    return tuple(plain_letter(d) or "" for d in side)
+
+
+@dataclass(eq=False)
+class Region:
+    graph: Graph
+    users: Users
+    shape: tuple[DimLike, ...]  # of the large values
+    count: int  # of common axes, which stand first in it
+    nodes: set[Node] = field(default_factory=set)  # with large results
+    small: set[Node] = field(default_factory=set)  # reductions, and what is computed from them
+    ends: dict[Node, tuple] = field(default_factory=dict)  # products with small results -> their common letters
+
+    @property
+    def rows(self) -> tuple[DimLike, ...]:
+        return self.shape[: self.count]
+
+    @property
+    def all(self) -> set[Node]:
+        return {*self.nodes, *self.small, *self.ends}
+
+    def has(self, node: Node) -> bool:
+        return node in self.nodes or node in self.small or node in self.ends
+
+    def is_large(self, value: Value) -> bool:
+        return value.shape == self.shape
+
+    def letters(self, node: Node) -> tuple[str, ...] | None:
+        """The letters of a product that are the common axes; None if it is over others."""
+        spec = parse_spec(node.attrs["spec"])
+        for value, side in zip(node.inputs, map(_plain, spec.sides)):
+            if self.is_large(value):
+                wanted = side[: self.count]
+                break
+        else:
+            wanted = spec.out[: self.count]
+        return wanted if len(wanted) == self.count and set(wanted) <= set(_common(node)) else None
+
+
+class Refused(Exception):
+    """The region cannot, or should not, be put into loops."""
+
+
+def region_of(graph: Graph, users: Users, seed: Node) -> Region | None:
+    region = Region(graph, users, seed.output.shape, len(_common(seed)))
+    try:
+        _grow(region, seed)
+        _check(region)
+    except Refused:
+        return None
+    return region
+
+
+def _grow(region: Region, seed: Node) -> None:
+    """Collect what makes and reads large values, both ways from the seed."""
+    kept = set(region.graph.results)
+    stack = [seed]
+    while stack:
+        node = stack.pop()
+        if node in region.nodes:
+            continue
+        if len(node.outputs) != 1 or node.output in kept or not _runs_in_rows(region, node):
+            raise Refused
+        region.nodes.add(node)
+        stack += [v.node for v in node.inputs if region.is_large(v)]
+        for reader in region.users.get(node.output, ()):
+            if len(reader.outputs) == 1 and region.is_large(reader.output):
+                stack.append(reader)
+            elif reader.op.name == "contract" and (letters := region.letters(reader)):
+                region.ends[reader] = letters
+            elif _reduces_rows(region, reader):
+                region.small.add(reader)
+            else:
+                raise Refused
+    region.small |= _between(region)
+
+
+def _runs_in_rows(region: Region, node: Node) -> bool:
+    """True if a row of the node's large result depends on a row of its operands."""
+    if node.is_source:
+        return False
+    if node.op.name == "contract":
+        return parse_spec(node.attrs["spec"]).out[: region.count] == region.letters(node)
+    if node.op.name == "iota":
+        return node.attrs["axis"] >= region.count
+    return node.op.kind is Kind.ELEMENTWISE or node.op.name in ("broadcast_to", "stop_gradient")
+
+
+def _reduces_rows(region: Region, node: Node) -> bool:
+    return node.op.name.startswith("reduce_") and min(node.attrs["axes"], default=0) >= region.count
+
+
+def _between(region: Region) -> set[Node]:
+    """Nodes on the way from a reduction to a large value that keep the common axes first."""
+    found: set[Node] = set()
+    stack = list(region.small)
+    while stack:
+        for reader in region.users.get(stack.pop().output, ()):
+            if reader not in found and not region.has(reader) and _keeps_rows(region, reader):
+                found.add(reader)
+                stack.append(reader)
+    while True:
+        needed = {n for n in found if any(u in found or region.has(u) for u in region.users.get(n.output, ()))}
+        if needed == found:
+            return found
+        found = needed
+
+
+def _keeps_rows(region: Region, node: Node) -> bool:
+    if len(node.outputs) != 1 or node.output.shape[: region.count] != region.rows:
+        return False
+    if node.op.name == "reshape":
+        return node.inputs[0].shape[: region.count] == region.rows
+    return node.op.kind is Kind.ELEMENTWISE or node.op.name in ("broadcast_to", "stop_gradient")
+
+
+def _check(region: Region) -> None:
+    if not region.ends:
+        raise Refused
+    large = dim.nominal(dim.product(region.shape[region.count :]))
+    for node in (*region.nodes, *region.small, *region.ends):
+        for n, value in enumerate(node.inputs):
+            if region.has(value.node):
+                continue
+            places = places_of(region, node, n)
+            rest = [d for i, d in enumerate(value.shape) if i not in places]
+            sizes = [value.shape[p] for p in places]
+            if all(s == 1 for s in sizes) or sizes == list(region.rows):
+                continue
+            if len(sizes) < region.count or any(s not in (1, r) for s, r in zip(sizes, region.rows)):
+                raise Refused
+            if dim.nominal(dim.product(rest)) * REPEATED_SHARE > large:
+                raise Refused
+
+
+def places_of(region: Region, node: Node, number: int) -> Places:
+    """Where operand `number` of a region's node has the common axes; fewer places if it has not all of them."""
+    value = node.inputs[number]
+    if node.op.name == "contract":
+        side = _plain(parse_spec(node.attrs["spec"]).sides[number])
+        letters = region.ends.get(node) or region.letters(node)
+        return tuple(side.index(c) for c in letters)
+    if region.has(value.node):
+        return tuple(range(region.count))
+    missing = node.output.rank - value.rank  # operands are aligned at their last dimension
+    return tuple(range(max(region.count - missing, 0)))
