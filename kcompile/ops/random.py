@@ -2,6 +2,8 @@
 
 Element n of a call is the first word of Philox-2x32-10 with the counter (n mod 2**32, n div 2**32
 xor seed[1]) and the key seed[0]. Uniform, normal and Bernoulli numbers are composed from the bits.
+With a second operand, a number r, the elements are those of the r-th part of a larger call: n starts at r times
+the size of a part.
 
 Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.3;
 multiplier, key increment and number of rounds are theirs.
@@ -19,7 +21,7 @@ from kcompile.forms.records import map_form, operand
 from kcompile.forms.scalar import Expr
 from kcompile.ir import dim
 from kcompile.ir.op import Kind, Op, register
-from kcompile.ir.types import Type, i64, u32
+from kcompile.ir.types import Type, i32, i64, u32
 from kcompile.ops.elementwise import s
 from kcompile.ops.shape import flat_index
 
@@ -55,38 +57,44 @@ def philox_arrays(low: np.ndarray, high: np.ndarray, key: np.ndarray) -> tuple[n
         )
 
 
-def _infer(seed: Type, *, shape) -> Type:
+def _infer(seed: Type, part: Type | None = None, *, shape) -> Type:
+    if part is not None and (part.dtype is not i32 or part.rank):
+        raise DTypeError(f"random_bits expects the number of a part as i32[], received {part}")
     if seed.dtype is not u32 or seed.shape != (2,):
         raise DTypeError(f"random_bits expects a seed u32[2], received {seed}")
     return Type(u32, shape)
 
 
-def _ref(seed, *, shape):
-    seed = np.asarray(seed)
-    position = np.arange(math.prod(shape), dtype=np.uint64).reshape(shape)
+def _ref(seed, part=0, *, shape):
+    seed, size = np.asarray(seed), math.prod(shape)
+    position = (np.arange(size, dtype=np.uint64) + np.uint64(int(part) * size)).reshape(shape)
     low = (position & np.uint64(0xFFFFFFFF)).astype(np.uint32)
     high = (position >> np.uint64(32)).astype(np.uint32) ^ seed[1]
     return np.asarray(philox_arrays(low, high, seed[0])[0]).reshape(shape)
 
 
-def _lower(seed: Type, *, shape):
-    result = _infer(seed, shape=shape)
+def _lower(seed: Type, part: Type | None = None, *, shape):
+    result = _infer(seed, part, shape=shape)
 
     def value_at(at) -> Expr:
-        position = flat_index(at, shape)
-        low = scalar.cast(scalar.index(position), u32)
+        position = scalar.index(flat_index(at, shape))
+        if part is not None:
+            first = s.mul(scalar.cast(operand(1, (), part), i64), scalar.index(result.size))
+            position = s.add(first, position)
+        low = scalar.cast(position, u32)
         high = operand(0, (1,), seed)
-        if not dim.is_nonnegative(2**32 - result.size):  # otherwise the counter's high word is always 0
-            upper = scalar.call("shr", scalar.index(position), scalar.const(32, i64))
+        if part is not None or not dim.is_nonnegative(2**32 - result.size):  # else the counter's high word is always 0
+            upper = scalar.call("shr", position, scalar.const(32, i64))
             high = s.bitxor(high, scalar.cast(upper, u32))
         return philox(low, high, operand(0, (0,), seed), mul=s.mul, mulhi=s.mulhi, xor=s.bitxor, add=s.add)[0]
 
-    return map_form(result, (seed,), value_at, "random_bits")
+    return map_form(result, (seed,) if part is None else (seed, part), value_at, "random_bits")
 
 
 def _samples(rng):
     for shape in ((3, 5), (7,), (), (0, 2), (1, 1, 4)):
         yield (rng.integers(0, 2**32, (2,), dtype=np.uint32),), {"shape": shape}
+    yield (rng.integers(0, 2**32, (2,), dtype=np.uint32), np.int32(3) + np.zeros((), np.int32)), {"shape": (4, 5)}
 
 
 random_bits = register(

@@ -204,6 +204,8 @@ class _RowBody:
             inside[value, places] = OPS["reshape"](source, shape=unit)
         for node in self.order:
             inputs = [self.operand(builder.graph, node, n, inside) for n in range(len(node.inputs))]
+            if node.op.name == "random_bits":
+                inputs.append(builder.step)
             with builder.graph.origin(node.origin.layer, node.origin.line):
                 inside[node.output] = builder.graph.emit(node.op, inputs, self.attrs(node))
         yields, shapes = [], []
@@ -254,6 +256,6 @@ class _RowBody:
         if node.op.name == "contract":
             letters = self.region.ends.get(node) or self.region.letters(node)
             attrs["sizes"] = tuple((k, 1 if k in letters else v) for k, v in attrs["sizes"])
-        elif node.op.name in ("broadcast_to", "reshape", "iota"):
+        elif node.op.name in ("broadcast_to", "reshape", "iota", "random_bits"):
             attrs["shape"] = (*(1 for _ in self.region.rows), *attrs["shape"][self.region.count :])
         return attrs

@@ -129,6 +129,8 @@ def _runs_in_rows(region: Region, node: Node) -> bool:
         return parse_spec(node.attrs["spec"]).out[: region.count] == region.letters(node)
     if node.op.name == "iota":
         return node.attrs["axis"] >= region.count
+    if node.op.name == "random_bits":
+        return len(node.inputs) == 1  # numbers of a row are a part of all of them
     return node.op.kind is Kind.ELEMENTWISE or node.op.name in ("broadcast_to", "stop_gradient")
 
 

@@ -10,7 +10,7 @@ from kcompile.autodiff import grad
 from kcompile.codegen.program import Loop, Run, runs
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph
-from kcompile.ir.types import Type, boolean, f32
+from kcompile.ir.types import Type, boolean, f32, u32
 from kcompile.ops.contract import einsum
 from kcompile.passes.blocks import block_rows
 from kcompile.runtime.interpreted import InterpretedProgram
@@ -51,6 +51,8 @@ def data(graph: Graph, batch: int) -> dict:
     for name, value in graph.sources.items():
         shape = [dim.evaluate(d, {"batch": batch}) for d in value.shape]
         found[name] = rng.random(shape) < 0.7 if value.dtype is boolean else rng.standard_normal(shape).astype("f")
+    if "seed" in found:
+        found["seed"] = np.array([7, 9], np.uint32)
     return found
 
 
@@ -112,6 +114,24 @@ def test_a_row_is_all_that_is_stored_of_a_large_value():
 def test_regions_that_are_left_alone(graph):
     """What is read whole elsewhere has to be stored; a bias of each head would be repeated for each row."""
     assert block_rows(graph) is graph
+    agree(graph)
+
+
+def test_random_numbers_of_rows_are_those_of_all():
+    """Dropout: each row draws its part, again for the gradient."""
+    graph = Graph("dropout")
+    q, k = (graph.input(n, Type(f32, (BATCH, KEYS, HEADS, SIZE))) for n in "qk")
+    seed = graph.input("seed", Type(u32, (2,)))
+    shares = softmax(einsum("btnh,bsnh->bnts", q, k))
+    bits = ops.random_bits(seed, shape=(BATCH, HEADS, KEYS, KEYS))
+    shares = ops.select(ops.lt(bits, np.uint32(2**31)), shares * 2.0, 0.0)
+    result = einsum("bnts,bsnh->btnh", shares, k)
+    graph.output("y", result)
+    for name, value in zip(
+        ("dq", "dk"), grad(ops.reduce_sum(ops.square(result), axes=(0, 1, 2, 3), keepdims=False), [q, k])
+    ):
+        graph.output(name, value)
+    assert len(loops(graph)) == 2
     agree(graph)
 
 

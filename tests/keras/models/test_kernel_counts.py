@@ -160,13 +160,13 @@ def names(built, part: str) -> list[str]:
 
 
 @pytest.mark.parametrize("arguments", [{}, {"use_causal_mask": True}], ids=["all", "causal"])
-@pytest.mark.parametrize("layer", ["MultiHeadAttention", "GroupQueryAttention", "Attention"])
+@pytest.mark.parametrize("layer", ["MultiHeadAttention", "dropout", "GroupQueryAttention", "Attention"])
 def test_attention_stores_no_matrix_of_shares(layer, arguments, monkeypatch):
     """A training step holds a row of batch and heads of it for each worker, four values of that."""
     rows, heads, length, size = 4, 3, 64, 8
     x = keras.Input((length, heads * size))
-    if layer == "MultiHeadAttention":
-        y = layers.MultiHeadAttention(heads, size)(x, x, **arguments)
+    if layer in ("MultiHeadAttention", "dropout"):
+        y = layers.MultiHeadAttention(heads, size, dropout=0.1 if layer == "dropout" else 0.0)(x, x, **arguments)
     elif layer == "GroupQueryAttention":
         y = layers.GroupQueryAttention(size, 2 * heads, heads)(x, x, **arguments)
     else:
@@ -175,11 +175,11 @@ def test_attention_stores_no_matrix_of_shares(layer, arguments, monkeypatch):
     model.compile("sgd", "mse")
     inputs = np.ones((rows, length, heads * size), np.float32)
     built = built_train_step(model, inputs, inputs, monkeypatch)
-    count = {"MultiHeadAttention": 1, "GroupQueryAttention": 2, "Attention": 1}[layer]  # heads of a row
+    count = 2 if layer == "GroupQueryAttention" else 1  # heads of a row
     stored = [v for c in built.calls for v in c.writes.values()]
     assert not [v for v in stored if v.shape[-2:] == (length, length)]
     assert [c.name for c in built.calls].count("loop") == 2, "forward; backward"
-    if layer == "MultiHeadAttention":
+    if layer in ("MultiHeadAttention", "dropout"):
         assert not names(built, "transpose"), "heads are written and read where they are"
     for step in built.program.steps:
         if hasattr(step, "arena_bytes"):
