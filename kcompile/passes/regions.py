@@ -16,6 +16,7 @@ from kcompile.ir.op import Kind
 from kcompile.ops.spec import parse_spec, plain_letter
 from kcompile.passes.rows import STEPS_APART
 
+SMALLEST_ROW = 2048  # elements: calls of kernels for smaller rows cost more than their staying in cache saves
 REPEATED_SHARE = 8  # an operand is repeated for each row if that makes less than this part of the large value
 
 Users = "dict[Value, list[Node]]"
@@ -23,7 +24,7 @@ Places = "tuple[int, ...]"  # of the common axes, in a value's dimensions
 
 
 def grows(node: Node) -> bool:
-    """True for a batched product of which a row is larger than both operands'; common axes first."""
+    """True for a batched product of which a row is large, and larger than both operands'; common axes first."""
     common = _common(node)
     if not common:
         return False
@@ -31,6 +32,8 @@ def grows(node: Node) -> bool:
     if parse_spec(node.attrs["spec"]).out[: len(common)] != common or (dim.is_static(rows) and rows < STEPS_APART):
         return False
     sizes = [dim.nominal(v.type.size) for v in (node.output, *node.inputs)]
+    if dim.nominal(dim.product(node.output.shape[len(common) :])) < SMALLEST_ROW:
+        return False
     return sizes[0] > sizes[1] + sizes[2]
 
 

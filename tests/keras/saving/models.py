@@ -87,13 +87,15 @@ def recurrent(keras):
     return model, data((8, 5), classes=11), data((8, 1), classes=2).astype("float32")
 
 
-def attention(keras):
+def attention(keras, plain=True):
     layers = keras.layers
     tokens = keras.Input((5,), dtype="int32")
     x = layers.Embedding(11, 4)(tokens)
     y = layers.MultiHeadAttention(2, 3, dropout=0.1, use_gate=True, name="heads")(x, x)
     y = layers.GroupQueryAttention(3, 2, 1, name="groups")(y, x)
-    y = layers.AdditiveAttention(name="additive")([y, layers.Attention(use_scale=True, name="plain")([y, x])])
+    y = layers.AdditiveAttention(name="additive")([y, x])
+    if plain:
+        y = layers.Attention(use_scale=True, name="plain")([y, x])
     model = keras.Model(tokens, layers.Dense(1)(layers.Flatten()(y)))
     model.compile("adam", "mse")
     return model, data((8, 5), classes=11), data((8, 1))
