@@ -93,7 +93,7 @@ def test_against_keras(name, init, shapes, call, masks, real_keras):
         made, _ = theirs.stateless_call(variables, [], *([[*xs]] if listed else xs), **kwargs)
         return (made[0] if isinstance(made, (list, tuple)) else made).ravel() @ weighting.ravel()
 
-    expected = jax.grad(loss, (0, 1))(values, tensors)
+    expected = jax.jit(jax.grad(loss, (0, 1)))(values, tensors)
 
     given = {**{f"x{i}": x for i, x in enumerate(tensors)}, **flat(drawn), "weighting": weighting}
 
