@@ -71,16 +71,8 @@ def named(area: str, names: str, reason: str) -> dict[str, str]:
     return {f"{area} {name}": reason for name in names.split()}
 
 
-BUILT = "being built"
 STEP = "the training step is one traced program: there is no Python step to call or replace"
 MISSING = {
-    **named("layer", "TimeDistributed Wrapper", BUILT),
-    **named("layer", "AdditiveAttention Attention GroupQueryAttention MultiHeadAttention EinsumDense", BUILT),
-    **named("layer", "LocallyConnected1D LocallyConnected2D GroupNormalization RMSNormalization", BUILT),
-    **named("layer", "SpectralNormalization CategoryEncoding CenterCrop Discretization Hashing IntegerLookup", BUILT),
-    **named("layer", "Normalization Rescaling Resizing StringLookup TextVectorization", BUILT),
-    **named("layer", "RandomBrightness RandomContrast RandomCrop RandomFlip RandomRotation RandomTranslation", BUILT),
-    **named("layer", "RandomZoom", BUILT),
     **named(
         "application", "EfficientNetB0 EfficientNetV2B0 MobileNetV2 MobileNetV3Large MobileNetV3Small", "not built yet"
     ),
