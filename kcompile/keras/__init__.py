@@ -73,10 +73,7 @@ _NAMES = {
     "register_optimizer": ("optimizers.optimizer", "register_optimizer"),
     "register_regularizer": ("registry", "register_regularizer"),
 }
-_ELSEWHERE = {  # submodules that live in another folder
-    "mixed_precision": "kcompile.keras.dtype_policies",
-    "tree": "kcompile.keras.tracing.tree",
-}
+_ELSEWHERE = {"tree": "kcompile.keras.tracing.tree"}  # submodules that live in another folder
 
 __all__ = [*_SUBMODULES, *_NAMES, "version"]
 

@@ -63,7 +63,3 @@ def dtype_policy() -> DTypePolicy:
 def set_dtype_policy(policy: Any) -> None:
     """Set the default policy of layers made from here on."""
     _current[0] = get(policy)
-
-
-# tf.keras 2's names, keras.mixed_precision
-Policy, global_policy, set_global_policy = DTypePolicy, dtype_policy, set_dtype_policy
