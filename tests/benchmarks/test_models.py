@@ -22,7 +22,8 @@ def test_rows_have_names_of_their_own():
 @pytest.mark.parametrize("name", workloads.SHAPES)
 def test_data_fits_the_model(name):
     x, y = data(name, 3)
-    assert x.shape == (3, *workloads.SHAPES[name][0]) and x.dtype == np.float32 and len(y) == 3
+    assert x.shape == (3, *workloads.SHAPES[name][0]) and len(y) == 3
+    assert x.dtype == (np.int32 if name in workloads.TOKENS else np.float32)
     assert np.array_equal(data(name, 3)[0], x)
 
 
