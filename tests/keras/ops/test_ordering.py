@@ -82,7 +82,7 @@ def test_compiled(real_keras):
         ("sort", (f(3, 4),), {"axis": 0}),
         ("top_k", (f(3, 7), 3), {}),
         ("median", (f(3, 4),), {"axis": 1}),
-        ("quantile", (f(3, 5), np.float32([0.1, 0.5])), {"axis": 1}),
+        ("quantile", (f(3, 5), np.float32([0.1, 0.6])), {"axis": 1}),  # q = 0.5 of 5 elements is a corner
         ("nanmedian", (f(3, 5),), {"axis": 0}),
     ],
 )

@@ -235,12 +235,12 @@ def qr(x, mode="reduced"):
         below = prim.select(prim.gt(places, k), column, zero)
         head = upright(column_of(column, k))
         rest = upright(prim.reduce_sum(prim.square(below), axes=(rank(below) - 1,), keepdims=False))
-        flat = prim.eq(rest, zero)  # nothing to clear: no reflection
-        size = prim.sqrt(prim.add(prim.square(head), prim.select(flat, one, rest)))
+        clear = prim.eq(rest, zero)  # nothing to do: no reflection
+        size = prim.sqrt(prim.add(prim.square(head), prim.select(clear, one, rest)))
         turned = prim.add(head, prim.select(prim.lt(head, zero), prim.neg(size), size))
         v = prim.select(prim.eq(places, k), turned, below)
         length = prim.add(prim.square(turned), rest)
-        scale = prim.reshape(prim.select(flat, zero, prim.div(two, length)), shape=(*x.shape[:-2], 1, 1))
+        scale = prim.reshape(prim.select(clear, zero, prim.div(two, length)), shape=(*x.shape[:-2], 1, 1))
         r = prim.sub(r, prim.mul(scale, prim.mul(upright(v), _matmul(flat(v), r))))
         q = prim.sub(q, prim.mul(scale, prim.mul(_matmul(q, upright(v)), flat(v))))
         return q, r
