@@ -79,8 +79,9 @@ def test_training_follows_keras(policy, real_keras):
     x, y = rng.standard_normal((16, 8, 8, 3)).astype("f"), rng.integers(0, 4, 16).astype("int32")
     for _ in range(5):
         found, expected = (float(np.asarray(m.train_on_batch(x, y))) for m in (ours, theirs))
-        assert found == pytest.approx(expected, rel=1e-3 if policy == "float64" else 4e-2)
-    np.testing.assert_allclose(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), rtol=0.1, atol=0.1)
+        assert found == pytest.approx(expected, rel=1e-5 if policy == "float64" else 4e-2)
+    near = 1e-4 if policy == "float64" else 0.1
+    np.testing.assert_allclose(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), rtol=near, atol=near)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"], indirect=True)

@@ -45,10 +45,11 @@ def test_compiled(real_keras):
     check_compiled(real_keras, CASES)
 
 
-@pytest.mark.parametrize("name, args, kwargs", CASES[:-1], ids=ids(CASES[:-1]))
+SMOOTH = [c for c in CASES if c[2] != {"num_segments": 4}]  # the maximum of an empty segment is infinite
+
+
+@pytest.mark.parametrize("name, args, kwargs", SMOOTH, ids=ids(SMOOTH))
 def test_gradient(name, args, kwargs):
-    if kwargs == {"num_segments": 4}:
-        pytest.skip("an empty segment is infinite")
     check_gradient(name, args, kwargs)
 
 

@@ -9,27 +9,24 @@ from kcompile.keras import layers, ops
 from kcompile.testing import check_layer
 
 X = (np.random.default_rng(0).random((3, 6, 8, 2)) * 255).astype("f")
-NEEDS_WARPS = pytest.mark.skipif(not hasattr(ops, "image"), reason="keras.ops.image is missing")
 
 FIXED = [
     ("CenterCrop", {"height": 4, "width": 5}),
     ("RandomBrightness", {"factor": (0.2, 0.2)}),
     ("RandomContrast", {"factor": (0.0, 0.0)}),
-    pytest.param("CenterCrop", {"height": 10, "width": 5}, marks=NEEDS_WARPS),
-    pytest.param("Resizing", {"height": 4, "width": 9}, marks=NEEDS_WARPS),
-    pytest.param("Resizing", {"height": 9, "width": 5, "interpolation": "bicubic"}, marks=NEEDS_WARPS),
-    pytest.param("Resizing", {"height": 3, "width": 3, "interpolation": "nearest"}, marks=NEEDS_WARPS),
-    pytest.param("Resizing", {"height": 4, "width": 4, "crop_to_aspect_ratio": True}, marks=NEEDS_WARPS),
-    pytest.param("Resizing", {"height": 4, "width": 4, "pad_to_aspect_ratio": True}, marks=NEEDS_WARPS),
-    pytest.param("RandomRotation", {"factor": (0.1, 0.1)}, marks=NEEDS_WARPS),
-    pytest.param("RandomRotation", {"factor": (0.2, 0.2), "fill_mode": "constant", "fill_value": 3.0},
-                 marks=NEEDS_WARPS),
-    pytest.param("RandomTranslation", {"height_factor": (0.2, 0.2), "width_factor": (-0.3, -0.3)}, marks=NEEDS_WARPS),
-    pytest.param("RandomTranslation", {"height_factor": (0.25, 0.25), "width_factor": (0.1, 0.1),
-                                       "fill_mode": "wrap", "interpolation": "nearest"}, marks=NEEDS_WARPS),
-    pytest.param("RandomZoom", {"height_factor": (0.3, 0.3)}, marks=NEEDS_WARPS),
-    pytest.param("RandomZoom", {"height_factor": (-0.3, -0.3), "width_factor": (0.2, 0.2), "fill_mode": "nearest"},
-                 marks=NEEDS_WARPS),
+    ("CenterCrop", {"height": 10, "width": 5}),
+    ("Resizing", {"height": 4, "width": 9}),
+    ("Resizing", {"height": 9, "width": 5, "interpolation": "bicubic"}),
+    ("Resizing", {"height": 3, "width": 3, "interpolation": "nearest"}),
+    ("Resizing", {"height": 4, "width": 4, "crop_to_aspect_ratio": True}),
+    ("Resizing", {"height": 4, "width": 4, "pad_to_aspect_ratio": True}),
+    ("RandomRotation", {"factor": (0.1, 0.1)}),
+    ("RandomRotation", {"factor": (0.2, 0.2), "fill_mode": "constant", "fill_value": 3.0}),
+    ("RandomTranslation", {"height_factor": (0.2, 0.2), "width_factor": (-0.3, -0.3)}),
+    ("RandomTranslation", {"height_factor": (0.25, 0.25), "width_factor": (0.1, 0.1),
+                                       "fill_mode": "wrap", "interpolation": "nearest"}),
+    ("RandomZoom", {"height_factor": (0.3, 0.3)}),
+    ("RandomZoom", {"height_factor": (-0.3, -0.3), "width_factor": (0.2, 0.2), "fill_mode": "nearest"}),
 ]  # fmt: skip
 
 
@@ -49,7 +46,6 @@ def test_against_keras(name, init, data_format, real_keras):
     assert type(ours).from_config(theirs.get_config()).get_config() == ours.get_config()
 
 
-@NEEDS_WARPS
 @pytest.mark.parametrize("interpolation", ["bicubic", "lanczos3", "lanczos5"])
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_upsampling(interpolation, data_format, real_keras):
@@ -63,10 +59,10 @@ PROMISES = [
     ("RandomFlip", {}),
     ("RandomBrightness", {"factor": 0.3}),
     ("RandomContrast", {"factor": 0.3}),
-    pytest.param("Resizing", {"height": 4, "width": 9}, marks=NEEDS_WARPS),
-    pytest.param("RandomRotation", {"factor": 0.2}, marks=NEEDS_WARPS),
-    pytest.param("RandomTranslation", {"height_factor": 0.2, "width_factor": 0.3}, marks=NEEDS_WARPS),
-    pytest.param("RandomZoom", {"height_factor": 0.2}, marks=NEEDS_WARPS),
+    ("Resizing", {"height": 4, "width": 9}),
+    ("RandomRotation", {"factor": 0.2}),
+    ("RandomTranslation", {"height_factor": 0.2, "width_factor": 0.3}),
+    ("RandomZoom", {"height_factor": 0.2}),
 ]
 
 
@@ -99,7 +95,6 @@ def test_crops_are_parts():
     assert len(seen) > 5
 
 
-@NEEDS_WARPS
 def test_crops_of_small_images_are_resized():
     """As Keras documents it: the largest part of the wanted shape, in prediction too (Keras 3.15 returns the input)."""
     crop = layers.RandomCrop(12, 4)
