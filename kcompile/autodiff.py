@@ -30,14 +30,19 @@ def grad(loss: Value, wrt: Sequence[Value]) -> list[Value]:
     return [_full(v, 0.0) if g is None else g for v, g in zip(wrt, found)]
 
 
-def pullback(results: Sequence[Value], given: Sequence[Value], wrt: Sequence[Value]) -> list[Value | None]:
-    """Return the cotangents of `wrt` for `given` ones of `results`; None where no result depends on a value."""
+def pullback(
+    results: Sequence[Value], given: Sequence[Value], wrt: Sequence[Value], part: range | None = None
+) -> list[Value | None]:
+    """Return the cotangents of `wrt` for `given` ones of `results`; None where no result depends on a value.
+
+    part: numbers of the graph's nodes that count; what others compute is constant. All by default.
+    """
     cotangents: dict[Value, Value] = {}
     for value, cotangent in zip(results, given, strict=True):
         before = cotangents.get(value)
         cotangents[value] = cotangent if before is None else op_table.get("add")(before, cotangent)
     wanted = set(wrt)
-    for node in reversed(_between(results, wanted)):
+    for node in reversed(_between(results, wanted, part)):
         incoming = tuple(cotangents.get(v) for v in node.outputs)
         for value in node.outputs:
             if value not in wanted:
@@ -58,7 +63,7 @@ def _grad_layer(node: Node) -> str:
     return f"{node.origin.layer}/grad" if node.origin.layer else "grad"
 
 
-def _between(results: Sequence[Value], wanted: set[Value]) -> list[Node]:
+def _between(results: Sequence[Value], wanted: set[Value], part: range | None) -> list[Node]:
     """Nodes on a differentiable way from `wanted` to `results`, in order."""
     ancestors: set[Node] = set()
     stack = [v.node for v in results]
@@ -69,7 +74,8 @@ def _between(results: Sequence[Value], wanted: set[Value]) -> list[Node]:
             stack.extend(v.node for v in node.inputs)
     reached: set[Value] = set(wanted)
     nodes = []
-    for node in results[0].graph.nodes if results else ():
+    every = results[0].graph.nodes if results else ()
+    for node in every if part is None else every[part.start : part.stop]:
         if node in ancestors and not node.is_source and node.op.differentiable:
             if any(v in reached and v.dtype.is_float for v in node.inputs):
                 reached.update(v for v in node.outputs if v.dtype.is_float)

@@ -71,12 +71,11 @@ def named(area: str, names: str, reason: str) -> dict[str, str]:
     return {f"{area} {name}": reason for name in names.split()}
 
 
-STEP = "the training step is one traced program: there is no Python step to call or replace"
+STEP = "a step is traced and compiled when its first batch comes: there is no Python function to make before"
 MISSING = {
     **named(
         "application", "EfficientNetB0 EfficientNetV2B0 MobileNetV2 MobileNetV3Large MobileNetV3Small", "not built yet"
     ),
-    **named("model-member", "Model.train_step Model.test_step Model.predict_step", STEP),
     **named("model-member", "Model.make_train_function Model.make_test_function Model.make_predict_function", STEP),
     **named("model-member", "Model.jit_compile", "kcompile's own argument is called jit"),
     **named("model-member", "Model.quantize", "int8 weights are not supported"),
@@ -109,6 +108,7 @@ DIFFERS = {
     **named("parameter", "Model.compile.run_eagerly Model.compile.steps_per_execution", "Keras 3's default"),
     **named("parameter", "Model.fit.verbose Model.evaluate.verbose Model.predict.verbose", "Keras 3's default"),
     **named("model-member", "Model.save_weights", "weights are one file"),
+    **named("model-member", "Model.train_step Model.test_step Model.predict_step", "(data), as on TensorFlow"),
     **named("parameter", "TensorBoard.profile_batch", "nothing is profiled unless asked"),
     **named("regularizer", "l1_l2", SEED),
     **named("loss", "Huber", "the default name is the function's"),

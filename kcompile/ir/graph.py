@@ -219,6 +219,11 @@ class Graph:
             self._merged[key] = found
         return found.output if len(found.outputs) == 1 else found.outputs
 
+    def begin_part(self) -> int:
+        """Return the number of the next node; what is emitted from here on is not merged with what came before."""
+        self._merged = {key: node for key, node in self._merged.items() if node.is_source}
+        return len(self.nodes)
+
     def _as_values(self, op: Op, operands: Sequence[Any]) -> tuple[Value, ...]:
         dtypes = [o.dtype for o in operands if isinstance(o, Value)]
         # in select(condition, x, 0.0) the number is a sibling of x, not of the condition

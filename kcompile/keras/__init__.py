@@ -49,6 +49,7 @@ _NAMES = {
     "Constraint": ("constraints", "Constraint"),
     "DTypePolicy": ("dtype_policies", "DTypePolicy"),
     "Functional": ("models", "Functional"),
+    "GradientTape": ("tracing.tape", "GradientTape"),
     "Initializer": ("initializers", "Initializer"),
     "Input": ("layers", "Input"),
     "InputSpec": ("layers", "InputSpec"),

@@ -155,6 +155,11 @@ class Model(Trainer, Layer):
 
     # computing ------------------------------------------------------------------------------------
 
+    @property
+    def implements_call(self) -> bool:
+        """False for a subclass that only holds other models, such as a GAN with a `train_step` of its own."""
+        return self._graph is not None or type(self).call is not Model.call
+
     def call(self, inputs, training=None, mask=None):
         """Run the wired layers; subclasses override this."""
         if self._graph is None:

@@ -26,7 +26,7 @@ from kcompile.keras.optimizers.schedules import LearningRateSchedule
 from kcompile.keras.tracing.arena import VariableArena
 from kcompile.keras.tracing.dtypes import numpy_dtype
 from kcompile.keras.tracing.names import auto_name
-from kcompile.keras.tracing.scope import name_scope, unwrap
+from kcompile.keras.tracing.scope import current_scope, name_scope, unwrap
 from kcompile.keras.tracing.trace import trace
 from kcompile.keras.tracing.variable import Variable
 from kcompile.runtime.interpreted import InterpretedProgram
@@ -313,14 +313,14 @@ class Optimizer:
         self,
         grads: Sequence[Any],
         trainable_variables: Sequence[Variable] | None = None,
-        flat: Sequence[FlatWeights] = (),
+        flat: Sequence[FlatWeights] | None = None,
     ) -> None:
         """Make one update.
 
         Args:
             grads: one per variable; None leaves the variable alone.
             trainable_variables: by default those the optimizer was built with.
-            flat: arenas whose variables are all among them: each is updated at once.
+            flat: arenas whose variables are all among them, each is updated at once; by default those of the trace.
         """
         grads = list(grads)
         if not grads:
@@ -338,6 +338,7 @@ class Optimizer:
         if len(grads) != len(variables):
             raise ArgumentError(f"received {len(grads)} gradients for {len(variables)} variables")
         grads, variables = _without_none(grads, variables)
+        flat = self._flat_in_trace(variables) if flat is None else flat
         if self.loss_scale_factor is not None:
             grads = [g / self.loss_scale_factor for g in grads]
         if self.gradient_accumulation_steps:
@@ -350,6 +351,16 @@ class Optimizer:
         if self.use_ema:
             self._average(variables)
         self._iterations.assign_add(1)
+
+    def _flat_in_trace(self, variables: list[Variable]) -> list[FlatWeights]:
+        """The arenas of the trace in progress that hold only these; the trace remembers who moved what."""
+        scope = current_scope()
+        if scope is None or scope.abstract:
+            return []
+        scope.updates.append((self, variables))
+        moved = {id(v) for v in variables}
+        inside = [a for a in scope.arenas if a.trainable and all(id(v) in moved for v in a.variables)]
+        return [f for f in map(self.flat_weights, inside) if f is not None]
 
     def _move(self, grads, variables, flat) -> None:
         grads = self._clipped(grads)

@@ -111,8 +111,9 @@ class BodyScope(TraceScope):
         self.variables = around.variables
         self.written: dict[int, Any] = {}
 
-    def read(self, variable):
-        found = self._assigned.get(id(variable), self.carried.get(id(variable)))
+    def read(self, variable, assigned=None):
+        assigned = self._assigned if assigned is None else assigned
+        found = assigned.get(id(variable), self.carried.get(id(variable)))
         return self.around.read(variable) if found is None else found
 
     def write(self, variable, value) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kcompile.errors import CompilerBug, KcompileError, NotSupportedError
@@ -86,24 +87,37 @@ class TraceScope:
         self.graph = graph
         self.abstract = abstract
         self.variables: dict[str, Variable | VariableArena] = {}  # by source name
+        self.arenas = tuple(arenas)
+        self.updates: list[tuple[Any, list[Variable]]] = []  # (optimizer, variables) of each update
         self._arena_of = {id(v): arena for arena in arenas for v in arena.variables}
         self._sources: dict[int, TracedValue] = {}
         self._owners: dict[int, Variable | VariableArena] = {}
         self._assigned: dict[int, TracedValue] = {}
+        self._views: dict[tuple[int, int], TracedValue] = {}  # of variables in values of their arena
 
     # variables --------------------------------------------------------------------------------
 
-    def read(self, variable: Variable) -> TracedValue:
-        """Return the variable's value at this point of the trace."""
-        found = self._assigned.get(id(variable))
+    def read(self, variable: Variable, assigned: Mapping[int, TracedValue] | None = None) -> TracedValue:
+        """Return the variable's value at this point of the trace, or at the one where `assigned()` gave this."""
+        assigned = self._assigned if assigned is None else assigned
+        found = assigned.get(id(variable))
         if found is not None:
             return found
         arena = self._arena_of.get(id(variable))
         if arena is None:
             return self._source(variable)
-        offset, size = arena.range_of(variable)
-        flat = op_table.get("slice")(self._arena_base(arena), starts=(offset,), sizes=(size,), strides=(1,))
-        return op_table.get("reshape")(flat, shape=variable.shape)
+        base = assigned.get(id(arena))
+        base = self._source(arena) if base is None else base
+        view = self._views.get((id(variable), id(base)))
+        if view is None:
+            offset, size = arena.range_of(variable)
+            flat = op_table.get("slice")(base, starts=(offset,), sizes=(size,), strides=(1,))
+            view = self._views[id(variable), id(base)] = op_table.get("reshape")(flat, shape=variable.shape)
+        return view
+
+    def assigned(self) -> dict[int, TracedValue]:
+        """What variables and arenas have been assigned so far, to be given to `read` later."""
+        return dict(self._assigned)
 
     def write(self, variable: Variable, value: TracedValue) -> None:
         """Record that `variable` holds `value` from here on."""

@@ -28,11 +28,13 @@ class Traced:
     graph       its sources are the inputs by name, the arenas and the single variables that were read
     variables   what each parameter or state source stands for
     structure   the nesting of the outputs; leaves are output names
+    updates     (optimizer, variables) of each update that an optimizer made
     """
 
     graph: Graph
     variables: Mapping[str, Variable | VariableArena]
     structure: Any
+    updates: Sequence[tuple[Any, Sequence[Variable]]] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the storage of each parameter and state source, to be given to a program's `run`."""
@@ -72,7 +74,7 @@ def trace(
         structure = _name_outputs(graph, result)
         scope.finish()
     graph.trace_s = time.perf_counter() - start
-    return Traced(graph, scope.variables, structure)
+    return Traced(graph, scope.variables, structure, scope.updates)
 
 
 def _name_outputs(graph: Graph, result: Any) -> Any:

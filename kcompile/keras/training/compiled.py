@@ -44,6 +44,11 @@ class CompiledLosses:
         self.metrics: list[Mean] = []
         self.labels: list[str] = []
 
+    @property
+    def has_loss(self) -> list[bool]:
+        """For each output whether it has a loss; empty before `build`."""
+        return [any(p.output == i for p in self.parts or ()) for i in range(len(self.labels))]
+
     def build(self, y: Any, y_pred: Any) -> None:
         """Resolve names once the shapes are known."""
         labels = output_labels(y_pred, self.output_names)
@@ -93,8 +98,7 @@ class CompiledLosses:
         if self.parts is None:
             self.build(y, y_pred)
         predictions = tree.flatten(y_pred)
-        has_loss = [any(p.output == i for p in self.parts) for i in range(len(self.labels))]
-        targets = targets_per_output(y, self.labels, has_loss)
+        targets = targets_per_output(y, self.labels, self.has_loss)
         weights = weights_per_output(sample_weight, self.labels)
         total = None
         for number, part in enumerate(self.parts):

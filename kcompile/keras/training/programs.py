@@ -26,6 +26,8 @@ from kcompile.keras.tracing.trace import Traced, infer, trace
 from kcompile.keras.tracing.variable import Variable
 from kcompile.keras.training import step
 from kcompile.keras.training.checks import fixed_rows, index_limits
+from kcompile.keras.training.custom import StepLog, build_compiled, record_logs
+from kcompile.keras.utils.packing import pack_x_y_sample_weight
 from kcompile.runtime import results
 from kcompile.runtime.interpreted import InterpretedProgram
 
@@ -114,6 +116,7 @@ class Programs:
         self._arenas: list[VariableArena] = []
         self._weights: list[Variable] | None = None
         self._flat: list[FlatWeights] = []
+        self.logs: dict[str, dict[str, StepLog]] = {}  # by mode, of steps that return their own
 
     def get(self, mode: str, batch: Batch, compile_graph: Callable[[Any], Any] | None) -> StepProgram:
         """Return the program for a batch like this one.
@@ -125,12 +128,10 @@ class Programs:
         found = self._found.get(key)
         if found is not None and (found.adoptions == VariableArena.adoptions or found.is_current):
             return found
-        build(model, batch, training=mode == TRAIN)
-        if mode == TRAIN:
-            self._prepare_training(model)
-        arenas = [a for a in self._arenas if a.holds(a.variables)]
-        arenas += [a for part in self._flat for a in part.slots.values()] if mode == TRAIN else []
-        traced = trace(self._step(mode, model, batch), specs(model, batch), arenas=arenas, name=f"{model.name}_{mode}")
+        own = model.own_method(f"{mode}_step")
+        if model.implements_call:
+            build(model, batch, training=mode == TRAIN)
+        traced = self._traced(mode, model, batch) if own is None else self._traced_own(mode, model, batch, own)
         model._clear_losses()
         program = InterpretedProgram(traced.graph) if compile_graph is None else compile_graph(traced.graph)
         found = self._found[key] = StepProgram(
@@ -138,16 +139,53 @@ class Programs:
         )
         return found
 
-    def _step(self, mode: str, model, batch: Batch) -> Callable[[dict], Any]:
+    def _traced(self, mode: str, model, batch: Batch) -> Traced:
+        """The built-in step."""
+        if mode == TRAIN:
+            self._prepare_training(model)
+
         def run(values: dict) -> Any:
             given = batch.pack(values)
             if mode == PREDICT:
-                return step.predict(model, given.x)
+                return step.shown(model(given.x, training=False))
             if mode == TEST:
-                return step.test(model, given.x, given.y, given.sample_weight)
-            return step.train(model, given.x, given.y, given.sample_weight, self._weights, self._flat)
+                logs = step.test(model, given.x, given.y, given.sample_weight)
+            else:
+                logs = step.train(model, given.x, given.y, given.sample_weight, self._weights, self._flat)
+            if logs is not None:
+                record_logs(logs, self.logs.setdefault(mode, {}), f"{type(model).__name__}.compute_metrics")
+            return {}
 
-        return run
+        arenas = self._living()
+        arenas += [a for part in self._flat for a in part.slots.values()] if mode == TRAIN else []
+        return trace(run, specs(model, batch), arenas=arenas, name=f"{model.name}_{mode}")
+
+    def _traced_own(self, mode: str, model, batch: Batch, own: Callable[[Any], Any]) -> Traced:
+        """A step that the model writes itself: traced once more if optimizers can move whole arenas."""
+        described = specs(model, batch)
+        build_compiled(model, (_symbolic("x", batch.x, described), _symbolic("y", batch.y, described)))
+
+        def run(values: dict) -> Any:
+            given = batch.pack(values)
+            found = own(pack_x_y_sample_weight(given.x, given.y, given.sample_weight))
+            if mode == PREDICT:
+                return step.shown(found)
+            record_logs(found, self.logs.setdefault(mode, {}), f"{type(model).__name__}.{mode}_step")
+            return {}
+
+        name = f"{model.name}_{mode}"
+        traced = trace(run, described, arenas=self._living(), name=name)
+        if not traced.updates:
+            return traced
+        self._arenas = [a for owner, moved in traced.updates if owner.is_flat for a in weight_arenas(model, moved)]
+        found = [owner.flat_weights(a) for owner, _ in traced.updates for a in self._arenas]
+        slots = [a for flat in found if flat is not None for a in flat.slots.values()]
+        model._clear_losses()
+        return trace(run, described, arenas=[*self._living(), *slots], name=name) if slots else traced
+
+    def _living(self) -> list[VariableArena]:
+        """Arenas that still hold the variables they were made for."""
+        return [a for a in self._arenas if a.holds(a.variables)]
 
     def _prepare_training(self, model) -> None:
         """Fix what is trained, move it into arenas, and give the optimizer its slots."""
@@ -255,7 +293,7 @@ def specs(model: Any, batch: Batch) -> dict[str, tuple[tuple, str]]:
     if not any(name[0] != "x" for name in free):
         return found
     # the open sizes of targets are those the outputs have for these inputs, unless the loss says otherwise
-    outputs = infer(model, (_symbolic(batch.x, found),))
+    outputs = infer(model, (_symbolic("x", batch.x, found),))
     own, traced = _outputs_with_own_targets(model, batch.y, outputs), tree.flatten(outputs)
     for prefix, part in batch.parts()[1:]:
         for label, (leaf, tensor) in _partners(model, prefix, part).items():
@@ -286,13 +324,14 @@ def _sizes(name: str, array: np.ndarray, free: Sequence[int]) -> tuple:
     return symbolic_shape(shape, prefix=f"{name}_")
 
 
-def _symbolic(x: Any, found: Mapping[str, tuple[tuple, str]]) -> Any:
-    def one(label: str) -> KerasTensor:
+def _symbolic(prefix: str, part: Any, found: Mapping[str, tuple[tuple, str]]) -> Any:
+    def one(label: str) -> KerasTensor | None:
+        if label not in found:
+            return None
         sizes, dtype = found[label]
         return KerasTensor([None if not dim.is_static(s) else s for s in sizes], dtype, dims=sizes)
 
-    labels = [f"x{i}" for i in range(len(tree.flatten(x)))]
-    return tree.pack_sequence_as(x, [one(label) for label in labels])
+    return tree.pack_sequence_as(part, [one(f"{prefix}{i}") for i in range(len(tree.flatten(part)))])
 
 
 def build(model: Any, batch: Batch, training: bool) -> None:
@@ -300,7 +339,7 @@ def build(model: Any, batch: Batch, training: bool) -> None:
     if model.built and all(layer.built for layer in model._flatten_layers()):
         return
     labelled = {name: (_sizes(name, a, ()), a.dtype.name) for name, a in batch.inputs().items()}
-    infer(lambda x: model(x, training=training), (_symbolic(batch.x, labelled),))
+    infer(lambda x: model(x, training=training), (_symbolic("x", batch.x, labelled),))
 
 
 # the prediction graph without data ------------------------------------------------------------------------
@@ -323,7 +362,7 @@ def trace_predict(model: Any) -> Traced:
     labels = tree.pack_sequence_as(symbolic, names)
 
     def run(values: Mapping[str, Any]) -> dict[str, Any]:
-        outputs = tree.flatten(step.predict(model, tree.map_structure(lambda n: values[n], labels)))
+        outputs = tree.flatten(step.shown(model(tree.map_structure(lambda n: values[n], labels), training=False)))
         told = model.output_names if model._graph is not None else [f"y{i}" for i in range(len(outputs))]
         found: dict[str, Any] = {}
         for name, output in zip(told, outputs):

@@ -1,4 +1,4 @@
-"""The train, test and predict steps: what one program computes for one batch.
+"""The built-in train and test steps: what one program computes for one batch.
 
 Each is a plain function of symbolic values that runs once, under `trace`. It reads and assigns Variables
 (weights, slots, metric totals); the trace turns these into sources and assignments of one pure graph.
@@ -19,8 +19,12 @@ from kcompile.keras.tracing.scope import unwrap
 from kcompile.keras.tracing.variable import Variable
 
 
-def train(model, x: Any, y: Any, sample_weight: Any, weights: Sequence[Variable], flat: Sequence[FlatWeights]) -> dict:
-    """Forward, loss, gradients, optimizer, metrics. No outputs: everything of interest is assigned.
+def train(
+    model, x: Any, y: Any, sample_weight: Any, weights: Sequence[Variable], flat: Sequence[FlatWeights] | None
+) -> Any:
+    """Forward, loss, gradients, optimizer, metrics: everything of interest is assigned.
+
+    Returns the logs of a model that computes its metrics itself, None otherwise.
 
     A layer may change trained weights for the length of a step (SpectralNormalization does): what is derived by and
     updated are the weights as they are stored.
@@ -35,25 +39,31 @@ def train(model, x: Any, y: Any, sample_weight: Any, weights: Sequence[Variable]
             variable.assign(value)
     if gradients:
         _apply(optimizer, gradients, weights, flat)
-    model.compute_metrics(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)
-    return {}
+    return _count(model, x, y, y_pred, sample_weight)
 
 
-def test(model, x: Any, y: Any, sample_weight: Any) -> dict:
-    """Forward in inference mode, loss, metrics. No outputs."""
+def test(model, x: Any, y: Any, sample_weight: Any) -> Any:
+    """Forward in inference mode, loss, metrics. Returns as `train`."""
     y_pred, _ = _forward(model, x, y, sample_weight, training=False)
-    model.compute_metrics(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)
-    return {}
+    return _count(model, x, y, y_pred, sample_weight)
 
 
-def predict(model, x: Any) -> Any:
-    """Forward in inference mode; returns the model's outputs, bfloat16 as float32 (which NumPy has)."""
-    return tree.map_structure(_shown, model(x, training=False))
+def shown(outputs: Any) -> Any:
+    """The outputs of a model as they leave a program: bfloat16 as float32 (which NumPy has)."""
+    return tree.map_structure(_shown, outputs)
 
 
 def _shown(output: Any) -> Any:
     is_half = hasattr(output, "dtype") and standardize_dtype(output.dtype) == "bfloat16"
     return ops.cast(output, "float32") if is_half else output
+
+
+def _count(model, x, y, y_pred, sample_weight) -> Any:
+    own = model.own_method("compute_metrics")
+    if own is not None:
+        return own(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight)
+    model.update_metrics(y, y_pred, sample_weight)
+    return None
 
 
 def _forward(model, x, y, sample_weight, training: bool) -> tuple[Any, Value]:

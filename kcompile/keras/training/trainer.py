@@ -22,9 +22,11 @@ from kcompile.keras.metrics.metric import Metric
 from kcompile.keras.metrics.reduction import Mean
 from kcompile.keras.random.seeds import draw_seed_number
 from kcompile.keras.serialization import deserialize_keras_object, serialize_keras_object
-from kcompile.keras.tracing import tree
+from kcompile.keras.tracing import is_tracing, tree
+from kcompile.keras.training import step
 from kcompile.keras.training.checks import check_indices, check_labels, check_rows
 from kcompile.keras.training.compiled import CompiledLosses, CompiledMetrics
+from kcompile.keras.training.custom import own_method
 from kcompile.keras.training.data import (
     ArrayData,
     BatchData,
@@ -39,6 +41,7 @@ from kcompile.keras.training.data.arrays import class_weights
 from kcompile.keras.training.lean import Lean
 from kcompile.keras.training.loop import Run
 from kcompile.keras.training.programs import PREDICT, TEST, TRAIN, Batch, Programs, StepProgram
+from kcompile.keras.utils.packing import unpack_x_y_sample_weight
 from kcompile.passes.winograd import PRECISIONS
 
 
@@ -208,8 +211,7 @@ class Trainer:
         total = None
         if self._training.losses is not None:
             self._training.losses.output_names = getattr(self, "output_names", None)  # known once built
-            batch = next(leaf for leaf in tree.flatten(x) if leaf is not None).shape[0]
-            total = self._training.losses(y, y_pred, sample_weight, batch)
+            total = self._training.losses(y, y_pred, sample_weight, step.batch_size(y_pred if x is None else x))
         for penalty in self.losses:
             penalty = ops.sum(ops.convert_to_tensor(penalty))
             total = penalty if total is None else total + penalty
@@ -218,13 +220,41 @@ class Trainer:
         return total
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict[str, Any]:
-        """Add a batch to the compiled metrics. Runs inside the traced step."""
+        """Add a batch to the compiled metrics; returns all values so far. Runs inside the traced step."""
         del x
+        self.update_metrics(y, y_pred, sample_weight)
+        return self.get_metrics_result()
+
+    def update_metrics(self, y, y_pred, sample_weight=None) -> None:
+        """Add a batch to the compiled metrics."""
         compiled = self._training
         if compiled.metrics is not None:
             compiled.metrics.output_names = getattr(self, "output_names", None)
-            compiled.metrics.update(y, y_pred, sample_weight, _has_loss(compiled))
-        return {}
+            has_loss = compiled.losses.has_loss if compiled.losses is not None else []
+            compiled.metrics.update(y, y_pred, sample_weight, has_loss)
+
+    def train_step(self, data) -> dict[str, Any]:
+        """Make one update from a batch `x`, `(x, y)` or `(x, y, sample_weight)`; returns the logs.
+
+        Override it to write a step of your own, with `keras.GradientTape` for gradients: `fit` and `train_on_batch`
+        trace and compile it.
+        """
+        x, y, sample_weight = unpack_x_y_sample_weight(data)
+        step.train(self, x, y, sample_weight, self.trainable_variables, None)
+        return self.get_metrics_result()
+
+    def test_step(self, data) -> dict[str, Any]:
+        """Loss and metrics of a batch in test mode; as `train_step`, for `evaluate`."""
+        step.test(self, *unpack_x_y_sample_weight(data))
+        return self.get_metrics_result()
+
+    def predict_step(self, data):
+        """The outputs for a batch, for `predict`."""
+        return self(unpack_x_y_sample_weight(data)[0], training=False)
+
+    def own_method(self, name: str) -> Callable | None:
+        """Return the method of that name if a subclass wrote it."""
+        return own_method(self, Trainer, name)
 
     # metrics -------------------------------------------------------------------------------------------
 
@@ -251,21 +281,24 @@ class Trainer:
         """Names of what `evaluate` returns, in its order (known after the first batch)."""
         return [name for name, _ in self._log_entries()]
 
-    def _log_entries(self) -> list[tuple[str, Metric]]:
+    def _log_entries(self, mode: str = "") -> list[tuple[str, Metric]]:
+        """(name, metric) of everything in the logs of a mode, which may have a step that returns its own."""
         compiled = self._training
+        returned = compiled.programs.logs.get(mode)
+        if returned is not None:
+            return list(returned.items())
         standard = {id(m) for m in (compiled.metrics.metrics if compiled.metrics is not None else ())}
         entries = [(m.name, m) for m in self.metrics if id(m) not in standard]
         named = list(zip(compiled.metrics.names, compiled.metrics.metrics)) if standard else []
         first = 1 + len(compiled.losses.metrics if compiled.losses is not None else ())
         return [*entries[:first], *named, *entries[first:]]
 
-    def get_metrics_result(self) -> dict[str, float]:
-        """Return the present value of every metric by name."""
-        values: dict[str, float] = {}
-        for name, metric in self._log_entries():
-            value = metric.log_value()
-            values.update(value if isinstance(value, dict) else {name: value})
-        return values
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Return the present value of every metric by name: numbers, or tensors inside a step."""
+        return _values(self._log_entries())
+
+    def _logs(self, mode: str) -> dict[str, Any]:
+        return _values(self._log_entries(mode))
 
     def reset_metrics(self) -> None:
         """Start all metrics anew."""
@@ -346,7 +379,7 @@ class Trainer:
             done = run.arrays(data, data.order(rng)) if isinstance(data, ArrayData) else run.batches(data, rng)
             if not done and not self.stop_training:
                 raise ArgumentError("The source gave no batches in this epoch.")
-            logs = self.get_metrics_result()
+            logs = self._logs(TRAIN)
             if validation is not None and _validates(epoch + 1, validation_freq):
                 found = self._evaluate(validation, callbacks)
                 logs.update({f"val_{name}": value for name, value in found.items()})
@@ -407,7 +440,7 @@ class Trainer:
             self._remember(TEST, run.program, Batch(data.x, data.y, data.sample_weight))
         else:
             run.batches(data, np.random.default_rng(0))
-        logs = self.get_metrics_result()
+        logs = self._logs(TEST)
         callbacks.on_test_end(logs)
         return logs
 
@@ -531,7 +564,7 @@ class Trainer:
         known = compiled.lean.get(mode)
         if known is not None and known.program is program and known.takes(batch.x, batch.y, batch.sample_weight):
             return known
-        lean = Lean(program, batch, compiled.losses, self.reset_metrics, self._log_entries)
+        lean = Lean(program, batch, compiled.losses, self.reset_metrics, lambda: self._log_entries(mode))
         if isinstance(batch.x, np.ndarray) and (batch.y is None or isinstance(batch.y, np.ndarray)):
             compiled.lean[mode] = lean
         return lean
@@ -585,7 +618,7 @@ class Trainer:
             mode,
             lambda batch: program_for(mode, batch),
             callbacks,
-            self.get_metrics_result,
+            lambda: self._logs(mode),
             (lambda: self.stop_training) if stops else (lambda: False),
             self._training.steps_per_execution,
         )
@@ -658,11 +691,12 @@ def _check_count(name: str, value: Any, least: int = 0) -> None:
         raise ArgumentError(f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}")
 
 
-def _has_loss(compiled: Training) -> list[bool]:
-    losses = compiled.losses
-    if losses is None or losses.parts is None:
-        return []
-    return [any(p.output == i for p in losses.parts) for i in range(len(losses.labels))]
+def _values(entries: list[tuple[str, Metric]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, metric in entries:
+        value = metric.result() if is_tracing() else metric.log_value()
+        values.update(value if isinstance(value, dict) else {name: value})
+    return values
 
 
 def _validates(epoch: int, frequency: Any) -> bool:
