@@ -92,3 +92,9 @@ def check_indices(limits: Mapping[str, tuple[int, str]], inputs: Mapping[str, np
                 f"Embedding layer {layer!r} expects indices from 0 to {limit - 1}; received values from "
                 f"{array.min()} to {array.max()}."
             )
+
+
+def check_count(name: str, value: Any, least: int = 0) -> None:
+    """Raise ArgumentError unless `value` is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ArgumentError(f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}")
