@@ -1,17 +1,23 @@
 """keras.applications: networks of the literature as Functional models.
 
-building.py        what they share: input, top, weights       imagenet_utils.py   preprocessing, class names
-vgg.py  residual.py  mobilenet.py  xception.py  inception_v3.py  inception_resnet_v2.py  densenet.py
-                                                              one file per family
-vgg16.py vgg19.py resnet.py resnet50.py resnet_v2.py          Keras's module names
+building.py        what they share: arguments, input, top, weights     imagenet_utils.py   preprocessing, class names
+vgg.py  residual.py  densenet.py  xception.py  inception_v3.py  inception_resnet_v2.py
+mobilenet.py  mobilenet_v2.py  mobilenet_v3.py  efficientnet.py  efficientnet_v2.py
+                                                                       one file per family
+mbconv.py                                                              the blocks of both EfficientNets
+vgg16.py vgg19.py resnet.py resnet50.py resnet_v2.py                   Keras's module names
 """
 
 from kcompile.keras.applications import (
     densenet,
+    efficientnet,
+    efficientnet_v2,
     imagenet_utils,
     inception_resnet_v2,
     inception_v3,
     mobilenet,
+    mobilenet_v2,
+    mobilenet_v3,
     resnet,
     resnet50,
     resnet_v2,
@@ -20,9 +26,30 @@ from kcompile.keras.applications import (
     xception,
 )
 from kcompile.keras.applications.densenet import DenseNet121, DenseNet169, DenseNet201
+from kcompile.keras.applications.efficientnet import (
+    EfficientNetB0,
+    EfficientNetB1,
+    EfficientNetB2,
+    EfficientNetB3,
+    EfficientNetB4,
+    EfficientNetB5,
+    EfficientNetB6,
+    EfficientNetB7,
+)
+from kcompile.keras.applications.efficientnet_v2 import (
+    EfficientNetV2B0,
+    EfficientNetV2B1,
+    EfficientNetV2B2,
+    EfficientNetV2B3,
+    EfficientNetV2L,
+    EfficientNetV2M,
+    EfficientNetV2S,
+)
 from kcompile.keras.applications.inception_resnet_v2 import InceptionResNetV2
 from kcompile.keras.applications.inception_v3 import InceptionV3
 from kcompile.keras.applications.mobilenet import MobileNet
+from kcompile.keras.applications.mobilenet_v2 import MobileNetV2
+from kcompile.keras.applications.mobilenet_v3 import MobileNetV3Large, MobileNetV3Small
 from kcompile.keras.applications.residual import (
     ResNet50,
     ResNet50V2,
@@ -40,9 +67,27 @@ __all__ = [
     "DenseNet121",
     "DenseNet169",
     "DenseNet201",
+    "EfficientNetB0",
+    "EfficientNetB1",
+    "EfficientNetB2",
+    "EfficientNetB3",
+    "EfficientNetB4",
+    "EfficientNetB5",
+    "EfficientNetB6",
+    "EfficientNetB7",
+    "EfficientNetV2B0",
+    "EfficientNetV2B1",
+    "EfficientNetV2B2",
+    "EfficientNetV2B3",
+    "EfficientNetV2L",
+    "EfficientNetV2M",
+    "EfficientNetV2S",
     "InceptionResNetV2",
     "InceptionV3",
     "MobileNet",
+    "MobileNetV2",
+    "MobileNetV3Large",
+    "MobileNetV3Small",
     "ResNet50",
     "ResNet50V2",
     "ResNet101",
@@ -51,10 +96,14 @@ __all__ = [
     "ResNet152V2",
     "Xception",
     "densenet",
+    "efficientnet",
+    "efficientnet_v2",
     "imagenet_utils",
     "inception_resnet_v2",
     "inception_v3",
     "mobilenet",
+    "mobilenet_v2",
+    "mobilenet_v3",
     "resnet",
     "resnet50",
     "resnet_v2",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from kcompile.keras import layers
 from kcompile.keras.applications import building
 from kcompile.keras.applications.imagenet_utils import decode_predictions
 from kcompile.keras.applications.imagenet_utils import torch_input as preprocess_input
-from kcompile.keras.models import Functional
 
 __all__ = ["DenseNet121", "DenseNet169", "DenseNet201", "decode_predictions", "preprocess_input"]
 
@@ -24,52 +22,15 @@ _HASHES = {
 }
 
 
-def _application(kind: str, label: str) -> Callable[..., Functional]:
-    """Return the public function that builds one member of the family."""
-
-    def build(
-        include_top=True,
-        weights="imagenet",
-        input_tensor=None,
-        input_shape=None,
-        pooling=None,
-        classes=1000,
-        classifier_activation="softmax",
-        name=kind,
-    ) -> Functional:
-        inputs = building.start(
-            include_top=include_top,
-            weights=weights,
-            input_tensor=input_tensor,
-            input_shape=input_shape,
-            classes=classes,
-            size=224,
-            least=32,
-        )
-        x = building.head(
-            _body(inputs, _DEPTHS[kind]),
-            include_top=include_top,
-            pooling=pooling,
-            classes=classes,
-            weights=weights,
-            classifier_activation=classifier_activation,
-        )
-        stem = f"{kind}_weights_tf_dim_ordering_tf_kernels"
-        with_top, without = _HASHES[kind]
-        return building.finish(
-            inputs,
-            x,
-            name,
-            input_tensor=input_tensor,
-            weights=weights,
-            include_top=include_top,
-            published={True: (f"{stem}.h5", with_top), False: (f"{stem}_notop.h5", without)},
-            folder="densenet/",
-        )
-
-    build.__name__ = build.__qualname__ = label
-    build.__doc__ = f"Return {label}. 224x224x3 by default, at least 32x32."
-    return build
+def _application(kind: str, label: str):
+    network = building.Network(
+        body=lambda image, given: _body(image, _DEPTHS[kind]),
+        size=224,
+        least=32,
+        published=building.files(f"{kind}_weights_tf_dim_ordering_tf_kernels", _HASHES[kind]),
+        origin=f"{building.ORIGIN}/densenet",
+    )
+    return building.application(label, network, kind)
 
 
 DenseNet121 = _application("densenet121", "DenseNet121")

@@ -94,3 +94,8 @@ def tf_input(x: Any, data_format: str | None = None) -> Any:
 def torch_input(x: Any, data_format: str | None = None) -> Any:
     """Return images of 0..255 scaled to 0..1, then normalized channel by channel."""
     return preprocess_input(x, data_format, "torch")
+
+
+def as_they_are(x: Any, data_format: str | None = None) -> Any:
+    """Return the images of 0..255 unchanged: networks of this family scale them themselves."""
+    return x

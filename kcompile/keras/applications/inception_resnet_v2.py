@@ -8,7 +8,6 @@ from kcompile.keras import layers
 from kcompile.keras.applications import building
 from kcompile.keras.applications.imagenet_utils import decode_predictions
 from kcompile.keras.applications.imagenet_utils import tf_input as preprocess_input
-from kcompile.keras.models import Functional
 from kcompile.keras.serialization import register_keras_serializable
 
 __all__ = ["InceptionResNetV2", "decode_predictions", "preprocess_input"]
@@ -38,46 +37,6 @@ class CustomScaleLayer(layers.Layer):
         return inputs[0] + inputs[1] * self.scale
 
 
-def InceptionResNetV2(
-    include_top=True,
-    weights="imagenet",
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="inception_resnet_v2",
-) -> Functional:
-    """Return InceptionResNetV2. 299x299x3 by default, at least 75x75."""
-    inputs = building.start(
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        classes=classes,
-        size=299,
-        least=75,
-    )
-    x = building.head(
-        _body(inputs),
-        include_top=include_top,
-        pooling=pooling,
-        classes=classes,
-        weights=weights,
-        classifier_activation=classifier_activation,
-    )
-    return building.finish(
-        inputs,
-        x,
-        name,
-        input_tensor=input_tensor,
-        weights=weights,
-        include_top=include_top,
-        published=_PUBLISHED,
-        folder="inception_resnet_v2/",
-    )
-
-
 def _conv(x: Any, filters: int, window: Any, strides: int = 1, padding: str = "same", name: str | None = None) -> Any:
     names = (None, None, None) if name is None else (name, f"{name}_bn", f"{name}_ac")
     return building.conv_bn(x, filters, window, strides, padding, names=names, scale=False)
@@ -101,7 +60,7 @@ def _block(x: Any, kind: str, number: int, scale: float, activation: str | None 
     return x if activation is None else layers.Activation(activation, name=f"{name}_ac")(x)
 
 
-def _body(x: Any) -> Any:
+def _body(x: Any, given: building.Given) -> Any:
     x = _conv(x, 32, 3, 2, "valid")
     x = _conv(x, 32, 3, padding="valid")
     x = _conv(x, 64, 3)
@@ -127,3 +86,16 @@ def _body(x: Any) -> Any:
         x = _block(x, "block8", number, 0.2)
     x = _block(x, "block8", 10, 1.0, activation=None)
     return _conv(x, 1536, 1, name="conv_7b")
+
+
+InceptionResNetV2 = building.application(
+    "InceptionResNetV2",
+    building.Network(
+        body=_body,
+        size=299,
+        least=75,
+        published=_PUBLISHED,
+        origin=f"{building.ORIGIN}/inception_resnet_v2",
+    ),
+    "inception_resnet_v2",
+)

@@ -11,7 +11,6 @@ from kcompile.keras import layers
 from kcompile.keras.applications import building
 from kcompile.keras.applications.imagenet_utils import decode_predictions
 from kcompile.keras.applications.imagenet_utils import tf_input as preprocess_input
-from kcompile.keras.models import Functional
 
 __all__ = ["InceptionV3", "decode_predictions", "preprocess_input"]
 
@@ -20,46 +19,6 @@ _PUBLISHED = {
     False: ("inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", "bcbd6486424b2319ff4ef7d526e38f63"),
 }
 _WIDE, _TALL = (1, 7), (7, 1)
-
-
-def InceptionV3(
-    include_top=True,
-    weights="imagenet",
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="inception_v3",
-) -> Functional:
-    """Return InceptionV3. 299x299x3 by default, at least 75x75."""
-    inputs = building.start(
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        classes=classes,
-        size=299,
-        least=75,
-    )
-    x = building.head(
-        _body(inputs),
-        include_top=include_top,
-        pooling=pooling,
-        classes=classes,
-        weights=weights,
-        classifier_activation=classifier_activation,
-    )
-    return building.finish(
-        inputs,
-        x,
-        name,
-        input_tensor=input_tensor,
-        weights=weights,
-        include_top=include_top,
-        published=_PUBLISHED,
-        folder="inception_v3/",
-    )
 
 
 def _conv(x: Any, filters: int, window: Any, strides: int = 1, padding: str = "same") -> Any:
@@ -80,7 +39,7 @@ def _joined(branches: list, name: str | None) -> Any:
     return layers.concatenate(branches, axis=building.channel_axis(), name=name)
 
 
-def _body(x: Any) -> Any:
+def _body(x: Any, given: building.Given) -> Any:
     x = _conv(x, 32, 3, 2, "valid")
     x = _conv(x, 32, 3, padding="valid")
     x = _conv(x, 64, 3)
@@ -119,3 +78,16 @@ def _body(x: Any) -> Any:
 def _split(x: Any, name: str | None) -> Any:
     """A wide and a tall convolution side by side."""
     return _joined([_conv(x, 384, (1, 3)), _conv(x, 384, (3, 1))], name)
+
+
+InceptionV3 = building.application(
+    "InceptionV3",
+    building.Network(
+        body=_body,
+        size=299,
+        least=75,
+        published=_PUBLISHED,
+        origin=f"{building.ORIGIN}/inception_v3",
+    ),
+    "inception_v3",
+)

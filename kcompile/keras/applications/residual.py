@@ -6,12 +6,10 @@ and adds before the last activation; V2 normalizes and activates before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from kcompile.keras import layers
 from kcompile.keras.applications import building
-from kcompile.keras.models import Functional
 
 _EPSILON = 1.001e-5
 _DEPTHS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
@@ -27,53 +25,15 @@ _HASHES = {
 }
 
 
-def _application(kind: str, label: str) -> Callable[..., Functional]:
-    """Return the public function that builds one member of the family."""
-
-    def build(
-        include_top=True,
-        weights="imagenet",
-        input_tensor=None,
-        input_shape=None,
-        pooling=None,
-        classes=1000,
-        classifier_activation="softmax",
-        name=kind,
-    ) -> Functional:
-        inputs = building.start(
-            include_top=include_top,
-            weights=weights,
-            input_tensor=input_tensor,
-            input_shape=input_shape,
-            classes=classes,
-            size=224,
-            least=32,
-        )
-        x = _body(inputs, kind)
-        x = building.head(
-            x,
-            include_top=include_top,
-            pooling=pooling,
-            classes=classes,
-            weights=weights,
-            classifier_activation=classifier_activation,
-        )
-        stem = f"{kind}_weights_tf_dim_ordering_tf_kernels"
-        with_top, without = _HASHES[kind]
-        return building.finish(
-            inputs,
-            x,
-            name,
-            input_tensor=input_tensor,
-            weights=weights,
-            include_top=include_top,
-            published={True: (f"{stem}.h5", with_top), False: (f"{stem}_notop.h5", without)},
-            folder="resnet/",
-        )
-
-    build.__name__ = build.__qualname__ = label
-    build.__doc__ = f"Return {label}. 224x224x3 by default, at least 32x32."
-    return build
+def _application(kind: str, label: str):
+    network = building.Network(
+        body=lambda image, given: _body(image, kind),
+        size=224,
+        least=32,
+        published=building.files(f"{kind}_weights_tf_dim_ordering_tf_kernels", _HASHES[kind]),
+        origin=f"{building.ORIGIN}/resnet",
+    )
+    return building.application(label, network, kind)
 
 
 ResNet50 = _application("resnet50", "ResNet50")

@@ -6,94 +6,43 @@ from typing import Any
 
 from kcompile.keras import layers
 from kcompile.keras.applications import building
-from kcompile.keras.models import Functional
 
 _FILTERS = (64, 128, 256, 512, 512)
-_PUBLISHED = {
-    "vgg16": {
-        True: ("vgg16_weights_tf_dim_ordering_tf_kernels.h5", "64373286793e3c8b2b4e3219cbf3544b"),
-        False: ("vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", "6d6bbae143d832006294945121d1f1fc"),
-    },
-    "vgg19": {
-        True: ("vgg19_weights_tf_dim_ordering_tf_kernels.h5", "cbe5617147190e668d6c5d5026f83318"),
-        False: ("vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5", "253f8cb515780f3b799900260a226db6"),
-    },
+_DEPTHS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+# kind -> md5 of the published weights with and without top
+_HASHES = {
+    "vgg16": ("64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc"),
+    "vgg19": ("cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6"),
 }
 
 
-def VGG16(
-    include_top=True,
-    weights="imagenet",
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="vgg16",
-) -> Functional:
-    """Return VGG16: 13 convolutions. 224x224x3 by default, at least 32x32."""
-    given = (include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name)
-    return _vgg("vgg16", (2, 2, 3, 3, 3), *given)
-
-
-def VGG19(
-    include_top=True,
-    weights="imagenet",
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="vgg19",
-) -> Functional:
-    """Return VGG19: 16 convolutions. 224x224x3 by default, at least 32x32."""
-    given = (include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name)
-    return _vgg("vgg19", (2, 2, 4, 4, 4), *given)
-
-
-def _vgg(
-    kind: str,
-    depths: tuple[int, ...],
-    include_top: bool,
-    weights: Any,
-    input_tensor: Any,
-    input_shape: Any,
-    pooling: str | None,
-    classes: int,
-    classifier_activation: Any,
-    name: str,
-) -> Functional:
-    inputs = x = building.start(
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        classes=classes,
-        size=224,
-        least=32,
-    )
+def _body(x: Any, depths: tuple[int, ...]) -> Any:
     for block, (filters, depth) in enumerate(zip(_FILTERS, depths), 1):
         for number in range(1, depth + 1):
-            convolution = layers.Conv2D(
-                filters, 3, padding="same", activation="relu", name=f"block{block}_conv{number}"
-            )
-            x = convolution(x)
+            name = f"block{block}_conv{number}"
+            x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=name)(x)
         x = layers.MaxPooling2D(2, strides=2, name=f"block{block}_pool")(x)
-    if include_top:
-        activation = building.check_classifier(weights, classifier_activation)
-        x = layers.Flatten(name="flatten")(x)
-        x = layers.Dense(4096, activation="relu", name="fc1")(x)
-        x = layers.Dense(4096, activation="relu", name="fc2")(x)
-        x = layers.Dense(classes, activation=activation, name="predictions")(x)
-    else:
-        x = building.pooled(x, pooling)
-    return building.finish(
-        inputs,
-        x,
-        name,
-        input_tensor=input_tensor,
-        weights=weights,
-        include_top=include_top,
-        published=_PUBLISHED[kind],
-        folder=f"{kind}/",
+    return x
+
+
+def _top(x: Any, given: building.Given) -> Any:
+    x = layers.Flatten(name="flatten")(x)
+    x = layers.Dense(4096, activation="relu", name="fc1")(x)
+    x = layers.Dense(4096, activation="relu", name="fc2")(x)
+    return layers.Dense(given.classes, activation=given.classifier_activation, name="predictions")(x)
+
+
+def _application(kind: str, label: str):
+    network = building.Network(
+        body=lambda image, given: _body(image, _DEPTHS[kind]),
+        size=224,
+        least=32,
+        top=_top,
+        published=building.files(f"{kind}_weights_tf_dim_ordering_tf_kernels", _HASHES[kind]),
+        origin=f"{building.ORIGIN}/{kind}",
     )
+    return building.application(label, network, kind)
+
+
+VGG16 = _application("vgg16", "VGG16")
+VGG19 = _application("vgg19", "VGG19")

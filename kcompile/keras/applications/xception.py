@@ -8,7 +8,6 @@ from kcompile.keras import layers
 from kcompile.keras.applications import building
 from kcompile.keras.applications.imagenet_utils import decode_predictions
 from kcompile.keras.applications.imagenet_utils import tf_input as preprocess_input
-from kcompile.keras.models import Functional
 
 __all__ = ["Xception", "decode_predictions", "preprocess_input"]
 
@@ -19,30 +18,10 @@ _PUBLISHED = {
 _MIDDLE = range(5, 13)  # blocks of the same shape
 
 
-def Xception(
-    include_top=True,
-    weights="imagenet",
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="xception",
-) -> Functional:
-    """Return Xception. 299x299x3 by default, at least 71x71."""
-    inputs = building.start(
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        classes=classes,
-        size=299,
-        least=71,
-    )
-    x = inputs
+def _body(x: Any, given: building.Given) -> Any:
     for number, (filters, strides) in enumerate(((32, 2), (64, 1)), 1):
-        name_ = f"block1_conv{number}"
-        x = building.conv_bn(x, filters, 3, strides, "valid", names=(name_, f"{name_}_bn", f"{name_}_act"))
+        name = f"block1_conv{number}"
+        x = building.conv_bn(x, filters, 3, strides, "valid", names=(name, f"{name}_bn", f"{name}_act"))
     x = _down(x, 2, (128, 128), first_activation=False)
     x = _down(x, 3, (256, 256))
     x = _down(x, 4, (728, 728))
@@ -56,24 +35,7 @@ def Xception(
     for number, filters in ((1, 1536), (2, 2048)):
         x = _separable(x, filters, f"block14_sepconv{number}")
         x = layers.Activation("relu", name=f"block14_sepconv{number}_act")(x)
-    x = building.head(
-        x,
-        include_top=include_top,
-        pooling=pooling,
-        classes=classes,
-        weights=weights,
-        classifier_activation=classifier_activation,
-    )
-    return building.finish(
-        inputs,
-        x,
-        name,
-        input_tensor=input_tensor,
-        weights=weights,
-        include_top=include_top,
-        published=_PUBLISHED,
-        folder="xception/",
-    )
+    return x
 
 
 def _separable(x: Any, filters: int, name: str) -> Any:
@@ -90,3 +52,10 @@ def _down(x: Any, block: int, filters: tuple[int, int], first_activation: bool =
         x = _separable(x, count, f"block{block}_sepconv{number}")
     x = layers.MaxPooling2D(3, strides=2, padding="same", name=f"block{block}_pool")(x)
     return layers.add([x, residual])
+
+
+Xception = building.application(
+    "Xception",
+    building.Network(body=_body, size=299, least=71, published=_PUBLISHED, origin=f"{building.ORIGIN}/xception"),
+    "xception",
+)
