@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.workloads import SHAPES, TOKENS
+from benchmarks.workloads import SHAPES, TOKENS, regresses
 
 
 def build(keras: Any, model: str) -> Any:
     """A model with its optimizer and loss."""
     made = _MODELS[model](keras)
-    made.compile(optimizer="adam", loss="mse" if SHAPES[model][1] == 1 else "sparse_categorical_crossentropy")
+    made.compile(optimizer="adam", loss="mse" if regresses(model) else "sparse_categorical_crossentropy")
     return made
 
 
@@ -82,6 +82,19 @@ def _transformer(keras):
     return keras.Model(inputs, layers.Dense(classes, activation="softmax")(layers.GlobalAveragePooling1D()(x)))
 
 
+def _autoencoder(keras):
+    """Images to a seventh of their size with pooling, and back: once repeated, once by a transposed convolution."""
+    layers = keras.layers
+    body = [
+        layers.Conv2D(32, 3, padding="same", activation="relu"), layers.MaxPooling2D(),
+        layers.Conv2D(64, 3, padding="same", activation="relu"), layers.MaxPooling2D(),
+        layers.Conv2D(64, 3, padding="same", activation="relu"), layers.UpSampling2D(),
+        layers.Conv2DTranspose(32, 3, strides=2, padding="same", activation="relu"),
+        layers.Conv2D(1, 3, padding="same", activation="sigmoid"),
+    ]  # fmt: skip
+    return _sequential(keras, "autoencoder", body)
+
+
 _MODELS = {
     "tiny": _tiny,
     "mlp": _mlp,
@@ -93,4 +106,6 @@ _MODELS = {
     "transformer": _transformer,
     "resnet50": lambda keras: keras.applications.ResNet50(weights=None),
     "vgg16": lambda keras: keras.applications.VGG16(weights=None),
+    "mobilenet": lambda keras: keras.applications.MobileNet(weights=None),
+    "autoencoder": _autoencoder,
 }

@@ -10,16 +10,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.workloads import SHAPES, TOKENS
+from benchmarks.workloads import SHAPES, TOKENS, regresses
 
 STAGES_50 = ((64, 3), (128, 4), (256, 6), (512, 3))
+MOBILENET = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
 VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 def build(model: str, softmax: bool) -> nn.Module:
     """A model; `softmax`: its outputs are probabilities, as those of the Keras twin."""
     made = _MODELS[model]()
-    return nn.Sequential(made, nn.Softmax(-1)) if softmax and model != "tiny" else made
+    return nn.Sequential(made, nn.Softmax(-1)) if softmax and not regresses(model) else made
 
 
 def _tiny() -> nn.Module:
@@ -63,6 +64,40 @@ def _vgg16() -> nn.Module:
         body.append(nn.MaxPool2d(2))
     head = [nn.Linear(512 * 7 * 7, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 1000)]
     return nn.Sequential(*body, nn.Flatten(), *head)
+
+
+def _mobilenet() -> nn.Module:
+    """Layers under Keras's names; windows of stride 2 begin a pixel earlier than there on even sizes."""
+    body = nn.Sequential()
+
+    def add(name: str, before: int, channels: int, window: int, stride: int, groups: int = 1) -> None:
+        conv = nn.Conv2d(before, channels, window, stride, window // 2, groups=groups, bias=False)
+        body.add_module(name, conv)
+        body.add_module(f"{name}_bn", nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01))
+        body.add_module(f"{name}_relu", nn.ReLU6())
+
+    add("conv1", 3, 32, 3, 2)
+    before = 32
+    for number, (channels, stride) in enumerate(MOBILENET, 1):
+        add(f"conv_dw_{number}", before, before, 3, stride, groups=before)
+        add(f"conv_pw_{number}", before, channels, 1, 1)
+        before = channels
+    body.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    body.add_module("dropout", nn.Dropout(1e-3))
+    body.add_module("conv_preds", nn.Conv2d(1024, 1000, 1))
+    body.add_module("flatten", nn.Flatten())
+    return body
+
+
+def _autoencoder() -> nn.Module:
+    """Keras's transposed windows begin a pixel later: the arithmetic is the same."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2),
+        nn.ConvTranspose2d(64, 32, 3, stride=2, padding=1, output_padding=1), nn.ReLU(),
+        nn.Conv2d(32, 1, 3, padding=1), nn.Sigmoid(),
+    )  # fmt: skip
 
 
 class _Residual(nn.Module):
@@ -179,6 +214,8 @@ _MODELS = {
     "transformer": _Transformer,
     "resnet50": _ResNet50,
     "vgg16": _vgg16,
+    "mobilenet": _mobilenet,
+    "autoencoder": _autoencoder,
     "lstm": lambda: _Recurrent("lstm"),
     "gru": lambda: _Recurrent("gru"),
     "bilstm": lambda: _Recurrent("bilstm"),

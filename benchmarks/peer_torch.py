@@ -12,7 +12,7 @@ from torch import nn
 from benchmarks.models_torch import build
 from benchmarks.peers import Run
 from benchmarks.timing import repeated
-from benchmarks.workloads import FIT, TRAIN, Workload, data
+from benchmarks.workloads import FIT, TRAIN, Workload, data, regresses
 
 DEFAULT, LAST = torch.contiguous_format, torch.channels_last
 EPOCH_BATCHES = 16
@@ -45,9 +45,14 @@ def model_for(workload: Workload, form: torch.memory_format) -> nn.Module:
 
 def inputs(workload: Workload, form: torch.memory_format = DEFAULT, batches: int = 1) -> torch.Tensor:
     """Images are transposed beforehand: no peer pays for the other's layout."""
-    x = data(workload.model, batches * workload.batch)[0]
-    found = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x)
-    return found.contiguous(memory_format=form) if found.ndim == 4 else found
+    return _turned(data(workload.model, batches * workload.batch)[0], form)
+
+
+def _turned(x: np.ndarray, form: torch.memory_format) -> torch.Tensor:
+    """Images with their channels first, as PyTorch numbers the axes, in a memory format; anything else as it is."""
+    if x.ndim != 4:
+        return torch.from_numpy(x)
+    return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).contiguous(memory_format=form)
 
 
 def inference(model: Callable, x: torch.Tensor) -> Run:
@@ -62,7 +67,7 @@ def inference(model: Callable, x: torch.Tensor) -> Run:
 
 def loss_of(workload: Workload, model: nn.Module) -> Callable:
     """The loss of a batch."""
-    loss = nn.MSELoss() if workload.model == "tiny" else nn.CrossEntropyLoss()
+    loss = nn.MSELoss() if regresses(workload.model) else nn.CrossEntropyLoss()
     return lambda x, y: loss(model(x), y)
 
 
@@ -71,8 +76,8 @@ def training(workload: Workload, form: torch.memory_format, model: nn.Module, lo
     optimizer = torch.optim.Adam(model.parameters(), fused=fused)
     shuffled = workload.mode in (FIT, TRAIN)
     batches = EPOCH_BATCHES if shuffled else 1
-    x, y = inputs(workload, form, batches), torch.from_numpy(data(workload.model, batches * workload.batch)[1])
-    y = y if workload.model == "tiny" else y.long()
+    x, y = (_turned(part, form) for part in data(workload.model, batches * workload.batch))
+    y = y if regresses(workload.model) else y.long()
 
     def step(batch_x, batch_y):
         optimizer.zero_grad()

@@ -10,6 +10,7 @@ TRAIN = "train"  # one step of training: a peer takes the better of its ways
 INFER = "infer"  # one batch, array in, array out: the fastest call a peer has
 FIT, TRAIN_ON_BATCH, PREDICT, PREDICT_ON_BATCH = "fit", "train_on_batch", "predict", "predict_on_batch"  # calls
 
+AUTOENCODER = 0  # in place of classes: targets are the inputs
 SHAPES = {  # of one sample, and the number of classes; 1: a regression
     "tiny": ((16,), 1),
     "mlp": ((784,), 10),
@@ -18,6 +19,8 @@ SHAPES = {  # of one sample, and the number of classes; 1: a regression
     "transformer": ((128, 128), 10),
     "resnet50": ((224, 224, 3), 1000),
     "vgg16": ((224, 224, 3), 1000),
+    "mobilenet": ((224, 224, 3), 1000),
+    "autoencoder": ((28, 28, 1), AUTOENCODER),
     "lstm": ((256,), 2),
     "gru": ((256,), 2),
     "bilstm": ((256,), 2),
@@ -50,6 +53,7 @@ WORKLOADS = (
     Workload("cnn", TRAIN, 32),
     Workload("cnn", TRAIN, 128),
     Workload("resnet20", TRAIN, 32, quick=False),
+    Workload("autoencoder", TRAIN, 64),
     Workload("lstm", TRAIN, 32),
     Workload("gru", TRAIN, 32),
     Workload("bilstm", TRAIN, 32),
@@ -65,6 +69,8 @@ WORKLOADS = (
     Workload("resnet50", INFER, 1, quick=False),
     Workload("resnet50", INFER, 32, quick=False),
     Workload("vgg16", INFER, 1, quick=False),
+    Workload("mobilenet", INFER, 1, quick=False),
+    Workload("mobilenet", INFER, 32, quick=False),
     Workload("tiny", FIT, 32),
     Workload("tiny", TRAIN_ON_BATCH, 32),
     Workload("tiny", PREDICT_ON_BATCH, 1),
@@ -77,14 +83,21 @@ def chosen(only: str, quick: bool, rows: tuple[Workload, ...] = WORKLOADS) -> li
     return [w for w in rows if only in w.name and (w.quick or not quick)]
 
 
+def regresses(model: str) -> bool:
+    """Whether the targets are numbers, not classes: the loss is the mean squared error."""
+    return SHAPES[model][1] in (1, AUTOENCODER)
+
+
 def data(model: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs f32[rows, ...] (or i32 token ids) and targets: f32[rows, 1], or i32[rows] classes."""
+    """Inputs f32[rows, ...] (or i32 token ids) and targets: f32[rows, 1], the inputs, or i32[rows] classes."""
     draw = np.random.default_rng(0)
     shape, classes = SHAPES[model]
     if model in TOKENS:
         x = draw.integers(0, TOKENS[model], (rows, *shape)).astype("int32")
     else:
         x = draw.standard_normal((rows, *shape), "float32")
+    if classes == AUTOENCODER:
+        return x, x
     if classes == 1:
         return x, draw.standard_normal((rows, 1), "float32")
     return x, draw.integers(0, classes, rows).astype("int32")

@@ -37,7 +37,8 @@ def torch_weights(torch, layers, module):
         values = [torch.from_numpy(np.array(w)) for w in layer.get_weights()]
         with torch.no_grad():
             if values[0].ndim == 4:
-                target.weight.copy_(values[0].permute(3, 2, 0, 1))
+                order = (2, 3, 0, 1) if isinstance(layer, keras.layers.DepthwiseConv2D) else (3, 2, 0, 1)
+                target.weight.copy_(values[0].permute(order))
             elif values[0].ndim == 2:
                 target.weight.copy_(_flattened(values[0], layer, layers).T)
             else:
@@ -72,6 +73,30 @@ def test_the_pytorch_twin_computes_the_same(name, monkeypatch):
     with torch.no_grad():
         expected = twin(given).numpy()
     np.testing.assert_allclose(ours.predict_on_batch(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "mobilenet"])
+def test_the_pytorch_twin_computes_the_same_backwards(name):
+    """Padding goes last in Keras and first in PyTorch, so on even sizes the twin reads images and windows reversed."""
+    torch = pytest.importorskip("torch")
+    from benchmarks import models_torch
+
+    if name == "autoencoder":
+        ours, x = models_keras.build(keras, name), data(name, 3)[0]
+    else:
+        ours = keras.applications.MobileNet(weights=None, input_shape=(32, 32, 3))
+        x = data(name, 1)[0][:, :32, :32]
+    twin = models_torch.build(name, softmax=True).eval()
+    torch_weights(torch, ours.layers, twin)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            if parameter.ndim == 4:
+                parameter.copy_(parameter.flip((2, 3)))
+        expected = twin(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).flip((2, 3))).numpy()
+    if expected.ndim == 4:
+        expected = expected[:, :, ::-1, ::-1].transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(ours.predict_on_batch(x), expected, rtol=1e-4, atol=1e-5)
+    assert ours.count_params() == sum(v.numel() for k, v in twin.state_dict().items() if "num_batches" not in k)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet50"])
