@@ -21,6 +21,8 @@ from kcompile.forms.scalar import Call, Const, Expr, Index, Load, Where, axes_in
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 
+LIGHT = 12  # operations and loads of a store: a normalization, what is added to it, and a clip; no exponential
+
 
 def address_of(frame: Frame, node: Load | Store) -> DimLike:
     """Element offset of a load or store in its buffer."""
@@ -203,7 +205,7 @@ def store_vector(at: Along, store: Store) -> None:
 def is_light(stores: tuple[Store, ...], axis: Axis, frame_shapes) -> bool:
     """True if an epilogue is a few operations on plain loads: worth unrolling over a whole tile."""
     roots = [s.value for s in stores]
-    if cost(*roots) > 8 * len(roots):
+    if cost(*roots) > LIGHT * len(roots):
         return False
     for node in [*stores, *walk(*roots)]:
         if isinstance(node, Where) or (isinstance(node, Index) and dim.has_axes(node.value)):

@@ -182,6 +182,11 @@ def square_side(input_shape: Any, input_tensor: Any = None) -> int | None:
     return height if height == width else None
 
 
+def rows_asked_for(network: Network, given: Given) -> int | None:
+    """Return the height of the images, or None if any will do; some names hold it."""
+    return _image_shape(network, given)[1 if config.image_data_format() == "channels_first" else 0]
+
+
 def mean_top(x: Any, given: Given) -> Any:
     """Return class probabilities from the mean of each channel."""
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)

@@ -56,7 +56,7 @@ def MobileNet(
         origin=f"{building.ORIGIN}/mobilenet",
     )
     given = building.Given(include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation)
-    return building.build(network, given, name or f"mobilenet_{alpha:0.2f}_{side or 224}")
+    return building.build(network, given, name or f"mobilenet_{alpha:0.2f}_{building.rows_asked_for(network, given)}")
 
 
 def _body(x: Any, alpha: float, depth_multiplier: int) -> Any:

@@ -49,7 +49,7 @@ def MobileNetV2(
         origin=f"{building.ORIGIN}/mobilenet_v2",
     )
     given = building.Given(include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation)
-    return building.build(network, given, name or f"mobilenetv2_{alpha:0.2f}_{side or 224}")
+    return building.build(network, given, name or f"mobilenetv2_{alpha:0.2f}_{building.rows_asked_for(network, given)}")
 
 
 def _body(x: Any, alpha: float) -> Any:

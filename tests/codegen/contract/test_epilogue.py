@@ -154,6 +154,22 @@ def test_store_through_a_reshape():
     assert classify(form).result_stride(form.out_axes[1]) == 1
 
 
+def normalized(acc, at):
+    """(acc - m) · s + b, clipped to 0..6: what an inference convolution stores."""
+    m, s, b = (load(name, at[1:], f32) for name in "msb")
+    value = call("add", call("mul", call("sub", acc, m), s), b)
+    return call("min", call("max", value, const(0.0, f32)), const(6.0, f32))
+
+
+def test_a_normalization_and_a_clip_stay_in_registers():
+    extra = {name: RNG.standard_normal(COLUMNS).astype(np.float32) for name in "msb"}
+    y, product = run("nn", normalized, extra)
+    close(y, np.clip((product - extra["m"]) * extra["s"] + extra["b"], 0, 6), 1e-4)
+    types = [(name, Type(f32, (COLUMNS,))) for name in extra]
+    form = contract_form(SPECS["nn"], {"i": BATCH, "j": COLUMNS, "k": DEPTH}, epilogue=normalized, extra=types)
+    assert plan_of(form, X86_64_V4).finish == DIRECT
+
+
 def test_ways_to_finish():
     """The cases above reach every way to finish a tile."""
 

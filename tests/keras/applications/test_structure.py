@@ -101,6 +101,7 @@ def test_layers_and_weights_of_keras(name, plain_keras):  # noqa: F811
         ("MobileNetV3Large", {"alpha": 1.25, "include_preprocessing": False, "pooling": "avg"}),
         ("EfficientNetB0", {"input_shape": (64, 65, 3), "classes": 4, "classifier_activation": None}),
         ("EfficientNetV2B3", {"input_shape": (33, 32, 1), "classes": 4}),
+        ("MobileNet", {"alpha": 0.25, "include_top": False, "input_shape": (64, 96, 3)}),
         ("MobileNet", {"alpha": 0.5, "depth_multiplier": 2, "dropout": 0.1, "input_shape": (64, 64, 3)}),
     ],
 )
