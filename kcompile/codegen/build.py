@@ -479,6 +479,15 @@ class KernelBuilder:
         """Write a vector to neighbouring elements from `index` on."""
         self.store(value, base, spec, index, align_bytes=align_bytes)
 
+    def stream_vector(self, value: ir.Value, base: ir.Value, spec: DType | str, index: Index = 0) -> None:
+        """Write a whole vector past the caches; its address must be a multiple of its size."""
+        kind = dtype(spec)
+        stored = self._to_memory(value, kind)
+        nbytes = kind.size_bytes * lanes_of(value)
+        written = self.ll.store(stored, self.at(base, kind, index), align=nbytes)
+        written.set_metadata("nontemporal", self.module.add_metadata([I32(1)]))
+        self._mark(written)
+
     def tail_mask(self, lanes: int, count: Index) -> ir.Value:
         """The mask whose first `count` lanes are on (none if count <= 0, all if count >= lanes)."""
         return self.ll.icmp_signed("<", self.iota(lanes), self.splat(self.index(count), lanes))

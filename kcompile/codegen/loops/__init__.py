@@ -9,6 +9,7 @@
     nest.py      maps, rows, columns: the loops
     vectors.py, reductions.py    the nests of rows and columns written as vectors
     tiled.py     maps that read across memory
+    streaming.py results too large for any cache, written past it
     scatter.py   sums into elements chosen at run time
 
 The bodies of maps are scalar and LLVM's vectoriser chooses the width; nests that reduce are written as
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from kcompile.codegen.build import I64, POINTER, KernelBuilder, Param, finished_text, new_module, pointer
 from kcompile.codegen.kernel import Kernel, Phase
-from kcompile.codegen.loops import nest, plan, scatter, tiled
+from kcompile.codegen.loops import nest, plan, scatter, streaming, tiled
 from kcompile.codegen.loops.expr import Scope, plain
 from kcompile.codegen.loops.flat import dims_of, statements_of
 from kcompile.forms.compose import buffer_types, statements
@@ -194,6 +195,8 @@ def _part_function(module, target: Target, name: str, slots: _Slots, schedule, f
         _serial(schedule, scope, b, workspace)
     else:
         nest.emit_schedule(schedule, scope, b["begin"], b["end"], workspace)
+    if streaming.may_stream(part, target) and target.arch == "x86_64":
+        streaming.finish(b)
     b.ret()
     return _Part(b.fn, keys)
 

@@ -8,10 +8,12 @@ of its own, which is then added to the level above. That bounds the rounding err
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from llvmlite import ir
 
 from kcompile.codegen.build import Index, KernelBuilder
+from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.expr import Memory, Scope, plain
 from kcompile.codegen.loops.flat import Group, Span, dims_of
 from kcompile.codegen.loops.plan import (
@@ -25,7 +27,7 @@ from kcompile.codegen.loops.plan import (
     fills_registers,
 )
 from kcompile.codegen.loops.reduce import accumulations, combine, is_scan, start_value, stores_only
-from kcompile.codegen.loops.reductions import along_row, down_columns, fits_registers
+from kcompile.codegen.loops.reductions import along_row, down_columns, fits_registers, pays_from
 from kcompile.codegen.loops.segments import cuts
 from kcompile.codegen.loops.vectors import pattern_of
 from kcompile.forms.records import LOCAL, OUT, Accumulate, Buffer, Store
@@ -189,7 +191,22 @@ class _Emitter:
                 along_row(self.part, pattern, scope, low, high, group.body)
                 return
         scope.prepare(dims_of(group.body))
-        for start, stop, decided in self.segments(scope, cuts(group.body, lane), low, high):
+        at = cuts(group.body, lane)
+        names = frozenset() if at or fills else streaming.streamed(self.part, group.body, lane, self.b.target)
+        pattern = pattern_of(self.part, group.body, lane, self.b.target, independent=True) if names else None
+        if pattern is None:
+            self.map_loops(scope, group, at, low, high, fills)
+            return
+        with self.b.if_else(pays_from(self.part, names, group.body, scope, lane, low)) as (then, otherwise):
+            with then:
+                along_row(self.part, replace(pattern, streamed=names), scope.inner(), low, high, group.body)
+            with otherwise:
+                self.map_loops(scope.inner(), group, at, low, high, fills)
+
+    def map_loops(self, scope: Scope, group: Group, at, low: Index, high: Index, fills: bool) -> None:
+        """The loops over lanes of a MAP, cut where conditions change."""
+        lane = self.schedule.lane
+        for start, stop, decided in self.segments(scope, at, low, high):
             if isinstance(start, int) and isinstance(stop, int) and start >= stop:
                 continue
             hints = self.unrolling(start, stop)

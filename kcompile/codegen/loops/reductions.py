@@ -14,6 +14,7 @@ from dataclasses import replace
 from llvmlite import ir
 
 from kcompile.codegen.build import I32, Index, KernelBuilder
+from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Part, dims_of
 from kcompile.codegen.loops.reduce import combine, start_value
@@ -81,7 +82,22 @@ def along_row(part: Part, pattern: Pattern, scope: Scope, low: Index, high: Inde
         for e in pattern.once:
             before.compute(e)
         before.prepare(dims_of(body))
-        _Row(part, pattern, before, body).run(low, high)
+        names = streaming.streamed(part, body, pattern.axis, b.target)
+        if not names or pattern.streamed:  # never, or the caller has asked
+            _Row(part, pattern, before, body).run(low, high)
+            return
+        with b.if_else(pays_from(part, names, body, before, pattern.axis, low)) as (then, otherwise):
+            with then:
+                _Row(part, replace(pattern, streamed=names), before.inner(), body).run(low, high)
+            with otherwise:
+                _Row(part, pattern, before.inner(), body).run(low, high)
+
+
+def pays_from(part: Part, names: frozenset[str], body, scope: Scope, axis: Axis, low: Index) -> ir.Value:
+    """Whether to stream `names` along an axis from `low` on."""
+    first = scope.inner()
+    first.bind(axis, low)
+    return streaming.pays(part, names, body, first)
 
 
 class _Row(Nest):

@@ -31,6 +31,7 @@ class Pattern:
     lanes: int  # elements of one vector of the widest numbers the statements compute with
     uniform: frozenset[Expr]  # what is the same at every point of the axis
     once: tuple[Expr, ...]  # the largest of those: computed once, before the loop
+    streamed: frozenset[str] = frozenset()  # arrays whose whole vectors are written past the caches
 
 
 def pattern_of(
@@ -184,7 +185,9 @@ class Lanes(Scope):
     def store(self, name: str, offset, value: ir.Value) -> None:
         memory = self.memory[name]
         place = memory.place(self, offset)
-        if self.mask is None:
+        if self.mask is None and name in self.pattern.streamed and self.pattern.lanes > 1:
+            self.b.stream_vector(value, memory.base, memory.dtype, place)
+        elif self.mask is None:
             self.b.store_vector(value, memory.base, memory.dtype, place)
         else:
             self.b.store_masked(value, memory.base, memory.dtype, place, self.mask)
