@@ -88,13 +88,19 @@ def _others() -> list[Case]:
     rows = ((32, 10), (128, 1000), (3072, 128), (384, 768), (8192, 1024))
     found = [
         Case("rows", kind, s, s == (128, 1000))
-        for kind in ("softmax", "softmax gradient", "layer norm", "layer norm gradient")
+        for kind in (
+            *("softmax", "softmax gradient", "cross-entropy", "cross-entropy gradient"),
+            *("layer norm", "layer norm gradient"),
+        )
         for s in rows
     ]
     images = ((32, 28, 28, 32), (1, 112, 112, 64), (32, 56, 56, 64), (32, 14, 14, 512))
     found += [
         Case("images", kind, s, s == (32, 28, 28, 32))
-        for kind in ("batch norm statistics", "max pool", "max pool gradient", "average pool")
+        for kind in (
+            *("batch norm statistics", "batch norm", "batch norm gradient"),
+            *("max pool", "max pool gradient", "average pool", "average pool gradient"),
+        )
         for s in images
     ]
     found += [
@@ -110,9 +116,14 @@ CASES: tuple[Case, ...] = (*_gemms(), *_convolutions(), *_others())
 
 
 def arrays(case: Case) -> dict[str, np.ndarray]:
-    """The inputs of a case by name, float32."""
+    """The inputs of a case by name, float32; labels are classes."""
     draw = np.random.default_rng(0)
-    return {name: draw.standard_normal(shape, "float32") for name, shape in shapes(case).items()}
+    return {
+        name: draw.integers(0, case.sizes[-1], shape, "int32")
+        if name == "labels"
+        else draw.standard_normal(shape, "float32")
+        for name, shape in shapes(case).items()
+    }
 
 
 def shapes(case: Case) -> dict[str, tuple[int, ...]]:
@@ -130,13 +141,16 @@ def shapes(case: Case) -> dict[str, tuple[int, ...]]:
             FILTER: {"x": x, "dy": y},
         }
         return named[kind.partition(" ")[2]]
-    if kind.startswith("layer norm"):
-        given = {"x": s, "gamma": s[1:], "beta": s[1:]}
-        return given if kind == "layer norm" else {**given, "dy": s}
+    if kind.startswith(("layer norm", "batch norm")) and kind != "batch norm statistics":
+        given = {"x": s, "gamma": s[-1:], "beta": s[-1:]}
+        return {**given, "dy": s} if kind.endswith("gradient") else given
+    if kind.startswith("cross-entropy"):
+        return {"x": s, "labels": s[:1]}
     if kind == "softmax gradient":
         return {"x": s, "dy": s}
-    if kind == "max pool gradient":
-        return {"x": s, "dy": (s[0], s[1] // 2, s[2] // 2, s[3])}
+    if kind.endswith("pool gradient"):
+        pooled = {"dy": (s[0], s[1] // 2, s[2] // 2, s[3])}
+        return {"x": s, **pooled} if kind.startswith("max") else pooled
     if kind == "chain":
         return {"x": (s[1],), "y": (s[1],)}
     if kind == "adam":
@@ -174,7 +188,9 @@ def moved_bytes(case: Case) -> int:
         "gemm": case.sizes[:1] + case.sizes[1:2],
         "max pool": (*case.sizes[:1], *(n // 2 for n in case.sizes[1:3]), *case.sizes[3:]),
         "average pool": (*case.sizes[:1], *(n // 2 for n in case.sizes[1:3]), *case.sizes[3:]),
+        "average pool gradient": case.sizes,
         "batch norm statistics": (2, case.sizes[-1]),
+        "cross-entropy": case.sizes[:1],
         "chain": case.sizes[1:],
     }
     if case.kind.startswith(("conv", "depthwise")):

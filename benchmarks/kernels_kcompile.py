@@ -21,7 +21,7 @@ def prepare(case: Case) -> Callable[[], dict[str, np.ndarray]]:
     if case.kind.endswith(INFERENCE):
         known["w"] = Variable(given.pop("w"), name="w")
     run = _adam(case) if case.kind == "adam" else lambda v: {"y": _result(case, {**v, **known})}
-    specs = {n: (a.shape, "float32") for n, a in given.items()}
+    specs = {n: (a.shape, a.dtype.name) for n, a in given.items()}
     traced = trace(run, specs, name="case")
     program = pipeline.compile(traced.graph)
     bound = program.bind(traced.arrays())
@@ -29,7 +29,9 @@ def prepare(case: Case) -> Callable[[], dict[str, np.ndarray]]:
 
 
 def _unread(case: Case) -> dict[str, np.ndarray]:
-    """The operand a convolution's gradient is taken by: being linear in it, the gradient does not read it."""
+    """The operand a gradient is taken by that is linear in it: the gradient does not read it."""
+    if case.kind == "average pool gradient":
+        return {"x": np.zeros(case.sizes, "float32")}
     if not case.kind.startswith(("conv", "depthwise")):
         return {}
     return {n: np.zeros(s, "float32") for n, s in zip("xw", image_shapes(case)) if n not in shapes(case)}
@@ -46,9 +48,16 @@ def _result(case: Case, v: dict):
         return chain(ops, s[0], v["x"], v["y"])
     if kind.endswith(" gradient"):
         forward = Case(case.group, kind.removesuffix(" gradient"), s)
+        if kind.startswith("cross-entropy"):
+            return _gradient(_result(forward, v), 1.0, v["x"])
         return _gradient(_result(forward, v), v["dy"], v["x"])
     if kind == "softmax":
         return ops.softmax(v["x"], axis=-1)
+    if kind == "cross-entropy":
+        return ops.sparse_categorical_crossentropy(v["labels"], v["x"], from_logits=True)
+    if kind == "batch norm":
+        mean, variance = ops.moments(v["x"], axes=[0, 1, 2])
+        return ops.batch_normalization(v["x"], mean, variance, -1, v["beta"], v["gamma"], 1e-5)
     if kind == "layer norm":
         mean, variance = ops.moments(v["x"], axes=[-1], keepdims=True)
         return (v["x"] - mean) * ops.rsqrt(variance + 1e-5) * v["gamma"] + v["beta"]

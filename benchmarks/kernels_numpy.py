@@ -23,6 +23,9 @@ def prepare(case: Case) -> Callable[[], object] | None:
         "softmax gradient": _softmax_gradient,
         "layer norm": _layer_norm,
         "layer norm gradient": _layer_norm_gradient,
+        "cross-entropy": _cross_entropy,
+        "cross-entropy gradient": _cross_entropy_gradient,
+        "batch norm": _batch_norm,
         "batch norm statistics": lambda x: np.stack([x.mean((0, 1, 2)), x.var((0, 1, 2))]),
     }.get(kind)
     if kind == "adam":
@@ -38,6 +41,22 @@ def _softmax(x):
 def _softmax_gradient(x, dy):
     y = _softmax(x)
     return y * (dy - (y * dy).sum(-1, keepdims=True))
+
+
+def _cross_entropy(x, labels):
+    x = x - x.max(-1, keepdims=True)
+    return np.log(np.exp(x).sum(-1)) - x[np.arange(len(x)), labels]
+
+
+def _cross_entropy_gradient(x, labels):
+    y = _softmax(x)
+    y[np.arange(len(x)), labels] -= 1
+    return y
+
+
+def _batch_norm(x, gamma, beta):
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    return (x - mean) * (gamma / np.sqrt(variance + np.float32(1e-5))) + beta
 
 
 def _normalised(x):

@@ -58,9 +58,11 @@ def _ways(case: Case) -> list[Callable]:
         return [_adam(v["g"], fused) for fused in (False, True)]
     if kind.startswith(("conv", "depthwise")):
         return [_convolution(case, v, layout) for layout in LAYOUTS]
+    if "labels" in v:
+        v["labels"] = v["labels"].long()
     if kind in _ROWS:
         return [lambda: _ROWS[kind](**v)]
-    return [_image(kind, v, layout) for layout in LAYOUTS]
+    return [_image(kind, s, v, layout) for layout in LAYOUTS]
 
 
 # rows -----------------------------------------------------------------------------------------------------
@@ -68,6 +70,16 @@ def _ways(case: Case) -> list[Callable]:
 
 def _softmax_gradient(x, dy):
     return aten._softmax_backward_data(dy, torch.softmax(x, -1), -1, x.dtype)
+
+
+def _cross_entropy(x, labels):
+    return F.cross_entropy(x, labels, reduction="none")
+
+
+def _cross_entropy_gradient(x, labels):
+    y = torch.log_softmax(x, -1)
+    d = aten.nll_loss_backward(torch.ones(()), y, labels, None, 2, -100, torch.tensor(float(len(x))))
+    return aten._log_softmax_backward_data(d, y, -1, x.dtype)
 
 
 def _layer_norm_gradient(x, gamma, beta, dy):
@@ -78,6 +90,8 @@ def _layer_norm_gradient(x, gamma, beta, dy):
 _ROWS = {
     "softmax": lambda x: torch.softmax(x, -1),
     "softmax gradient": _softmax_gradient,
+    "cross-entropy": _cross_entropy,
+    "cross-entropy gradient": _cross_entropy_gradient,
     "layer norm": lambda x, gamma, beta: F.layer_norm(x, gamma.shape, gamma, beta),
     "layer norm gradient": _layer_norm_gradient,
 }
@@ -116,9 +130,22 @@ def _convolution(case: Case, v: dict, layout: Callable) -> Callable:
     return lambda: aten.convolution_backward(dy, x, w, *common)[0 if direction == DATA else 1]
 
 
-def _image(kind: str, v: dict, layout: Callable) -> Callable:
-    given = {n: layout(a) for n, a in v.items()}
-    x = given["x"]
+def _batch_norm_gradient(x, gamma, beta, dy):
+    _, mean, scale = aten.native_batch_norm(x, gamma, beta, None, None, True, 0.0, 1e-5)
+    wanted = [True, False, False]
+    return aten.native_batch_norm_backward(dy, x, gamma, None, None, mean, scale, True, 1e-5, wanted)[0]
+
+
+def _image(kind: str, sizes: tuple, v: dict, layout: Callable) -> Callable:
+    given = {n: layout(a) if a.ndim == 4 else a for n, a in v.items()}
+    x = given["x"] if "x" in given else layout(torch.zeros(sizes))
+    if kind == "batch norm":
+        return lambda: F.batch_norm(x, None, None, given["gamma"], given["beta"], training=True, eps=1e-5)
+    if kind == "batch norm gradient":
+        return lambda: _batch_norm_gradient(x, given["gamma"], given["beta"], given["dy"])
+    if kind == "average pool gradient":
+        window = ([2, 2], [2, 2], [0, 0], False, True, None)
+        return lambda: aten.avg_pool2d_backward(given["dy"], x, *window)
     if kind == "batch norm statistics":
         return lambda: torch.var_mean(x, dim=(0, 2, 3), unbiased=False)
     if kind == "max pool":
