@@ -253,15 +253,28 @@ def moved_statements(
 
 
 def _fused(part: Part) -> Part:
+    """Each group joins the last one it can share loops with, past groups in between that it has nothing to do with."""
     groups: list[Group] = []
     for group in part.groups:
-        if groups:
-            joined = _join(groups[-1], group)
+        for n in reversed(range(len(groups))):
+            joined = _join(groups[n], group)
             if joined is not None:
-                groups[-1] = joined
-                continue
-        groups.append(group)
+                groups[n] = joined
+                break
+            if not _is_independent(groups[n].body, group.body):
+                groups.append(group)
+                break
+        else:
+            groups.append(group)
     return replace(part, groups=tuple(groups))
+
+
+def _is_independent(first, second) -> bool:
+    """True if the order of the two does not matter: neither touches what the other writes."""
+    writes_1, writes_2 = _writes(first), _writes(second)
+    touched_1 = writes_1 | {n.buffer for n in loads_of(first)}
+    touched_2 = writes_2 | {n.buffer for n in loads_of(second)}
+    return not (writes_1 & touched_2 or writes_2 & touched_1)
 
 
 def _join(first: Group, second: Group) -> Group | None:
