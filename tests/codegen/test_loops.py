@@ -677,3 +677,16 @@ def test_columns_keep_all_their_lanes(lanes):
         rows, weights = sorted(wide.values(), key=lambda a: -a.ndim)
         (found,) = run_form(form, arrays, {"batch": batch}).values()
         assert_close(found / batch, ((rows * weights).sum(0) / batch).astype("float32"))
+
+
+@pytest.mark.parametrize(("width", "several"), [(48, True), (5000, False), (T, False)])
+def test_short_rows_take_turns_in_each_nest(width, several):
+    form = only(lambda g: row_softmax(g, width))
+    ((schedule,),) = plan.make_plan(form, X86_64_V4).phases
+    assert (schedule.jam > 1) == several
+    if several:  # as many rows as fill no group, and NaN stays in its row
+        arrays = draw(form, {"batch": 37})
+        (x,) = arrays.values()
+        x[5, 7] = np.nan
+        (y,) = check(form, {"batch": 37}, arrays).values()
+        assert np.isnan(y[5]).all() and np.isnan(y).sum() == width

@@ -94,7 +94,9 @@ class _Emitter:
     def run(self, scope: Scope, begin: Index, end: Index) -> None:
         self.place_locals(scope)
         schedule = self.schedule
-        if schedule.lane is not None and schedule.block is not None:
+        if schedule.jam > 1:
+            self.jammed_rows(scope, begin, end)
+        elif schedule.lane is not None and schedule.block is not None:
             blocks = Axis("block", dim.floordiv(schedule.lane.extent + schedule.block - 1, schedule.block))
             self.points(scope, (*schedule.rows, blocks), begin, end, lambda s: self.block_of(s, blocks))
         else:
@@ -108,7 +110,8 @@ class _Emitter:
                 base = self.b.at_byte(self.workspace, offset)
                 offset = self.b.add(offset, scope.value(_whole_lines(elsewhere[name])))
             else:
-                base = self.b.alloca(buffer.type.dtype, max(1, buffer.type.size * self.width), align_bytes=64)
+                many = self.width * self.schedule.jam
+                base = self.b.alloca(buffer.type.dtype, max(1, buffer.type.size * many), align_bytes=64)
             scope.memory[name] = self.local(base, buffer)
 
     def local(self, base: ir.Value, buffer: Buffer) -> Memory:
@@ -156,6 +159,46 @@ class _Emitter:
 
         self._points(scope, rows[:-1], b.div_nonneg(low, divisor), b.ceildiv(high, divisor), along)
 
+    # rows that take turns ......................................................................
+
+    def jammed_rows(self, scope: Scope, begin: Index, end: Index) -> None:
+        """Each nest for several neighbouring rows before the next one."""
+        b, (*rest, axis) = self.b, self.schedule.rows
+        jam = self.schedule.jam
+
+        def rows(outer: Scope, first: Index, behind: Index) -> None:
+            with b.loop("rows", first, behind, jam, vectorise=False, unroll=False) as start:
+                count = b.min(b.sub(behind, start), jam)
+                for n, group in enumerate(self.part.groups):
+                    hints = {"vectorise": False} if group.spans or n == 0 else {"independent": True}
+                    with b.loop("row", 0, count, unroll=False, **hints) as i:
+                        inner = outer.inner()
+                        inner.bind(axis, b.add(start, i))
+                        for name, buffer in _locals(self.schedule).items():
+                            memory = scope.memory[name]
+                            base = b.at(memory.base, memory.dtype, b.mul(i, buffer.type.size))
+                            inner.memory[name] = plain(base, memory.dtype)
+                        if n == 0:
+                            self.start_locals(inner)
+                        self.group(inner, group)
+
+        self.stretches(scope, (*rest, axis), begin, end, rows)
+
+    def stretches(self, scope: Scope, axes: tuple[Axis, ...], low: Index, high: Index, body) -> None:
+        """Run body(scope, first, behind) for the stretches of the last axis that low <= flat index < high holds."""
+        b, (*rest, axis) = self.b, axes
+        if not rest:
+            body(scope, low, high)
+            return
+        size = scope.value(axis.extent)
+        divisor = b.max(size, 1)
+
+        def along(outer: Scope, flat: Index) -> None:
+            first = b.mul(flat, size)
+            body(outer, b.max(b.sub(low, first), 0), b.min(b.sub(high, first), size))
+
+        self._points(scope, tuple(rest), b.div_nonneg(low, divisor), b.ceildiv(high, divisor), along)
+
     def block_of(self, scope: Scope, blocks: Axis) -> None:
         block = self.schedule.block
         low = self.b.mul(scope.axes[blocks], block)
@@ -171,11 +214,14 @@ class _Emitter:
             return
         if self.lane is not None:
             self.low, self.count = low, self.lane_count(low, high)
+        self.start_locals(scope)
+        for group in self.part.groups:
+            self.group(scope, group)
+
+    def start_locals(self, scope: Scope) -> None:
         for name, how in self.hows.items():
             if self.part.buffers[name].role == LOCAL:
                 self.fill(scope, scope.memory[name], self.part.buffers[name], how)
-        for group in self.part.groups:
-            self.group(scope, group)
 
     def map_body(self, scope: Scope, low: Index, high: Index | None) -> None:
         (group,) = self.part.groups

@@ -2,6 +2,7 @@
 
     MAP      stores only: one loop nest, the lane axis innermost
     ROW      nests whose fastest axis is contiguous: each nest vectorised by itself, point by point
+             (short rows take turns in each nest, see `_jam`)
     COLUMN   nests that walk across memory: a block of lanes of an outer axis goes through together,
              every local number is a block of them
     TILED    a MAP that reads across memory: square tiles are transposed in registers
@@ -53,6 +54,8 @@ UNROLLED_COST = 1000  # ... if that stays a loop body LLVM handles well
 CHUNK_ELEMENTS = 32768  # of a large reduction, per task of its first phase
 SPLIT_RESULTS = 4096  # reductions to at most so many results are split along what is reduced
 SCATTER_TASKS = 64
+ROW_JAM, LEAST_JAM = 16, 4  # short rows that take turns
+JAM_BYTES = 8192  # of all their local numbers
 UNKNOWN_SIZE = 64  # what an unknown size is taken for when costs are weighed
 
 
@@ -69,6 +72,7 @@ class Schedule:
     crossing: tuple[Load, ...] = ()
     tasks: DimLike = 1
     cost_per_task: DimLike = 1
+    jam: int = 1  # ROW: neighbouring rows that go through each nest together
 
 
 @dataclass(frozen=True)
@@ -315,7 +319,8 @@ def _nested(part: Part, target: Target) -> Schedule:
         if score > column_score and not (dim.is_static(axis.extent) and axis.extent < 2):
             best, column_score = axis, score
     if best is None or any(is_scan(g.body) for g in inside) or _reads_old_values(part):
-        return Schedule(part, ROW, part.outer, tasks=dim.product(a.extent for a in part.outer), cost_per_task=work)
+        tasks = dim.product(a.extent for a in part.outer)
+        return Schedule(part, ROW, part.outer, jam=_jam(part, target), tasks=tasks, cost_per_task=work)
     rows = tuple(a for a in part.outer if a is not best)
     extent = best.extent
     count = dim.product(a.extent for a in rows)
@@ -331,6 +336,24 @@ def _nested(part: Part, target: Target) -> Schedule:
         tasks=count * _ceildiv(extent, block),
         cost_per_task=work * block,
     )
+
+
+def _jam(part: Part, target: Target) -> int:
+    """Rows that go through each nest one after the other before the next nest begins; 1 for row by row.
+
+    A sum over a short row ends in a chain of dependent operations that takes as long as the row itself. The
+    chains of several rows overlap. What the nests keep between them must stay in the nearest cache.
+    """
+    if not part.outer or len(part.groups) < 3 or any(is_scan(g.body) for g in part.groups) or _reads_old_values(part):
+        return 1
+    lengths = [dim.product(s.axis.extent for s in g.spans) for g in part.groups if g.spans]
+    kept = sum((b.type.nbytes for b in part.buffers.values() if b.role == LOCAL), start=0)
+    if not all(dim.is_static(n) for n in (*lengths, kept)) or not all(s.is_whole for g in part.groups for s in g.spans):
+        return 1
+    read = len({n.buffer for n in loads_of(statements_of(part)) if part.buffers[n.buffer].role != LOCAL})
+    row = max(1, 4 * max(lengths) * read)
+    jam = min(ROW_JAM, target.l1d_bytes // 4 // row, JAM_BYTES // max(1, kept))
+    return jam if jam >= LEAST_JAM else 1
 
 
 def _reads_old_values(part: Part) -> bool:
