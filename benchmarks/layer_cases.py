@@ -235,7 +235,9 @@ PREPROCESSING = (
     _case("Hashing", TOKENS, dtype="int64", top=10**9, num_bins=1024, **_only),
     _case("IntegerLookup", TOKENS, dtype="int64", top=1000, vocabulary=tuple(range(0, 2000, 2)), **_only),
     _case("StringLookup", (32, 64), dtype="string", top=1200, vocabulary=_words, **_only),
-    _case("TextVectorization", (64, 1), dtype="string", top=1200, vocabulary=_words, output_sequence_length=32, **_only),
+    _case(
+        "TextVectorization", (64, 1), dtype="string", top=1200, vocabulary=_words, output_sequence_length=32, **_only
+    ),
     _case("RandomBrightness", PHOTOS, factor=0.2, training=True, **_only),
     _case("RandomContrast", PHOTOS, factor=0.2, training=True, **_only),
     _case("RandomCrop", PHOTOS, height=64, width=64, training=True, **_only),
@@ -260,7 +262,12 @@ NO_ROW = {
 }
 
 # by the name of a row
-REASONS: dict[str, str] = {}
+_VIEW = "PyTorch gives back a view of its input; a result here is an array of its own"
+REASONS: dict[str, str] = {
+    "Identity forward": _VIEW,
+    "Flatten forward": _VIEW,
+    "Hashing forward": "NumPy writes each number as text before it is hashed, TensorFlow in C++",
+}
 
 
 def arrays(case: Case) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,7 +63,9 @@ def summary(results: Mapping[str, Times]) -> tuple[list[str], list[str]]:
             open_.append(f"{name}: no time")
         elif worst and worst[1] < LEAST:
             reason = REASONS.get(name)
-            (explained if reason else open_).append(f"{name}: {worst[1]:.2f} of {worst[0]}; {reason or 'no reason known'}")
+            (explained if reason else open_).append(
+                f"{name}: {worst[1]:.2f} of {worst[0]}; {reason or 'no reason known'}"
+            )
     return explained, open_
 
 
@@ -73,7 +75,8 @@ def geometric(results: Mapping[str, Times]) -> str:
     if not found:
         return "no row has a peer"
     behind = sum(r < 1 for r in found)
-    return f"{len(found)} rows beside the best peer: geometric mean x{statistics.geometric_mean(found):.2f}, {behind} behind"
+    mean = statistics.geometric_mean(found)
+    return f"{len(found)} rows beside the best peer: geometric mean x{mean:.2f}, {behind} behind"
 
 
 def chosen(only: str, quick: bool) -> list[Row]:
@@ -81,17 +84,25 @@ def chosen(only: str, quick: bool) -> list[Row]:
     return [r for r in ROWS if any(o in r.name for o in only.split(",")) and (r.case.quick or not quick)]
 
 
-def run(rows: Sequence[Row], peers: Sequence[str], threads: int, turns: int, turn_s: float) -> dict[str, Times]:
-    """Measure rows and print each; peers without kcompile's name are the ones compared with."""
+def run(
+    rows: Sequence[Row], peers: Sequence[str], threads: int, turns: int, turn_s: float
+) -> Iterator[tuple[str, Times]]:
+    """Measure rows, print each and give it back; `peers` are those compared with."""
     workers = [Worker(p, threads, "benchmarks.layer_worker") for p in (OURS, *peers)]
     print(f"{f'medians in microseconds, {threads} threads':34s} {OURS:>10s} " + " ".join(f"{p:>30s}" for p in peers))
-    results: dict[str, Times] = {}
     for row in rows:
-        results[row.name] = measure(row, workers, turns, turn_s)
-        print(line(row, results[row.name], peers), flush=True)
+        times = measure(row, workers, turns, turn_s)
+        print(line(row, times, peers), flush=True)
+        yield row.name, times
     for worker in workers:
         worker.close()
-    return results
+
+
+def keep(path: Path, threads: int, results: Mapping[str, Times]) -> None:
+    """Put rows into a JSON file beside those it holds."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept[str(threads)] = {**kept.get(str(threads), {}), **results}
+    path.write_text(json.dumps(kept, indent=1))
 
 
 def main() -> None:
@@ -103,7 +114,7 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(PEERS), help="names with commas")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, help=f"{TURNS}, quick {QUICK_TURNS}")
-    parser.add_argument("--json", type=Path, help="write all numbers to this file; rows it holds already stay")
+    parser.add_argument("--json", type=Path, help="write all numbers to this file; rows it already holds stay")
     args = parser.parse_args()
     rows = chosen(args.only, args.quick)
     if args.list:
@@ -111,11 +122,11 @@ def main() -> None:
         return
     turns = args.turns or (QUICK_TURNS if args.quick else TURNS)
     peers = installed(args.peers) if args.peers else []
-    results = run(rows, peers, args.threads, turns, QUICK_TURN_S if args.quick else TURN_S)
-    if args.json:
-        kept = json.loads(args.json.read_text()) if args.json.exists() else {}
-        merged = {**kept.get(str(args.threads), {}), **results}
-        args.json.write_text(json.dumps({**kept, str(args.threads): merged}, indent=1))
+    results: dict[str, Times] = {}
+    for name, times in run(rows, peers, args.threads, turns, QUICK_TURN_S if args.quick else TURN_S):
+        results[name] = times
+        if args.json:  # after each row: a long run may be cut off
+            keep(args.json, args.threads, {name: times})
     explained, unexplained = summary(results)
     print(geometric(results))
     if explained:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
@@ -60,17 +60,18 @@ def create(keras, made: object):
 def inference(keras, case: Case, made: Made):
     """A model of this layer."""
     inputs = _inputs(keras, case)
-    return keras.Model(inputs, _called(create(keras, made), case, inputs))
+    layer = create(keras, made)
+    return keras.Model(inputs, _called(_as_in_training(keras, layer) if case.training else layer, case, inputs))
 
 
 def trained(keras, case: Case, made: Made):
     """A model of this layer that learns to give zeros; each input is scaled by a weight if it can be."""
     inputs = _inputs(keras, case)
     scaled = [_scale(keras)(x) if case.dtype == "float32" else x for x in inputs]
-    model = keras.Model(inputs, _called(create(keras, made), case, scaled, training=False))
+    model = keras.Model(inputs, _called(create(keras, made), case, scaled))
 
     def mean_square(y_true, y_pred):
-        return keras.ops.mean(keras.ops.square(y_pred))
+        return keras.ops.mean(keras.ops.square(y_pred), axis=-1)
 
     model.compile(optimizer=keras.optimizers.SGD(1e-3), loss=mean_square)
     return model
@@ -80,11 +81,24 @@ def _inputs(keras, case: Case) -> list:
     return [keras.Input(shape[1:], dtype=case.dtype) for shape in case.shapes]
 
 
-def _called(layer, case: Case, inputs: list, training: bool = True):
-    options: Mapping[str, bool] = {"training": True} if case.training and training else {}
+def _called(layer, case: Case, inputs: list):
     if case.takes == APART:
-        return layer(*inputs, **options)
-    return layer(inputs if len(inputs) > 1 else inputs[0], **options)
+        return layer(*inputs)
+    return layer(inputs if len(inputs) > 1 else inputs[0])
+
+
+def _as_in_training(keras, layer):
+    """A layer around another one; real Keras puts the model's own mode in place of an argument `training`."""
+
+    class AsInTraining(keras.layers.Layer):
+        """Does at inference what training does."""
+
+        def call(self, x):
+            return self.layer(x, training=True)
+
+    outer = AsInTraining()
+    outer.layer = layer
+    return outer
 
 
 def _scale(keras):

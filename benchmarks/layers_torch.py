@@ -48,7 +48,11 @@ def _convolution(case: Case) -> nn.Module:
 
 
 def _depthwise(case: Case) -> nn.Module:
-    kind, channels, size = (nn.Conv1d, nn.Conv2d)[len(case.shapes[0]) - 3], case.shapes[0][-1], case.config["kernel_size"]
+    kind, channels, size = (
+        (nn.Conv1d, nn.Conv2d)[len(case.shapes[0]) - 3],
+        case.shapes[0][-1],
+        case.config["kernel_size"],
+    )
     return kind(channels, channels, size, padding=_same(size, case), groups=channels)
 
 
@@ -162,11 +166,12 @@ FIRST = {
     **{f"Cropping{n}D": _border(_zeros, -1, "cropping") for n in (1, 2, 3)},
     **{f"ZeroPadding{n}D": _border(_zeros, 1, "padding") for n in (1, 2, 3)},
     "PReLU": _channels(nn.PReLU),
-    "BatchNormalization": _channels(lambda n: (nn.BatchNorm2d)(n)),
+    "BatchNormalization": _channels(nn.BatchNorm2d),
     "GroupNormalization": lambda case: nn.GroupNorm(case.config["groups"], case.shapes[0][-1]),
-    **{f"SpatialDropout{n}D": (lambda kind: lambda case: kind(0.3))(kind)
-       for n, kind in ((1, nn.Dropout1d), (2, nn.Dropout2d), (3, nn.Dropout3d))},
-}  # fmt: skip
+    "SpatialDropout1D": lambda case: nn.Dropout1d(case.config["rate"]),
+    "SpatialDropout2D": lambda case: nn.Dropout2d(case.config["rate"]),
+    "SpatialDropout3D": lambda case: nn.Dropout3d(case.config["rate"]),
+}
 
 # layers that see the same array as Keras
 AS_IS = {
@@ -198,9 +203,7 @@ AS_IS = {
     "AlphaDropout": lambda case: nn.AlphaDropout(0.3),
     "SimpleRNN": _recurrent(nn.RNN),
     "SimpleRNNCell": _recurrent(nn.RNN),
-    **dict.fromkeys(
-        ("LSTM", "CuDNNLSTM", "LSTMCell", "StackedRNNCells", "RNN", "Bidirectional"), _recurrent(nn.LSTM)
-    ),
+    **dict.fromkeys(("LSTM", "CuDNNLSTM", "LSTMCell", "StackedRNNCells", "RNN", "Bidirectional"), _recurrent(nn.LSTM)),
     **dict.fromkeys(("GRU", "CuDNNGRU", "GRUCell"), _recurrent(nn.GRU)),
     "TimeDistributed": _distributed,
     "MultiHeadAttention": _heads,

@@ -2,16 +2,24 @@
 
 fingerprint64   FarmHash's, whose value is fixed for ever (Pike, Alakuijala 2014); no key
 siphash64       SipHash-2-4 (Aumasson, Bernstein 2012); two keys
+
+The steps of `fingerprint64` for up to 64 bytes are written for words that are integers, masked to 64 bits, or arrays
+of uint64, which wrap: `fingerprints64` runs them on all strings of one length at a time.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 _MASK = 2**64 - 1
 _K0, _K1, _K2 = 0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F  # primes between 2⁶³ and 2⁶⁴
 
 
-def _word(data: bytes, at: int, size: int = 8) -> int:
-    return int.from_bytes(data[at : at + size], "little")
+def _word(data: bytes | np.ndarray, at: int, size: int = 8) -> int | np.ndarray:
+    """Some bytes of a string as a number; of each row, if data are uint8[strings, bytes]."""
+    if isinstance(data, bytes):
+        return int.from_bytes(data[at : at + size], "little")
+    return np.ascontiguousarray(data[:, at : at + size]).view(f"<u{size}")[:, 0].astype(np.uint64)
 
 
 def _rotated(value: int, right: int) -> int:
@@ -41,6 +49,21 @@ def fingerprint64(data: bytes) -> int:
     return _up_to_64(data, size) if size <= 64 else _longer(data, size)
 
 
+def fingerprints64(strings: np.ndarray) -> np.ndarray:
+    """Return the FarmHash fingerprints uint64[n] of byte strings S[n]."""
+    found = np.empty(len(strings), np.uint64)
+    letters = np.ascontiguousarray(strings).view(np.uint8).reshape(len(strings), -1)
+    sizes = np.char.str_len(strings)
+    for size in np.unique(sizes).tolist():
+        rows = np.flatnonzero(sizes == size)
+        if 0 < size <= 64:
+            steps = _up_to_16 if size <= 16 else _up_to_32 if size <= 32 else _up_to_64
+            found[rows] = steps(letters[rows, :size], size)
+        else:
+            found[rows] = [fingerprint64(s) for s in strings[rows].tolist()]
+    return found
+
+
 def _up_to_16(data: bytes, size: int) -> int:
     factor = _K2 + size * 2
     if size >= 8:
@@ -50,7 +73,7 @@ def _up_to_16(data: bytes, size: int) -> int:
         return _pair(size + (_word(data, 0, 4) << 3), _word(data, size - 4, 4), factor)
     if size == 0:
         return _K2
-    y, z = data[0] + (data[size >> 1] << 8), size + (data[size - 1] << 2)
+    y, z = _word(data, 0, 1) + (_word(data, size >> 1, 1) << 8), size + (_word(data, size - 1, 1) << 2)
     return _mixed(y * _K2 ^ z * _K0) * _K2 & _MASK
 
 

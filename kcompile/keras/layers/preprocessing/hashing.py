@@ -7,7 +7,7 @@ import numpy as np
 from kcompile.errors import ArgumentError
 from kcompile.keras import config
 from kcompile.keras.layers.preprocessing.encoding import check_output_mode, encode
-from kcompile.keras.layers.preprocessing.hashes import fingerprint64, siphash64
+from kcompile.keras.layers.preprocessing.hashes import fingerprint64, fingerprints64, siphash64
 from kcompile.keras.layers.preprocessing.host import HostLayer, mapped
 from kcompile.keras.registry import register
 from kcompile.keras.tracing.tensor import KerasTensor
@@ -57,13 +57,17 @@ class Hashing(HostLayer):
         array = np.asarray(inputs)
         masked = self.mask_value is not None and self.num_bins > 1
         bins = self.num_bins - 1 if masked else self.num_bins
+        if self.salt is None and not masked and array.size and array.dtype.kind in "iuSU":
+            letters = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array.astype(bytes)
+            places = (fingerprints64(letters.reshape(-1)) % bins).astype(np.int64).reshape(array.shape)
+        else:
+            places = mapped(lambda value: self._place(value, bins, masked), array, np.int64)
+        return np.asarray(encode(places, self.output_mode, self.num_bins, self.dtype))
 
-        def place(value) -> int:
-            if masked and (value.decode() if isinstance(value, bytes) else value) == self.mask_value:
-                return 0
-            return bin_of(value, bins, self.salt) + masked
-
-        return np.asarray(encode(mapped(place, array, np.int64), self.output_mode, self.num_bins, self.dtype))
+    def _place(self, value, bins: int, masked: bool) -> int:
+        if masked and (value.decode() if isinstance(value, bytes) else value) == self.mask_value:
+            return 0
+        return bin_of(value, bins, self.salt) + masked
 
     def compute_output_spec(self, inputs):
         shape = inputs.shape if self.output_mode == "int" else (*inputs.shape[:-1], self.num_bins)

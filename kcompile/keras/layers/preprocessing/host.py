@@ -62,12 +62,9 @@ def strings(values: Any, encoding: str = "utf-8") -> np.ndarray:
 
 def mapped(function, values: np.ndarray, dtype: Any) -> np.ndarray:
     """Return function(v) for every element, computed once for equal ones."""
-    known: dict[Any, Any] = {}
     flat = values.reshape(-1).tolist()
-    for value in flat:
-        if value not in known:
-            known[value] = function(value)
-    return np.array([known[v] for v in flat], dtype).reshape(values.shape)
+    known = {value: function(value) for value in dict.fromkeys(flat)}
+    return np.fromiter(map(known.__getitem__, flat), dtype, len(flat)).reshape(values.shape)
 
 
 def batches_of(data: Any, steps: int | None = None, lists_are_data: bool = False) -> Iterator[Any]:

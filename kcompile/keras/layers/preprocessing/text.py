@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import string
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from kcompile.keras.registry import register
 from kcompile.keras.tracing.tensor import KerasTensor
 
 _PUNCTUATION = re.compile(r"""[!"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']""")
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _STANDARDIZE = (None, "lower_and_strip_punctuation", "lower", "strip_punctuation")
 _SPLIT = (None, "whitespace", "character")
 
@@ -142,7 +145,9 @@ class TextVectorization(HostLayer):
 
     def on_host(self, inputs):
         self.lookup._known()
-        rows = [[self.lookup.index_of(t) for t in tokens] for tokens in self.tokens_of(inputs)]
+        texts = self.tokens_of(inputs)
+        index = {token: self.lookup.index_of(token) for token in set(itertools.chain.from_iterable(texts))}
+        rows = [[index[token] for token in tokens] for tokens in texts]
         if np.ndim(inputs) == 0:
             return self._filled(rows)[0]
         return self._filled(rows)
@@ -168,7 +173,7 @@ class TextVectorization(HostLayer):
 
 def _lower(text: str) -> str:
     """Lower the ASCII letters, as TensorFlow does without an encoding."""
-    return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in text)
+    return text.lower() if text.isascii() else text.translate(_LOWER)
 
 
 def _runs(tokens: list[str], ngrams: int | tuple[int, ...]) -> list[str]:

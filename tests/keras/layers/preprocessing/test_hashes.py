@@ -2,9 +2,10 @@
 
 import random
 
+import numpy as np
 import pytest
 
-from kcompile.keras.layers.preprocessing.hashes import fingerprint64, siphash64
+from kcompile.keras.layers.preprocessing.hashes import fingerprint64, fingerprints64, siphash64
 
 
 def test_known_values():
@@ -13,6 +14,13 @@ def test_known_values():
     assert siphash64(b"", key) == 0x726FDB47DD0E0E31
     assert siphash64(bytes(range(15)), key) == 0xA129CA6149BE45E5
     assert fingerprint64(b"") == 0x9AE16A3B2F90404F
+
+
+def test_many_strings_at_a_time():
+    rng = random.Random(1)
+    words = [bytes(rng.randrange(1, 256) for _ in range(n)) for n in [*range(70), 3, 3, 130]]
+    assert fingerprints64(np.array(words)).tolist() == [fingerprint64(w) for w in words]
+    assert fingerprints64(np.array([b""])).tolist() == [fingerprint64(b"")]
 
 
 def test_against_tensorflow():
