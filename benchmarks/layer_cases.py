@@ -261,19 +261,19 @@ NO_ROW = {
     "Recurrent": "the old name of RNN",
 }
 
-# by the name of a row
+# by the name of a row; what is presumed was read from the code, not measured
 _VIEW = "PyTorch gives back a view of its input; a result here is an array of its own"
 _STREAMS = "two inputs and a result of 2 MiB run at 3/4 of the bandwidth of PyTorch's loop; the cause is not found yet"
 REASONS: dict[str, str] = {
     "Identity forward": _VIEW,
     "Flatten forward": _VIEW,
     **{f"{name} forward": _STREAMS for name in ("Add", "Subtract", "Multiply", "Maximum", "Minimum")},
-    "Activation gelu forward": "erf to the last bit takes two polynomials and an exponential",
-    "UpSampling2D bilinear forward": "four nested conditions of the edges and phases around 64 channels at a time",
+    "Activation gelu forward": "not profiled; presumably erf, two polynomials and an exponential",
+    "UpSampling2D bilinear forward": "not profiled; presumably the conditions of edges and phases",
     "GroupNormalization forward": "three passes over the input, the sums with 8 numbers of a vector",
-    "Conv2D groups forward": "16 channels of a group are a narrow product",
-    "GaussianNoise forward": "normal numbers are exact quantiles in double precision",
-    "GaussianDropout forward": "normal numbers are exact quantiles in double precision",
+    "Conv2D groups forward": "not profiled; presumably 16 channels of a group are too narrow a product",
+    "GaussianNoise forward": "not profiled; presumably erfinv, which is computed in double precision",
+    "GaussianDropout forward": "not profiled; presumably erfinv, which is computed in double precision",
     "Hashing forward": "NumPy writes each number as text before it is hashed, TensorFlow in C++",
 }
 
