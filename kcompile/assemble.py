@@ -2,7 +2,8 @@
 
 A loop is a program within the program: its body has a table of arguments and an arena of its own, planned
 first, because the arena around it must hold it. What a loop's kernels make of operands that do not change
-from step to step - panels of packed weights - lies outside and is made once, before the loop.
+from step to step - panels of packed weights - lies outside and is made once, before the loop. What they keep
+from call to call are arguments of the program, filled by steps that run when a variable has changed.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from kcompile.passes.rows import in_rows, row_bytes
 
 POISON = 0xFF  # repeated, a NaN in every float dtype
 PREPARED = "prepared:"  # + a step's number: what its kernel makes of operands that do not change
+PANELS = "panels:"  # + a step's number: the same, kept from call to call
 
 
 @dataclass
@@ -50,6 +52,8 @@ class Level:
     workspaces: dict[int, list[str]]  # step -> labels of its kernel's workspaces, in the order of its pointers
     bodies: dict[int, Level] = field(default_factory=dict)  # of loops, by step
     prepared: dict[int, Kernel] = field(default_factory=dict)  # steps whose first phase runs before the loop
+    panels: dict[str, int] = field(default_factory=dict)  # bytes of what is kept from call to call, by label
+    packing: list[Step] = field(default_factory=list)  # whose first phase fills them
 
     def kernel(self, step: Step) -> Kernel:
         return self.kernels[step.call.form]
@@ -97,7 +101,25 @@ def _workspaces(level: Level, step: Step, workers: DimLike, loop: LoopCall | Non
         label = f"{what}:{step.number}"
         level.workspaces.setdefault(step.number, []).append(label)
         found.append(Buffer(label, nbytes, step.number, step.number))
+    if kernel.kept_workspace_bytes:
+        level.workspaces.setdefault(step.number, []).append(_panels(level, kernel, step))
     return found
+
+
+def _panels(level: Level, kernel: Kernel, step: Step) -> str:
+    """The label of the kernel's kept workspace; steps that make the same of the same share it."""
+    for other in level.packing:
+        if level.kernel(other) is kernel and _packed_places(kernel, other) == _packed_places(kernel, step):
+            return f"{PANELS}{other.number}"
+    label = f"{PANELS}{step.number}"
+    level.panels[label] = kernel.kept_workspace_bytes
+    level.packing.append(step)
+    return label
+
+
+def _packed_places(kernel: Kernel, step: Step) -> list[Place]:
+    places = list(step.places.values())
+    return [places[n] for n in kernel.phases[0].prepares]
 
 
 def _is_prepared(kernel: Kernel, step: Step, loop: LoopCall) -> bool:
@@ -137,7 +159,7 @@ def assemble(
     """
     symbols = set().union(*(dim.symbols(s) for a in arguments for s in a.type.shape)) if arguments else set()
     first = [s for s in level.placed.steps if s.prepares]
-    prepare = _steps(level, number, first)
+    prepare = [*_steps(level, number, first), *(_packs(level, step, number) for step in level.packing)]
     steps = _steps(level, number, level.placed.steps[len(first) :])
     return Program(
         *(name, tuple(arguments), (*sorted(symbols), WORKERS), (*prepare, *steps), level.plan.arena_bytes),
@@ -151,6 +173,15 @@ def _pointer(where: Place, level: Level, number: Mapping[str, int]) -> Pointer:
     return Pointer(number[where.name], where.offset_bytes)
 
 
+def _packs(level: Level, step: Step, number: Mapping[str, int]) -> Run:
+    """The first phase of a step's kernel, which fills what the kernel keeps."""
+    kernel, unread = level.kernel(step), Pointer(None)
+    places = enumerate(step.places.values())
+    pointers = [_pointer(p, level, number) if n in kernel.phases[0].prepares else unread for n, p in places]
+    pointers += [Pointer(number[w]) if w.startswith(PANELS) else unread for w in level.workspaces[step.number]]
+    return Run(kernel, tuple(pointers), (0,))
+
+
 def _steps(level: Level, number: Mapping[str, int], placed: list[Step]) -> list[Run | Copy | Fill | Loop]:
     offsets = level.plan.offsets
     steps: list[Run | Copy | Fill | Loop] = []
@@ -162,10 +193,11 @@ def _steps(level: Level, number: Mapping[str, int], placed: list[Step]) -> list[
         elif step.call is not None:
             pointers = [_pointer(p, level, number) for p in step.places.values()]
             for label in level.workspaces.get(step.number, ()):
-                outside = label.startswith(PREPARED)
+                outside = label.startswith((PREPARED, PANELS))
                 pointers.append(Pointer(number[label]) if outside else Pointer(None, offsets[label]))
             kernel = level.kernel(step)
-            phases = tuple(range(1, len(kernel.phases))) if step.number in level.prepared else None
+            is_prepared = step.number in level.prepared or kernel.kept_workspace_bytes
+            phases = tuple(range(1, len(kernel.phases))) if is_prepared else None
             steps.append(Run(kernel, tuple(pointers), phases))
         if flags.get("poison"):
             dead = [b for b in level.plan.buffers if b.last == step.number]

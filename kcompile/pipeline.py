@@ -37,7 +37,7 @@ from kcompile.forms.verify import verify as verify_form
 from kcompile.ir.graph import CONSTANT as CONSTANT_ROLE
 from kcompile.ir.graph import INPUT as INPUT_ROLE
 from kcompile.ir.graph import Graph
-from kcompile.ir.types import Type, i64
+from kcompile.ir.types import Type, i64, u8
 from kcompile.observe import KernelTimes, Observer
 from kcompile.passes.algebra import simplify
 from kcompile.passes.blocks import block_rows
@@ -213,7 +213,7 @@ def build(
     before = counters.emitted
     kernels, forms, objects = _kernels(placed, target, observer)
     level = observer.stage("plan", plan_level, placed, kernels)
-    arguments = _arguments(graph, placed)
+    arguments = _arguments(graph, placed, level.panels)
     numbers = {_place_name(a): n for n, a in enumerate(arguments)}
     changed = tuple(numbers[a.target.node.name] for a in graph.assignments.values())
     program = assemble(_symbol_name(name or graph.name), arguments, numbers, level, changed)
@@ -282,7 +282,7 @@ def _forms(placed: Placed) -> Iterator[Form]:
 # the program -----------------------------------------------------------------------------------
 
 
-def _arguments(graph: Graph, placed: Placed) -> list[Argument]:
+def _arguments(graph: Graph, placed: Placed, panels: Mapping[str, int]) -> list[Argument]:
     """Inputs, variables, constant arrays, outputs, what is kept: the order of a program's argument table."""
     sources = [v.node for v in graph.sources.values()]
     inputs = [Argument(n.name, n.output.type, INPUT) for n in sources if n.role == INPUT_ROLE]
@@ -290,6 +290,7 @@ def _arguments(graph: Graph, placed: Placed) -> list[Argument]:
     constants = [Argument(name, node.output.type, CONSTANT) for name, node in _constant_nodes(graph)]
     outputs = [Argument(name, v.type, OUTPUT) for name, v in graph.outputs.items()]
     kept = [Argument(name, v.type, KEPT) for name, v in placed.kept.items()]
+    kept += [Argument(label, Type(u8, (nbytes,)), KEPT) for label, nbytes in panels.items()]
     runs = [Argument("runs:", Type(i64, ()), RUNS)] if graph.assignments else []
     return [*inputs, *variables, *constants, *outputs, *kept, *runs]
 

@@ -13,7 +13,8 @@ among workers never changes a bit of the result.
     1. one pointer per buffer of the form that is not local, in the order of `form.buffers`
     2. if `workspace_bytes_per_worker` is not 0: a pointer to workers * that many bytes
     3. if `shared_workspace_bytes` is not 0: a pointer to that many bytes, kept from phase to phase
-    4. one i64 per name in `symbols`
+    4. if `kept_workspace_bytes` is not 0: a pointer to that many bytes, kept from call to call
+    5. one i64 per name in `symbols`
 
 Workspaces are 64-byte aligned; what they hold before the first phase does not matter.
 """
@@ -31,8 +32,8 @@ class Phase:
     """One parallel loop: call `function` on [0, tasks), in any split.
 
     cost_per_task: rough scalar operations plus bytes moved, for deciding how many threads pay off.
-    prepares: for a phase that only turns buffers into a part of the shared workspace: positions of these
-        buffers' pointers. As long as they do not change, it need not run again.
+    prepares: for a phase that only turns buffers into the kept workspace, or into the shared one if there is
+        none: positions of these buffers' pointers. As long as they do not change, it need not run again.
     """
 
     function: str
@@ -54,6 +55,7 @@ class Kernel:
     phases: tuple[Phase, ...]
     workspace_bytes_per_worker: DimLike = 0
     shared_workspace_bytes: DimLike = 0
+    kept_workspace_bytes: int = 0  # filled by the first phase, which `prepares`; the others only read it
 
     @property
     def ir_text(self) -> str:

@@ -29,6 +29,7 @@ def to_bytes(kernel: Kernel, object_code: bytes) -> bytes:
         "phases": [_written_phase(p) for p in kernel.phases],
         "per_worker": written_size(kernel.workspace_bytes_per_worker),
         "shared": written_size(kernel.shared_workspace_bytes),
+        "kept": written_size(kernel.kept_workspace_bytes),
         "object_bytes": len(object_code),
     }
     return json.dumps(record, separators=(",", ":")).encode() + b"\n" + object_code
@@ -46,7 +47,7 @@ def from_bytes(data: bytes, name: str, emit_ir: Callable[[], str]) -> tuple[Kern
         names = _strings(record["symbols"])
         phases = tuple(map(_read_phase, record["phases"]))
         per_worker, shared = read_size(record["per_worker"]), read_size(record["shared"])
-        kernel = Kernel(record["name"], emit_ir, names, phases, per_worker, shared)
+        kernel = Kernel(record["name"], emit_ir, names, phases, per_worker, shared, read_size(record["kept"]))
     except (TypeError, KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"no kernel record: {error!r}") from None
     # Written again it must be the same bytes: no field too many, no number spelled in another way.

@@ -44,6 +44,8 @@ def canonical_text(form: Form) -> str:
         writer.line("contract", form.dtype.name, writer.axes(form.out_axes), "over", writer.axes(form.over))
         writer.line("lhs", writer.expr(form.lhs))
         writer.line("rhs", writer.expr(form.rhs))
+        if form.steady:
+            writer.line("steady", str(len(form.steady)), *map(_quoted, form.steady))
         body = form.stores
     else:
         writer.line("loops", writer.axes(form.outer))

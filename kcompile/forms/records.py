@@ -12,6 +12,7 @@ element nothing is added to holds the identity.
 Contract: out[out_axes] = sum over `over` of lhs * rhs, then the statements of `stores`, whose values may
 read the sum as `load(ACC, (), dtype)`. Those that accumulate come first: sums over all out_axes but the one
 they are indexed by (bias gradients, batch statistics), complete when the kernel ends.
+`steady` names buffers that hold the same numbers from call to call: a copy made of them may be kept.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class Contract:
     stores: tuple[Store | Accumulate, ...]
     dtype: DType  # of the accumulation
     name: str = "contract"
+    steady: tuple[str, ...] = ()
     facts: dict = field(default_factory=dict, compare=False, hash=False)
 
     kind = "contract"

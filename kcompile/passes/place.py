@@ -24,7 +24,7 @@ from kcompile.ir.dim import DimLike
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value, copy_node
 from kcompile.ir.op import OPS, Kind
 from kcompile.passes.alias import storage
-from kcompile.passes.kept import prepared_calls
+from kcompile.passes.kept import prepared_calls, with_steady
 from kcompile.passes.lower import OUTPUT_PREFIX, KernelCall, LoopCall
 from kcompile.passes.memory import Buffer
 
@@ -111,7 +111,12 @@ def own_results(graph: Graph) -> Graph:
 
 def place(graph: Graph, calls: list[KernelCall | LoopCall], keeps: bool = True) -> Placed:
     """Give every value a place and the calls an order; `keeps` is False for the body of a loop."""
-    placed = _Placer(graph, calls).run(prepared_calls(graph, calls) if keeps else [])
+    kept = prepared_calls(graph, calls) if keeps else []
+    placed = _Placer(graph, calls).run(kept)
+    if keeps:
+        others = [s for s in placed.steps if isinstance(s.call, KernelCall) and not s.prepares]
+        for step, call in zip(others, with_steady(graph, [s.call for s in others], kept)):
+            step.call = call
     for step in placed.steps:
         if isinstance(step.call, LoopCall):
             placed.bodies[step.number] = place(step.call.body, step.call.calls, keeps=False)

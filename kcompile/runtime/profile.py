@@ -287,7 +287,7 @@ def _facts(built: Build, named: Mapping[str, int]) -> list[_Fact]:
     calls = iter([s for s in built.placed.steps if s.call is not None and not s.prepares])
     found: list[_Fact] = []
     for step in built.program.steps[built.program.prepare :]:
-        if isinstance(step, Run) and step.phases is not None:  # what a loop needs ready
+        if isinstance(step, Run) and step.phases == (0,):  # what a loop needs ready
             found.append(_Fact(step.kernel.name, (), ("pack",), "", Work(0, 0, 0)))
         elif isinstance(step, Loop):
             found.append(_loop_fact(built, step, next(calls), named))

@@ -3,7 +3,7 @@
     for task in [begin, end):            group of column blocks, chunk of row tiles; neighbours share rhs
         for block of k:                  so that the group's part of rhs stays in cache
             for row tile in chunk:
-                for column block in group:
+                for column block in group:     the other way round if panels are kept
                     tile(...)            micro.py
         finish(...)                      epilogue.py, unless the tile did it in registers
 
@@ -274,10 +274,13 @@ class _Task:
 
     def row_tiles(self, lhs, rhs, steps: Index, first, last) -> None:
         b, plan = self.b, self.plan
-        with self.units() as unit:
+        with contextlib.ExitStack() as loops:
+            # a kept panel may come from far: all row tiles meet it before the next one
+            number = loops.enter_context(self.column_blocks()) if plan.keeps else None
+            unit = loops.enter_context(self.units())
             places, left = self.unit_places(unit)
             corner = self.moved(lhs, plan.a, places)
-            with self.column_blocks() as number:
+            with contextlib.nullcontext(number) if plan.keeps else self.column_blocks() as number:
                 here = self.beyond(rhs, plan.b.dtype, b.mul(number, self.frame.index(plan.block_stride)))
                 context = (corner, here, self.slot(unit, number), self.sums_of(number), places, steps, first, last)
                 self.by_columns(lambda is_tail: self.cover_steps(context, left, is_tail))

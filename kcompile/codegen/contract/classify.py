@@ -21,11 +21,26 @@ from kcompile.ir.types import DType, Shape
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Where the rows of an operand lie whose copy is read: elements from `address` on, along the last axis of k."""
+
+    buffer: str
+    dtype: DType
+    address: DimLike  # in terms of all other axes
+
+
+@dataclass(frozen=True)
 class Operand:
-    """One factor: its expression, and the memory behind it if it can be read in place."""
+    """One factor: its expression, and the memory behind it if it can be read in place.
+
+    is_steady: it has the same elements from call to call.
+    rows: for one that could be read in place, but is to be copied first.
+    """
 
     expr: Expr
     memory: Memory | None
+    is_steady: bool = False
+    rows: Rows | None = None
 
     def stride(self, axis: Axis) -> DimLike:
         return self.memory.stride(axis) if self.memory else 0
@@ -63,11 +78,14 @@ class Problem:
         return None if at is None else at.stride(axis)
 
 
-def classify(form: Contract) -> Problem:
-    """Return the Problem a form states."""
+def classify(form: Contract, copied: str = "") -> Problem:
+    """Return the Problem a form states.
+
+    Args: copied: "lhs" or "rhs", an operand that is to be copied first; its addresses keep no axes apart.
+    """
     shapes = {b.name: b.type.shape for b in form.buffers}
     shapes[ACC] = ()
-    lhs, rhs = (Operand(e, memory_of(e, shapes, form.dtype)) for e in (form.lhs, form.rhs))
+    lhs, rhs = (Operand(e, memory_of(e, shapes, form.dtype), _is_steady(e, form)) for e in (form.lhs, form.rhs))
     live_out = [a for a in form.out_axes if a.extent != 1]
     k = [a for a in form.over if a.extent != 1]
     stores = tuple(s for s in form.stores if isinstance(s, Store))
@@ -84,20 +102,26 @@ def classify(form: Contract) -> Problem:
     moved: dict[Axis, DimLike] = {}
     groups = []
     for part, is_out in ((batch, True), (m, True), (n, True), (k, False)):
-        sides = [o.memory.at if o.memory else _Opaque(frozenset(axes_in(o.expr))) for o in (lhs, rhs)]
+        read = [o for o, side in ((lhs, "lhs"), (rhs, "rhs")) if side != copied]
+        sides = [o.memory.at if o.memory else _Opaque(frozenset(axes_in(o.expr))) for o in read]
         merged, places = _merge(part, [*sides, *(views if is_out else ())])
         groups.append(tuple(merged))
         moved.update(places)
 
     return Problem(
         *groups,
-        lhs=_moved_operand(lhs, moved),
-        rhs=_moved_operand(rhs, moved),
+        lhs=_copied_operand(lhs, moved, groups[-1]) if copied == "lhs" else _moved_operand(lhs, moved),
+        rhs=_copied_operand(rhs, moved, groups[-1]) if copied == "rhs" else _moved_operand(rhs, moved),
         stores=tuple(_moved_store(s, moved) for s in stores),
         sums=tuple(_moved_store(s, moved) for s in form.stores if isinstance(s, Accumulate)),
         shapes=shapes,
         dtype=form.dtype,
     )
+
+
+def _is_steady(expr: Expr, form: Contract) -> bool:
+    read = {node.buffer for node in walk(expr) if isinstance(node, Load)}
+    return bool(read) and read <= set(form.steady)
 
 
 def _ordered(axes: Sequence[Axis], stride) -> list[Axis]:
@@ -166,15 +190,26 @@ def _follows(view: Affine | _Opaque, outer: Axis, inner: Axis) -> bool:
     return view.stride(outer) == view.stride(inner) * inner.extent
 
 
+def _copied_operand(operand: Operand, moved: dict[Axis, DimLike], k: tuple[Axis, ...]) -> Operand:
+    """An operand with memory behind it, copied: rows along the last axis of k."""
+    memory = operand.memory
+    address = memory.at.offset
+    for axis, stride in memory.at.strides.items():
+        address = address + stride * moved.get(axis, dim.of(axis))
+    address = dim.substitute(address, lambda atom: 0 if atom == k[-1] else None)
+    expr = rewrite(operand.expr, on_axis=moved.get)
+    return replace(operand, expr=expr, memory=None, rows=Rows(memory.buffer, memory.dtype, address))
+
+
 def _moved_operand(operand: Operand, moved: dict[Axis, DimLike]) -> Operand:
     expr = rewrite(operand.expr, on_axis=moved.get)
     if operand.memory is None:
-        return Operand(expr, None)
+        return replace(operand, expr=expr)
     at = operand.memory.at
     address = at.offset
     for axis, stride in at.strides.items():
         address = address + stride * moved.get(axis, dim.of(axis))
-    return Operand(expr, replace(operand.memory, at=affine(address)))
+    return replace(operand, expr=expr, memory=replace(operand.memory, at=affine(address)))
 
 
 def _moved_store(store: Store | Accumulate, moved: dict[Axis, DimLike]) -> Store | Accumulate:

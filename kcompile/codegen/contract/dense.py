@@ -1,7 +1,10 @@
-"""Compute an lhs that is an expression into a dense array first: the general case, seldom needed.
+"""Compute lhs into a dense array first.
 
-Fusion keeps what a contraction reads in memory unless it is a plain view, so this serves forms made
-by hand or by plugins: any expression of any index.
+Two cases. An expression of any index, element by element: seldom needed, since fusion keeps what a contraction reads
+in memory unless it is a plain view; it serves forms made by hand or by plugins. Rows of memory, copied by vectors
+because they are read better elsewhere (paths.py): there they lie an odd number of cache lines apart, so that those
+of a tile fall into different sets of the first-level cache, and one behind the other, so that a tile may run over
+what are several axes of the source.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import contextlib
 from kcompile.codegen.contract.affine import extent
 from kcompile.codegen.contract.epilogue import scalar_value
 from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, Frame, Signature
-from kcompile.codegen.contract.paths import dense_axes
+from kcompile.codegen.contract.paths import dense_axes, dense_elements
 from kcompile.codegen.contract.plan import Plan
 from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened
@@ -21,13 +24,15 @@ from kcompile.ir.dim import DimLike
 
 def elements(plan: Plan) -> DimLike:
     """Elements of the dense copy of lhs; 0 if lhs is read in place."""
-    return extent(dense_axes(plan.problem)) if plan.problem.lhs.memory is None else 0
+    return dense_elements(plan.problem, plan.lanes) if plan.problem.lhs.memory is None else 0
 
 
 def emit_phases(module, target, sig: Signature, plan: Plan, name: str) -> tuple[Phase, ...]:
     """Write the phase that computes lhs, if there must be one."""
     if plan.problem.lhs.memory is not None:
         return ()
+    if plan.problem.lhs.rows is not None:
+        return _copied_rows(module, target, sig, plan, name)
     axes = dense_axes(plan.problem)
     inner = [a for a in axes if a in plan.k]
     outer = tuple(a for a in axes if a not in plan.k)
@@ -46,3 +51,28 @@ def emit_phases(module, target, sig: Signature, plan: Plan, name: str) -> tuple[
             b.store(value, frame.pointers[SHARED_SPACE], dtype, place)
     b.ret()
     return (Phase(f"{name}_lhs", extent(outer), extent(inner) * 4),)
+
+
+def _copied_rows(module, target, sig: Signature, plan: Plan, name: str) -> tuple[Phase, ...]:
+    problem, lanes, dtype = plan.problem, plan.lanes, plan.problem.dtype
+    rows, *around, inner = problem.lhs.rows, *plan.k
+    outer = tuple(a for a in dense_axes(problem) if a not in plan.k)
+    size = inner.extent
+    frame = Frame.exported(module, target, f"{name}_lhs", sig)
+    b = frame.b
+    with b.loop("task", b["begin"], b["end"], **ROLLED) as task:
+        places = unflatten(frame, outer, task)
+        with contextlib.ExitStack() as stack:
+            for axis in around:
+                places[axis] = stack.enter_context(b.loop(axis.name, 0, frame.index(axis.extent), **ROLLED))
+            start = frame.with_places(places).index(rows.address)
+            to = frame.index(plan.a.at.offset)
+            for axis in (*outer, *around):
+                to = b.add(to, b.mul(places[axis], frame.index(plan.a.stride(axis))))
+            source, target_ = b.at(frame.pointers[rows.buffer], rows.dtype, start), frame.pointers[SHARED_SPACE]
+            with b.loop("p", 0, size, lanes, **ROLLED) as p:
+                p = b.min(p, size - lanes)  # the last vector may overlap another
+                value = widened(b, b.load_vector(source, rows.dtype, p, lanes), rows.dtype, dtype)
+                b.store_vector(value, target_, dtype, b.add(to, p))
+    b.ret()
+    return (Phase(f"{name}_lhs", extent(outer), extent(plan.k) * 2),)

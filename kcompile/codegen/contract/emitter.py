@@ -8,9 +8,9 @@ from kcompile.codegen.build import finished_text, new_module
 from kcompile.codegen.contract import blocked, columns, dense, dot, slide, sliding, turn
 from kcompile.codegen.contract.affine import ceildiv, names_of_sizes
 from kcompile.codegen.contract.classify import classify
-from kcompile.codegen.contract.frame import SHARED_SPACE, WORKER_SPACE, Signature, signature
-from kcompile.codegen.contract.paths import make_plan
-from kcompile.codegen.contract.plan import Plan, partial_elements, shared_elements
+from kcompile.codegen.contract.frame import KEPT_SPACE, SHARED_SPACE, WORKER_SPACE, Signature, signature
+from kcompile.codegen.contract.paths import best_plan
+from kcompile.codegen.contract.plan import Plan, panel_elements, partial_elements, shared_elements
 from kcompile.codegen.contract.thin import FEW, Thin, only_if, thin_plan
 from kcompile.codegen.kernel import Kernel, Phase
 from kcompile.forms.records import LOCAL, Contract
@@ -25,7 +25,7 @@ AnyPlan = Plan | dot.DotPlan | sliding.SlidingPlan
 def emit(form: Contract, target: Target, name: str) -> Kernel:
     """Return the LLVM IR of a contraction and what its caller must provide."""
     plan = plan_of(form, target)
-    thin = thin_of(plan, target)
+    thin = thin_of(form, plan, target)
     size_bytes = form.dtype.size_bytes
     places = _Places.of(plan)
     scratch, shared = places.scratch, places.end * size_bytes
@@ -33,21 +33,28 @@ def emit(form: Contract, target: Target, name: str) -> Kernel:
         few = _Places.of(thin.plan)  # one of the two plans runs: what they keep may overlap
         scratch = max(scratch, few.scratch)
         shared = shared + few.end * size_bytes if few.end != 0 else shared
-    if isinstance(plan, Plan) and shared == 0 and (plan.packed or plan.turned or plan.problem.lhs.memory is None):
+    keeps = isinstance(plan, Plan) and plan.keeps
+    kept = max(64, panel_elements(plan) * size_bytes) if keeps else 0
+    if isinstance(plan, Plan) and shared == 0 and _uses_shared(plan):
         shared = 64  # an empty sum: nothing is written there, but the pointer is there
-    spaces = [s for s, size in ((WORKER_SPACE, scratch), (SHARED_SPACE, shared)) if size != 0]
+    sized = (WORKER_SPACE, scratch), (SHARED_SPACE, shared), (KEPT_SPACE, kept)
+    spaces = [s for s, size in sized if size != 0]
     sizes = sorted(sizes_of(form))
     sig = signature(form, sizes, spaces)
     module = new_module(name, target)
     phases = _emit_phases(module, target, sig, plan, name, places)
-    if isinstance(plan, Plan) and plan.packed and places.only_panels and not (thin and few.end != 0):
-        first, *rest = phases
-        phases = (replace(first, prepares=_positions(form, plan.problem.rhs.expr)), *rest)
+    first: tuple[Phase, ...] = ()
+    if keeps or (isinstance(plan, Plan) and plan.packed and places.only_panels and not (thin and few.end != 0)):
+        pack = next(p for p in phases if p.function == f"{name}_pack")
+        phases = tuple(p for p in phases if p is not pack)
+        first = (replace(pack, prepares=_positions(form, plan.problem.rhs.expr)),)
+    if first and not keeps:
+        phases, first = (*first, *phases), ()
     if thin:
         with dim.assuming(FEW):
             small = _emit_phases(module, target, sig, thin.plan, f"{name}_few", few)
         phases = (*only_if(phases, 1 - thin.is_used), *only_if(small, thin.is_used))
-    return Kernel(name, finished_text(module), tuple(sizes), phases, scratch, shared)
+    return Kernel(name, finished_text(module), tuple(sizes), (*first, *phases), scratch, shared, kept)
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,10 @@ class _Places:
         partials = _aligned(sum(before, start=shared_elements(plan)))
         sums = _aligned(partials + behind[0])
         return cls(blocked.scratch_bytes(plan), partials, sums, sums + behind[1], not any((*before, *behind)))
+
+
+def _uses_shared(plan: Plan) -> bool:
+    return (plan.packed and not plan.keeps) or plan.turned or plan.problem.lhs.memory is None
 
 
 def _emit_phases(module, target, sig: Signature, plan: AnyPlan, name: str, places: _Places) -> tuple[Phase, ...]:
@@ -97,18 +108,18 @@ def _aligned(elements):
 def describe(form: Contract, target: Target) -> str:
     """Path, tile and blocks of the kernel a form becomes."""
     plan = plan_of(form, target)
-    thin = thin_of(plan, target)
+    thin = thin_of(form, plan, target)
     return f"{plan.describe()}; {thin.describe()}" if thin else plan.describe()
 
 
-def thin_of(plan: AnyPlan, target: Target) -> Thin | None:
+def thin_of(form: Contract, plan: AnyPlan, target: Target) -> Thin | None:
     """The second plan of a form, for few rows, if it has one."""
-    return None if isinstance(plan, sliding.SlidingPlan) else thin_plan(plan.problem, plan, target)
+    return None if isinstance(plan, sliding.SlidingPlan) else thin_plan(classify(form), plan, target)
 
 
 def plan_of(form: Contract, target: Target) -> AnyPlan:
     """The decisions made for a form: what slides has a path of its own, the rest the cheapest of the others."""
-    return sliding.plan(form, target) or make_plan(classify(form), target)
+    return sliding.plan(form, target) or best_plan(form, target)
 
 
 def sizes_of(form: Contract) -> set[str]:

@@ -18,7 +18,7 @@ from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, FloorDiv, Loaded, Symbol
 from kcompile.ir.types import Type
 
-WORKER_SPACE, SHARED_SPACE = "worker.space", "shared.space"
+WORKER_SPACE, SHARED_SPACE, KEPT_SPACE = "worker.space", "shared.space", "kept.space"
 ROLLED = {"unroll": False, "vectorise": False}  # loops around explicit vectors: LLVM has nothing to gain there
 
 

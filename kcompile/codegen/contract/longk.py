@@ -32,7 +32,9 @@ def is_long(problem: Problem, target: Target) -> bool:
     """True if k is long for the result, and no operand stays near while the other passes by."""
     if not problem.k or problem.lhs.memory is None or problem.rhs.memory is None:
         return False
-    results = nominal(extent((*problem.batch, *problem.m, *problem.n)))
+    results = extent((*problem.batch, *problem.m, *problem.n))
+    if not dim.is_static(results):
+        return False  # it may be far smaller than it is taken for, and then has too few tasks
     sides = ((problem.lhs.memory, problem.m), (problem.rhs.memory, problem.n))
     if min(_buffer_bytes(problem, memory) for memory, _ in sides) * 2 <= target.l2_bytes:
         return False

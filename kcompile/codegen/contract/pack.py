@@ -3,6 +3,8 @@
 One task packs one column block. Three ways, by what is contiguous: rows of vectors along the vector
 axis; squares transposed in registers where k is contiguous; else one element at a time, which also
 serves operands that are expressions. Columns beyond the last repeat it: nobody reads their sums.
+
+Panels of an operand that is the same from call to call lie in the kept workspace and are packed once.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from kcompile.codegen.build import Index
 from kcompile.codegen.contract.affine import Affine, Memory, extent
 from kcompile.codegen.contract.classify import Operand
 from kcompile.codegen.contract.epilogue import scalar_value
-from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, Frame, Signature
+from kcompile.codegen.contract.frame import ROLLED, KEPT_SPACE, SHARED_SPACE, Frame, Signature
 from kcompile.codegen.contract.plan import Plan
 from kcompile.codegen.contract.transpose import copy_square, line_table, set_lines
 from kcompile.codegen.contract.unflatten import unflatten
@@ -39,7 +41,7 @@ def panel_memory(
     for axis in reversed([a for a in outer if operand.uses(a)]):
         strides[axis] = step
         step = step * axis.extent
-    return Memory(SHARED_SPACE, dtype, Affine(0, strides)), block_stride
+    return Memory(KEPT_SPACE if operand.is_steady else SHARED_SPACE, dtype, Affine(0, strides)), block_stride
 
 
 def emit_phase(module, target, sig: Signature, plan: Plan, name: str) -> Phase:
@@ -55,7 +57,7 @@ def emit_phase(module, target, sig: Signature, plan: Plan, name: str) -> Phase:
         start = b.mul(block, frame.index(plan.block_stride))
         for axis in outer:
             start = b.add(start, b.mul(places[axis], frame.index(plan.b.stride(axis))))
-        panel = b.at(frame.pointers[SHARED_SPACE], plan.problem.dtype, start)
+        panel = b.at(frame.pointers[plan.b.buffer], plan.problem.dtype, start)
         _Packer(frame.with_places(places), plan, panel).emit()
     b.ret()
     tasks = dim.product(a.extent for a in outer) * plan.blocks

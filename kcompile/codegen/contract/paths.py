@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 
 from kcompile.codegen.contract import dot, tiles, turn
 from kcompile.codegen.contract.affine import Affine, Memory, affine, extent, linear_address
-from kcompile.codegen.contract.classify import Operand, Problem
+from kcompile.codegen.contract.classify import Operand, Problem, classify
 from kcompile.codegen.contract.epilogue import is_light
 from kcompile.codegen.contract.frame import SHARED_SPACE
 from kcompile.codegen.contract.longk import along_k, is_long
 from kcompile.codegen.contract.pack import panel_memory
 from kcompile.codegen.contract.plan import DIRECT, PAGE_BYTES, SCRATCH, TRANSPOSED, Plan
 from kcompile.codegen.contract.tiles import column_blocks, k_block, split_columns
-from kcompile.forms.records import Accumulate
+from kcompile.forms.records import Accumulate, Contract
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, nominal
 from kcompile.ir.types import DType
@@ -35,10 +35,12 @@ FEW_TASKS = 8  # fewer than this, and k is shared among tasks
 SHARE_CYCLES = 30_000  # a share of k should last this long: the partial tiles must be added again
 MASKED_VECTOR_BYTES = 32  # targets with vectors of this size have masked loads
 PAGED_ROWS = 512
+FEWEST_UNITS, LHS_SHARE = 4, 4  # row tiles that meet a kept panel; what they may take of the second-level cache
 UNITS_AGAIN = 16  # row tiles that use a block of rhs again before it is left
 STREAMED_ROWS, STREAMED_FOR = 8, 2  # rows of rhs read along at a time, for this many rows of lhs at most
 PANEL_SHARE = 8  # one column block of rhs may take this part of the second-level cache
 RHS_SHARE = 2  # what a task reads of rhs may take this part of the second-level cache
+KEPT_SHARE = 4  # an operand as large as this part of the second-level cache is kept in panels
 SCRATCH_SHARE = 4  # a task's scratch may take this part of the second-level cache
 
 
@@ -79,6 +81,45 @@ def make_plan(problem: Problem, target: Target) -> Plan | dot.DotPlan:
     return min((p for p in plans if p is not None), key=lambda p: p.cycles)
 
 
+def best_plan(form: Contract, target: Target) -> Plan | dot.DotPlan:
+    """The cheapest plan for a form: its operands where they lie, or the rows of one of them copied first."""
+    problem = classify(form)
+    plans = [make_plan(problem, target)]
+    plans += [plan for side in ("lhs", "rhs") if (plan := copied_plan(form, problem, side, target)) is not None]
+    return min(plans, key=lambda p: p.cycles)
+
+
+def copied_plan(form: Contract, problem: Problem, side: str, target: Target) -> Plan | None:
+    """The best plan that reads a copy of one operand in scalars; None if that has nothing to offer.
+
+    Rows that crowd each other out of the cache are spread by a copy, and rows that lie apart come together, so that
+    a tile may run over all of them.
+    """
+    view = problem if side == "lhs" else problem.swapped()
+    if not rows_can_be_copied(view, target):
+        return None
+    copied = classify(form, side)
+    copied = copied if side == "lhs" else copied.swapped()
+    lines = target.cache_line_bytes * 2
+    strides = [abs(nominal(view.lhs.stride(a))) * view.lhs.memory.dtype.size_bytes for a in view.m]
+    spread = any(s % (tiles.L1_WAY_BYTES // 2) < lines for s in strides)
+    if len(copied.k) != len(view.k) or not (spread or len(copied.m) < len(view.m)):
+        return None
+    axes = [a for a in copied.n if all(_is_column(s, a, copied) for s in copied.sums)]
+    return min((plan_for(Candidate(copied, a, False), target) for a in axes), key=lambda p: p.cycles, default=None)
+
+
+def rows_can_be_copied(problem: Problem, target: Target) -> bool:
+    """True if lhs lies in rows along k, of a vector at least, each element once."""
+    a = problem.lhs.memory
+    if a is None or not problem.k or not problem.m or problem.lhs.stride(problem.k[-1]) != 1:
+        return False
+    if not dim.is_static(problem.k[-1].extent) or problem.k[-1].extent < target.lanes(problem.dtype.size_bytes):
+        return False
+    elements = nominal(extent((*problem.batch, *problem.m, *problem.k)))
+    return elements <= nominal(dim.product(problem.shapes[a.buffer]))
+
+
 def tiled_plan(problem: Problem, target: Target) -> Plan:
     """The best plan of the tiled path, which can do everything."""
     return min((plan_for(c, target) for c in candidates(problem)), key=lambda p: p.cycles)
@@ -106,21 +147,23 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
 
     long = not lhs_is_vector and is_long(problem, target)
     packed = must_pack(problem.rhs, vector, columns, target) or pays_to_pack(problem, k_size)
-    packed = packed and not lhs_is_vector
+    packed = not lhs_is_vector and (packed or pays_to_keep(problem, block_lanes, target))
     b, block_stride = problem.rhs.memory, block_lanes
-    pack_cycles = pack_cost(problem.rhs, outer, k, vector, block_lanes, blocks, problem.dtype, target)
+    pack_cycles = 0.0 if problem.rhs.is_steady else pack_cost(problem.rhs, outer, k, vector, block_lanes, blocks, problem.dtype, target)
     if packed:
         b, block_stride = panel_memory(problem.rhs, outer, k, vector, block_lanes, blocks, problem.dtype)
         cycles += pack_cycles
     a = problem.lhs.memory
-    behind = panel_elements(problem, outer, blocks, block_lanes) if packed else 0
+    behind = panel_elements(problem, outer, blocks, block_lanes) if packed and not problem.rhs.is_steady else 0
     turned = not lhs_is_vector and not long and turn.pays(problem, rows, blocks, target)
     if turned:
         a = turn.turned_memory(problem, behind, lanes)
         cycles += PACK_SQUARES * nominal(extent((*problem.batch, *problem.m, *k)))
     if a is None:
-        a = dense_memory(problem, behind)
-        cycles += PACK_ELEMENTS * nominal(extent((*problem.batch, *problem.m, *k)))
+        a = dense_memory(problem, behind, lanes)
+        count = nominal(extent((*problem.batch, *problem.m, *k)))
+        far = PANELS_L3 if count * size_bytes > target.l2_bytes else 0.0
+        cycles += (PACK_ROWS + far if problem.lhs.rows else PACK_ELEMENTS) * count
 
     limit = k_rows_in_cache(b, k, rows, block_lanes * size_bytes, target)
     if not packed and is_streamed(b, k, rows):
@@ -217,6 +260,23 @@ def pays_to_pack(problem: Problem, k_size: int) -> bool:
     return stride_bytes >= PAGE_BYTES and nominal(extent(problem.m)) >= PAGED_ROWS
 
 
+def pays_to_keep(problem: Problem, block_lanes: int, target: Target) -> bool:
+    """True if panels of rhs cost nothing, since they are kept, and do not lie in the near caches anyway."""
+    b = problem.rhs.memory
+    if not problem.rhs.is_steady or b is None or not problem.k or may_be_few(problem):
+        return False
+    if abs(nominal(b.stride(problem.k[-1]))) <= block_lanes:
+        return False  # it lies in panels already
+    nbytes = nominal(dim.product(problem.shapes[b.buffer])) * b.dtype.size_bytes
+    return nbytes * KEPT_SHARE >= target.l2_bytes
+
+
+def may_be_few(problem: Problem) -> bool:
+    """True if the rows are a named size that may be one: rhs is then read where it lies (thin.py)."""
+    with dim.assuming(1):
+        return any(not dim.is_static(e) and nominal(e) == 1 for e in (extent(problem.m), extent(problem.n)))
+
+
 def pack_cost(
     operand: Operand, outer, k, vector: Axis, block_lanes: int, blocks: DimLike, dtype: DType, target: Target
 ) -> float:
@@ -244,14 +304,28 @@ def panel_elements(problem: Problem, outer, blocks: DimLike, block_lanes: int) -
     return extent([a for a in outer if problem.rhs.uses(a)]) * blocks * extent(problem.k) * block_lanes
 
 
-def dense_memory(problem: Problem, offset: DimLike) -> Memory:
+def dense_memory(problem: Problem, offset: DimLike, lanes: int) -> Memory:
     """Where lhs lies once it has been computed into the shared workspace, behind the panels of rhs."""
     strides: dict[Axis, DimLike] = {}
     step: DimLike = 1
-    for axis in reversed(dense_axes(problem)):
+    rows = [a for a in dense_axes(problem) if a not in problem.k]
+    for axis in reversed([a for a in problem.k if problem.lhs.uses(a)]):
+        strides[axis] = step
+        step = step * axis.extent
+    if problem.lhs.rows:
+        step = turn.row_elements(problem, lanes)
+    for axis in reversed(rows):
         strides[axis] = step
         step = step * axis.extent
     return Memory(SHARED_SPACE, problem.dtype, Affine(offset, strides))
+
+
+def dense_elements(problem: Problem, lanes: int) -> DimLike:
+    """Elements of that array."""
+    axes = dense_axes(problem)
+    if not problem.lhs.rows:
+        return extent(axes)
+    return extent([a for a in axes if a not in problem.k]) * turn.row_elements(problem, lanes)
 
 
 def dense_axes(problem: Problem) -> list[Axis]:
@@ -281,12 +355,35 @@ def with_chunks(plan: Plan, target: Target) -> Plan:
     blocks = max(1, min(blocks, wanted))
     units = max(1, min(nominal(plan.units), round(TASK_CYCLES / per_tile / blocks)))
     fewest = max(1, tiles_total // TASKS_WANTED // blocks)
-    if plan.blocked or plan.packed:
+    if plan.keeps:
+        units = units_of_panel(plan, target)
+    elif plan.blocked or plan.packed:
         units = max(units, min(fewest, UNITS_AGAIN))
     tile_bytes = plan.unit_elements * plan.problem.dtype.size_bytes
     limit = max(1, target.l2_bytes // SCRATCH_SHARE // tile_bytes)
     blocks = min(blocks, limit)
-    return replace(plan, units_per_task=int(min(units, limit // blocks)), blocks_per_task=blocks)
+    units = int(min(units, limit // blocks))
+    return replace(plan, units_per_task=units, blocks_per_task=even_blocks(plan, units, blocks))
+
+
+def units_of_panel(plan: Plan, target: Target) -> int:
+    """Row tiles that meet one kept panel after the other: their part of lhs stays in the second-level cache."""
+    steps = nominal(plan.k_steps * extent(plan.k[plan.cut + 1 :])) if plan.blocked else nominal(extent(plan.k))
+    row_bytes = plan.rows.max_rows * max(1, steps) * plan.problem.dtype.size_bytes
+    limit = min(UNITS_AGAIN, max(FEWEST_UNITS, target.l2_bytes // LHS_SHARE // row_bytes))
+    with dim.assuming(1):
+        units = max(1, nominal(plan.units))
+    return -(-units // -(-units // limit)) if units > 1 else limit
+
+
+def even_blocks(plan: Plan, units: int, blocks: int) -> int:
+    """At most `blocks` column blocks per task: as many in each, and some tasks even where a named size is 1."""
+    total = max(1, nominal(plan.blocks))
+    with dim.assuming(1):
+        others = max(1, nominal(extent(plan.outer))) * -(-max(1, nominal(plan.units)) // units)
+    wanted = TASKS_WANTED // 2 if plan.keeps else FEW_TASKS
+    groups = max(-(-total // blocks), min(total, -(-wanted // others)))
+    return -(-total // groups)
 
 
 def blocks_in_cache(plan: Plan, target: Target) -> int:

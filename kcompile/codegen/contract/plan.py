@@ -65,6 +65,16 @@ class Plan:
         return abs(nominal(self.b.stride(self.k[-1]))) * self.b.dtype.size_bytes >= PAGE_BYTES
 
     @property
+    def keeps(self) -> bool:
+        """True if the panels last from call to call."""
+        return self.packed and self.problem.rhs.is_steady
+
+    @property
+    def asks(self) -> bool:
+        """True if each tile asks for the kept panel after its own, which comes from far if weights are many."""
+        return self.keeps and self.blocks != 1 and self.rows.max_rows >= 6
+
+    @property
     def block_lanes(self) -> int:
         return self.columns.vectors * self.lanes
 
@@ -155,15 +165,22 @@ class Plan:
         if self.blocks_per_task > 1:
             parts.append(f"tasks of {self.units_per_task}x{self.blocks_per_task} tiles")
         if self.packed:
-            parts.append("packed")
+            parts.append("kept panels" if self.keeps else "packed")
         if self.turned:
             parts.append("turned")
+        if self.problem.lhs.rows:
+            parts.append("rows copied")
         if self.finish != DIRECT:
             parts.append(self.finish)
         return ", ".join(parts)
 
 
 def shared_elements(plan: Plan) -> DimLike:
+    """Elements of the packed rhs in the shared workspace."""
+    return 0 if plan.keeps else panel_elements(plan)
+
+
+def panel_elements(plan: Plan) -> DimLike:
     """Elements of the packed rhs."""
     if not plan.packed:
         return 0

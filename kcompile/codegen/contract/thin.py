@@ -54,7 +54,7 @@ def thin_plan(problem: Problem, main: Plan | dot.DotPlan, target: Target) -> Thi
     if rows is None or not isinstance(main, Plan) or problem.sums:
         return None
     with dim.assuming(FEW):
-        plan = _plan(problem, main, target)
+        plan = _plan(_read_in_place(problem), main, target)
     if plan is None:
         return None
     limit = 0
@@ -65,6 +65,12 @@ def thin_plan(problem: Problem, main: Plan | dot.DotPlan, target: Target) -> Thi
             break
         limit = count
     return Thin(_all_rows(plan, limit), rows, limit) if limit else None
+
+
+def _read_in_place(problem: Problem) -> Problem:
+    """The same problem with no operand whose panels are kept: those of the main plan are made for many rows."""
+    lhs, rhs = (replace(o, is_steady=False) for o in (problem.lhs, problem.rhs))
+    return replace(problem, lhs=lhs, rhs=rhs)
 
 
 def _all_rows(plan: Plan | dot.DotPlan, limit: int) -> Plan | dot.DotPlan:
@@ -115,7 +121,7 @@ def _cycles(plan: Plan | dot.DotPlan, target: Target) -> float:
     wide, size = plan.columns.vectors, plan.vector.extent
     cycles = tiles.tile_cost(plan.rows, wide, size, steps, plan.lanes, plan.lhs_is_vector)
     cycles *= max(1, nominal(extent(plan.outer)))
-    if plan.packed:
+    if plan.packed and not plan.keeps:
         panels = plan.outer, plan.k, plan.vector, plan.block_lanes, plan.blocks
         cycles += pack_cost(plan.problem.rhs, *panels, plan.problem.dtype, target)
     if plan.turned:

@@ -46,7 +46,7 @@ def turned_memory(problem: Problem, offset: DimLike, lanes: int) -> Memory:
     for axis in reversed(problem.k):
         strides[axis] = step
         step = step * axis.extent
-    step = _row_elements(problem, lanes)
+    step = row_elements(problem, lanes)
     for axis in reversed(_row_axes(problem)):
         strides[axis] = step
         step = step * axis.extent
@@ -57,8 +57,8 @@ def _row_axes(problem: Problem) -> list[Axis]:
     return [a for a in (*problem.batch, *problem.m) if problem.lhs.uses(a)]
 
 
-def _row_elements(problem: Problem, lanes: int) -> DimLike:
-    """Elements from row to row: an odd number of vectors, at least one of them to spare."""
+def row_elements(problem: Problem, lanes: int) -> DimLike:
+    """Elements of a copied lhs from row to row: an odd number of vectors, at least one of them to spare."""
     vectors = ceildiv(extent(problem.k), lanes)
     return (ceildiv(vectors, 2) * 2 + 1) * lanes
 
@@ -67,7 +67,7 @@ def elements(plan: Plan) -> DimLike:
     """Elements of the copy; 0 if lhs is read where it lies."""
     if not plan.turned:
         return 0
-    return extent(_row_axes(plan.problem)) * _row_elements(plan.problem, plan.lanes)
+    return extent(_row_axes(plan.problem)) * row_elements(plan.problem, plan.lanes)
 
 
 def emit_phases(module, target, sig: Signature, plan: Plan, name: str) -> tuple[Phase, ...]:

@@ -45,6 +45,7 @@ class Native:
         for nbytes in (
             dim.evaluate(kernel.workspace_bytes_per_worker, sizes) * workers,
             dim.evaluate(kernel.shared_workspace_bytes, sizes),
+            kernel.kept_workspace_bytes,
         ):
             self.spaces.append(aligned_empty(nbytes))
             self.spaces[-1][:] = 0xFF  # NaN: what a workspace holds before does not matter
@@ -52,6 +53,8 @@ class Native:
             slots.append(self.spaces[0].ctypes.data)
         if kernel.has_shared_workspace:
             slots.append(self.spaces[1].ctypes.data)
+        if kernel.kept_workspace_bytes:
+            slots.append(self.spaces[2].ctypes.data)
         slots += [sizes[name] for name in kernel.symbols]
         self.args = (ctypes.c_int64 * max(1, len(slots)))(*slots)
         made = []

@@ -21,7 +21,8 @@ DENSE = "m,k;k,n->m,n"
 
 
 def thin(spec: str, sizes: dict, target=X86_64_V4):
-    return thin_of(plan_of(contract_form(spec, sizes), target), target)
+    form = contract_form(spec, sizes)
+    return thin_of(form, plan_of(form, target), target)
 
 
 @pytest.mark.parametrize("target", [X86_64_V4, X86_64_V3, AARCH64_NEON])
@@ -57,7 +58,7 @@ def test_rows_of_a_long_rhs_are_read_along():
 def test_one_of_the_two_plans_has_tasks():
     sizes = {"m": BATCH, "n": 512, "k": 784}
     form = contract_form(DENSE, sizes)
-    limit = thin_of(plan_of(form, X86_64_V4), X86_64_V4).limit
+    limit = thin_of(form, plan_of(form, X86_64_V4), X86_64_V4).limit
     kernel = emit(form, X86_64_V4, "kern")
     for rows in (0, 1, limit, limit + 1, 1000):
         tasks = {p.function: dim.evaluate(p.tasks, {"batch": rows}) for p in kernel.phases}
@@ -68,7 +69,7 @@ def test_one_of_the_two_plans_has_tasks():
 def test_shares_of_k_are_those_of_the_main_plan():
     form = contract_form(DENSE, {"m": BATCH, "n": 64, "k": 12000})
     main = plan_of(form, X86_64_V4)
-    few = thin_of(main, X86_64_V4).plan
+    few = thin_of(form, main, X86_64_V4).plan
     assert main.shares > 1 and few.shares == main.shares
     assert few.k_steps * few.blocks_per_share == main.k_steps * main.blocks_per_share
 
