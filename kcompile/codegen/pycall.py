@@ -27,10 +27,10 @@ API = (
     *("PyTuple_New", "PyLong_FromLong", "PyDict_GetItemWithError", "PyErr_Clear", "Py_IncRef", "Py_DecRef"),
 )
 
-# the record: one i64 each
+# the record: one i64 each. `watches`: a count, then so many pairs: the address of a number, and what it must be
 FIELDS = (
     *("run", "inputs", "input_count", "outputs", "output_count", "arguments", "argument_count", "sizes"),
-    *("arena_bytes", "pop", "append", "fail", "ndarray", "dict", "none", "not_implemented", "watched", "seen"),
+    *("arena_bytes", "pop", "append", "fail", "ndarray", "dict", "none", "not_implemented", "watches"),
 )
 INPUT_FIELDS = ("number", "name", "dtype", "rank", "shape")
 OUTPUT_FIELDS = ("number", "make", "make_arguments", "make_count")
@@ -146,11 +146,25 @@ entry:
   %count.same = icmp eq i64 %count, %inputs.count
   br i1 %count.same, label %begin, label %refused
 begin:
-  %watched = call ptr @field(ptr %record, i64 {watched})
-  %version = load i64, ptr %watched, align 8
-  %seen = call i64 @number(ptr %record, i64 {seen})
+  %watches = call ptr @field(ptr %record, i64 {watches})
+  %watches.count = call i64 @number(ptr %watches, i64 0)
+  br label %watch
+watch:
+  %w = phi i64 [ 0, %begin ], [ %w.next, %watch.same ]
+  %watches.done = icmp eq i64 %w, %watches.count
+  br i1 %watches.done, label %table, label %watch.look
+watch.look:
+  %watch.offset = mul i64 %w, 16
+  %watch.cell = add i64 %watch.offset, 8
+  %watch.seen = add i64 %watch.offset, 16
+  %cell = call ptr @field(ptr %watches, i64 %watch.cell)
+  %version = load i64, ptr %cell, align 8
+  %seen = call i64 @number(ptr %watches, i64 %watch.seen)
   %unchanged = icmp eq i64 %version, %seen
-  br i1 %unchanged, label %table, label %refused
+  br i1 %unchanged, label %watch.same, label %refused
+watch.same:
+  %w.next = add i64 %w, 1
+  br label %watch
 
 table:
   %arguments.count = call i64 @number(ptr %record, i64 {argument_count})

@@ -104,7 +104,7 @@ class Bound:
         self._output_names = tuple(a.name for _, a in self._outputs)
         self._only = self._output_names[0] if len(self._outputs) == 1 else None
         self._prepared: dict[tuple, prepared.Prepared] = {}
-        self._may_prepare = type(self)._call is Bound._call and prepared.usable() and not program.prepare
+        self._may_prepare = type(self)._call is Bound._call and prepared.usable()
         # the last prepared call; until there is one, and for everything it refuses, NotImplemented
         self.direct: Callable[..., Any] = _refuse
         self._named: Callable[..., Any] = _refuse
@@ -147,7 +147,9 @@ class Bound:
             result = results[argument.name] = make(*arguments)
             table[n] = address(result)
         self._call(table, sizes, executable._run)
-        if known is None and self._may_prepare:
+        if known is not None:
+            known.watch(self._watched(key[0]))
+        elif self._may_prepare:
             self._prepare(key, inputs, sizes, makers)
         return results
 
@@ -168,14 +170,19 @@ class Bound:
             inputs=[prepared.Input(i.number, n, i.dtype, inputs[n].shape) for i, n in zip(self._inputs, self._names)],
             outputs=[prepared.Output(n, *m) for (n, _), m in zip(self._outputs, makers)],
             workspaces=executable.workspaces,
-            watched=executable.changes,
+            watched=self._watched(key[0]),
             fail=fail,
-            keep=(executable, self._kept, self._runs),
+            keep=(executable, self._kept, self._keeps, self._runs),
         )
         if len(self._prepared) >= _MOST_PREPARED:
             self._prepared.clear()
         self._prepared[key] = made
         self.direct, self._named = made.direct, made.named
+
+    def _watched(self, changes: int) -> list[tuple[np.ndarray, int]]:
+        """What a prepared call holds by: that nobody ended it, and that what is kept is still good."""
+        kept = self._keeps.watches() if self._executable._fill_kept is not None else ()
+        return [(self._executable.changes, changes), *kept]
 
     def run_batches(
         self,

@@ -3,7 +3,8 @@
 Numbers change in two ways. Python says so to `changed`, which stamps the block of memory the array lies in.
 A program that assigns variables counts its runs in native code, in a cell of its own (`Runs`), entered
 for the blocks it writes; so a call that goes past Python is noticed too. A program that keeps something compares
-stamps and cells of the blocks it reads with those it saw last: what changes elsewhere costs it nothing.
+stamps and cells of the blocks it reads with those it saw last: what changes elsewhere costs it nothing. A call that
+goes past Python compares cells alone: the last stamp of all, and the runs of the programs that write these blocks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _clock = itertools.count(1)
 _stamps: dict[int, int] = {}  # address of a block -> when Python changed something in it last
 _writers: dict[int, weakref.WeakSet] = {}  # address of a block -> the runs of programs that write it
 _CELL_STEP = 1 << 40  # runs before a cell could look like a younger one's
-latest = 0  # the last stamp of all
+_latest = np.zeros(1, np.int64)  # the last stamp of all
 
 
 class Runs:
@@ -49,11 +50,10 @@ def changed(array: np.ndarray) -> None:
 
 
 def _stamp(blocks: Iterable[int]) -> int:
-    global latest
     now = next(_clock)
     for block in blocks:
         _stamps[block] = now
-    latest = now
+    _latest[0] = now
     return now
 
 
@@ -63,7 +63,7 @@ class Kept:
     def __init__(self, nbytes: Iterable[int], reads: Iterable[np.ndarray]):
         self.arrays = [aligned_empty(n) for n in nbytes]
         self._blocks = tuple(dict.fromkeys(block_of(a) for a in reads))
-        self._looked = -1  # `latest` when stamps and writers were looked up
+        self._looked = -1  # the last stamp when stamps and writers were looked up
         self._stamp = 0
         self._runs: list[Runs] = []
         self._holds: tuple | None = None  # the version the arrays were made from
@@ -77,9 +77,15 @@ class Kept:
                 make()
                 self._holds = version  # looked at before: a change meanwhile is found next time
 
+    def watches(self) -> list[tuple[np.ndarray, int]]:
+        """Cells and what they held when the arrays were looked at last: the arrays are good as long as they do."""
+        with self._lock:
+            runs = zip(self._runs, (self._holds or ())[1:])
+            return [(_latest, self._looked), *((r.cell, seen) for r, seen in runs)]
+
     def _version(self) -> tuple:
-        if self._looked != latest:
-            self._looked = latest
+        if self._looked != _latest[0]:
+            self._looked = int(_latest[0])
             self._stamp = max((_stamps.get(b, 0) for b in self._blocks), default=0)
             found = {id(r): r for b in self._blocks for r in _writers.get(b, ())}
             self._runs = list(found.values())

@@ -52,12 +52,24 @@ class Prepared:
     """`direct(x, y)` takes the inputs in order, `named({"x": x, "y": y})` by name.
 
     Both return the only result, a tuple of several, None if there are none, or NotImplemented.
-    `record` is what they read, one number per field of `pycall.FIELDS`.
+    `record` is what they read, one number per field of `pycall.FIELDS`; `watching` is what it points to.
     """
 
     direct: Callable[..., Any]
     named: Callable[[dict[str, np.ndarray]], Any]
     record: np.ndarray
+    watching: list[Any]
+
+    def watch(self, cells: Sequence[tuple[np.ndarray, int]]) -> None:
+        """Hold as long as each cell, an i64[1], is what it is said to be."""
+        _watch(self.record, self.watching, cells)
+
+
+def _watch(record: np.ndarray, watching: list[Any], cells: Sequence[tuple[np.ndarray, int]]) -> None:
+    pairs = [number for cell, seen in cells for number in (address(cell), seen)]
+    block = np.array([len(cells), *pairs], np.int64)
+    record[pycall.FIELDS.index("watches")] = address(block)  # calls look at it while they hold the GIL
+    watching[:] = block, *(cell for cell, _ in cells)
 
 
 def prepare(
@@ -69,7 +81,7 @@ def prepare(
     inputs: Sequence[Input],
     outputs: Sequence[Output],
     workspaces: Workspaces,
-    watched: np.ndarray,
+    watched: Sequence[tuple[np.ndarray, int]],
     fail: Callable[[int], None],
     keep: Sequence[Any],
 ) -> Prepared | None:
@@ -78,15 +90,16 @@ def prepare(
     Args:
         run: address of the program's `run`.
         arguments, sizes: i64, what `run` gets; inputs and outputs are filled in by each call.
-        watched: i64[1], a number that tells when prepared calls no longer hold: they answer NotImplemented as
-            soon as it differs from what it is now.
+        watched: cells, each an i64[1], and what they must hold: the calls answer NotImplemented as long as one
+            differs. `Prepared.watch` changes that.
         fail: called with a code that is not 0; raises.
         keep: what must live as long as the calls.
     """
     if not usable():
         return None
     arguments, sizes = arguments.copy(), sizes.copy()
-    kept: list[Any] = [arguments, sizes, watched, fail, *keep]
+    watching: list[Any] = []
+    kept: list[Any] = [arguments, sizes, watching, fail, *keep]
 
     def row(values: Sequence[int]) -> np.ndarray:
         kept.append(np.array([*values, 0], np.int64))
@@ -120,12 +133,12 @@ def prepare(
         "dict": id(dict),
         "none": id(None),
         "not_implemented": id(NotImplemented),
-        "watched": address(watched),
-        "seen": int(watched[0]),
+        "watches": 0,
     }
     record = np.array([fields[name] for name in pycall.FIELDS], np.int64)
+    _watch(record, watching, watched)
     direct, named = _built_ins((record, *kept))
-    return Prepared(direct, named, record)
+    return Prepared(direct, named, record, watching)
 
 
 @functools.cache

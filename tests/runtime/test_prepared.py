@@ -166,7 +166,7 @@ def _made(**changed):
         "inputs": [],
         "outputs": [],
         "workspaces": Workspaces(),
-        "watched": np.zeros(1, np.int64),
+        "watched": [],
         "fail": None,
         "keep": (),
     }

@@ -222,10 +222,9 @@ class _Micro:
         if plan.prefetched:
             for j in range(self.vectors):
                 b.prefetch(bp, plan.b.dtype, plan.block_lanes + j * self.lanes)
-        if plan.asks:
+        if plan.asks_after != 0:
             for j in range(self.vectors):
-                after = b.add(self.frame.index(plan.block_stride), j * self.lanes)
-                b.prefetch(bp, plan.b.dtype, after, locality=2)
+                b.prefetch(bp, plan.b.dtype, plan.asks_after + j * self.lanes, locality=2)
         if plan.ahead:
             self._ask_ahead(a, bp)
         new = []

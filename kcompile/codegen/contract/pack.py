@@ -16,7 +16,7 @@ from kcompile.codegen.build import Index
 from kcompile.codegen.contract.affine import Affine, Memory, extent
 from kcompile.codegen.contract.classify import Operand
 from kcompile.codegen.contract.epilogue import scalar_value
-from kcompile.codegen.contract.frame import ROLLED, KEPT_SPACE, SHARED_SPACE, Frame, Signature
+from kcompile.codegen.contract.frame import KEPT_SPACE, ROLLED, SHARED_SPACE, Frame, Signature
 from kcompile.codegen.contract.plan import Plan
 from kcompile.codegen.contract.transpose import copy_square, line_table, set_lines
 from kcompile.codegen.contract.unflatten import unflatten

@@ -149,7 +149,11 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     packed = must_pack(problem.rhs, vector, columns, target) or pays_to_pack(problem, k_size)
     packed = not lhs_is_vector and (packed or pays_to_keep(problem, block_lanes, target))
     b, block_stride = problem.rhs.memory, block_lanes
-    pack_cycles = 0.0 if problem.rhs.is_steady else pack_cost(problem.rhs, outer, k, vector, block_lanes, blocks, problem.dtype, target)
+    pack_cycles = (
+        0.0
+        if problem.rhs.is_steady
+        else pack_cost(problem.rhs, outer, k, vector, block_lanes, blocks, problem.dtype, target)
+    )
     if packed:
         b, block_stride = panel_memory(problem.rhs, outer, k, vector, block_lanes, blocks, problem.dtype)
         cycles += pack_cycles

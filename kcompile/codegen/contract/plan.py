@@ -12,6 +12,7 @@ from kcompile.ir.dim import Axis, DimLike, nominal
 
 PRODUCTS_PER_OPERATION = 8  # this many multiply-adds take as long as one operation of a simple kernel
 PAGE_BYTES = 4096
+FAR_BYTES = 1 << 18  # fewer are in a near cache
 DIRECT, SCRATCH, TRANSPOSED = "direct", "scratch", "transposed"
 
 
@@ -70,9 +71,20 @@ class Plan:
         return self.packed and self.problem.rhs.is_steady
 
     @property
-    def asks(self) -> bool:
-        """True if each tile asks for the kept panel after its own, which comes from far if weights are many."""
-        return self.keeps and self.blocks != 1 and self.rows.max_rows >= 6
+    def asks_after(self) -> DimLike:
+        """Each tile asks for what lies so many elements of rhs further: the next panel of weights; 0: it does not.
+
+        Weights that are many come from far. While all row tiles meet one panel, the next one arrives.
+        """
+        rhs = self.problem.rhs
+        if not rhs.is_steady or self.lhs_is_vector or self.rows.max_rows < 6 or not self.k:
+            return 0
+        if not self.packed:
+            if nominal(self.b.stride(self.k[-1])) != self.block_lanes:
+                return 0  # not in panels, see `prefetched`
+            if nominal(dim.product(self.problem.shapes[self.b.buffer])) * self.b.dtype.size_bytes < FAR_BYTES:
+                return 0
+        return extent(self.k) * self.block_lanes
 
     @property
     def block_lanes(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kcompile import pipeline
-from kcompile.codegen.program import BATCH, WORKERS
+from kcompile.codegen.program import BATCH, KEPT, WORKERS
 from kcompile.errors import ArgumentError
 from kcompile.inspection import memory_text
 from kcompile.ir import dim
@@ -29,6 +29,7 @@ class MemoryPlan:
     mode:       train, test or predict.
     variables:  weights, optimizer slots, metric totals and whatever else outlives a step.
     arena:      activations, gradients and scratch of one step: a polynomial of the named sizes, `batch` among them.
+    kept:       what is made of weights once and kept from step to step: panels, transformed filters.
     sizes:      the other named sizes, as in the data the plan was made for.
     """
 
@@ -37,14 +38,15 @@ class MemoryPlan:
     arena: DimLike
     sizes: Mapping[str, int]
     built: pipeline.Build
+    kept: int = 0
 
     def arena_bytes(self, batch_size: int) -> int:
         """Bytes of the arena for a batch of this many rows."""
         return dim.evaluate(self.arena, self._named(batch_size))
 
     def total_bytes(self, batch_size: int) -> int:
-        """Bytes of everything but the data: variables and arena."""
-        return self.variables + self.arena_bytes(batch_size)
+        """Bytes of everything but the data: variables, what is kept of them, and arena."""
+        return self.variables + self.kept + self.arena_bytes(batch_size)
 
     def lower_bound_bytes(self, batch_size: int) -> int:
         """Bytes alive at the fullest moment: no arena for this order of steps is smaller."""
@@ -67,7 +69,9 @@ class MemoryPlan:
         return memory_text(self.built, self._named(batch_size))
 
     def __str__(self) -> str:
-        lines = [f"{self.mode} step: {self.variables:,} bytes of variables", "   batch         arena         total"]
+        kept = f", {self.kept:,} bytes made of them and kept" if self.kept else ""
+        lines = [f"{self.mode} step: {self.variables:,} bytes of variables{kept}"]
+        lines.append("   batch         arena         total")
         for batch in SHOWN_BATCHES:
             lines.append(f"{batch:>8,} {self.arena_bytes(batch):>13,} {self.total_bytes(batch):>13,}")
         return "\n".join(lines)
@@ -107,6 +111,7 @@ def memory_plan(model: Any, x: Any = None, y: Any = None) -> MemoryPlan:
         arena=built.program.arena_bytes,
         sizes={**_sizes(built.program, batch.inputs()), WORKERS: workers},
         built=built,
+        kept=sum(dim.evaluate(built.program.arguments[n].type.nbytes, {}) for n in built.program.numbers(KEPT)),
     )
 
 

@@ -64,3 +64,10 @@ def test_clear_errors():
         model.memory_plan().arena_bytes(0)
     with pytest.raises(ArgumentError, match="no input shapes"):
         keras.Sequential([keras.layers.Dense(2)]).memory_plan()
+
+
+def test_what_is_kept_of_weights_counts():
+    model = keras.Sequential([keras.Input((8, 8, 256)), keras.layers.Conv2D(256, 1)])
+    plan = model.memory_plan()
+    assert plan.kept == 256 * 256 * 4 and "kept" in str(plan)
+    assert plan.total_bytes(2) == plan.variables + plan.kept + plan.arena_bytes(2)
