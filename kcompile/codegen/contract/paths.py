@@ -381,12 +381,17 @@ def units_of_panel(plan: Plan, target: Target) -> int:
 
 
 def even_blocks(plan: Plan, units: int, blocks: int) -> int:
-    """At most `blocks` column blocks per task: as many in each, and some tasks even where a named size is 1."""
+    """At most `blocks` column blocks per task, as many in each.
+
+    Where panels are kept, work is enough for some tasks even if a named size is 1.
+    """
     total = max(1, nominal(plan.blocks))
+    groups = -(-total // blocks)
+    if not plan.keeps:
+        return -(-total // groups)
     with dim.assuming(1):
         others = max(1, nominal(extent(plan.outer))) * -(-max(1, nominal(plan.units)) // units)
-    wanted = TASKS_WANTED // 2 if plan.keeps else FEW_TASKS
-    groups = max(-(-total // blocks), min(total, -(-wanted // others)))
+    groups = max(groups, min(total, -(-(TASKS_WANTED // 2) // others)))
     return -(-total // groups)
 
 
