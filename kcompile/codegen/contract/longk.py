@@ -9,6 +9,7 @@ k is shared among tasks as well. The number of shares is bounded, so that partia
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,11 +22,11 @@ from kcompile.ir.dim import Axis, DimLike, nominal
 from kcompile.target import Target
 
 LONG = 2  # k is long if its square is so many times the number of results
-TASKS = 16  # of one kernel at least, where k is long enough
+TASKS, EVEN = 8, 4  # of one kernel at least, where k is long enough; in multiples of this, to share them evenly
 FEWEST_STEPS = 128  # of a block of k: a tile is loaded and stored once per block
 SHARE_STEPS = 2048  # of a share at least: its partial result is written and read once more
 # Shares of the second-level cache. A block's part of rhs, and of both operands:
-RHS_SHARE, BLOCK_SHARE = 4, 2
+RHS_SHARE, BLOCK_SHARE = 4, 5
 
 
 def is_long(problem: Problem, target: Target) -> bool:
@@ -60,6 +61,9 @@ def along_k(plan: Plan, target: Target) -> Plan:
     groups = max(1, nominal(extent(plan.outer))) * -(-all_blocks // blocks)
     shares = max(1, min(-(-TASKS // (groups * -(-all_units // units))), steps // SHARE_STEPS))
     chunks = -(-TASKS // (groups * shares))
+    if chunks > 1:
+        even = EVEN // math.gcd(EVEN, groups * shares)
+        chunks = -(-chunks // even) * even
     units = min(units, -(-all_units // chunks))
     row = min(units * plan.rows.max_rows, _buffer_bytes(plan.problem, plan.problem.lhs.memory) // size // steps)
     cached = target.l2_bytes // BLOCK_SHARE // (max(1, row) * size + blocks * block_bytes)

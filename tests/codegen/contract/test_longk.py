@@ -62,3 +62,8 @@ def test_what_is_not_long():
     assert not plan("b,i+r,j+s,c;r,s,c,n->b,i,j,n", window, target).ahead
     assert not plan("m,k;k,n->m,n", {"m": 1024, "k": 1024, "n": 1024}, target).ahead
     assert plan(FILTER, {"b": 32, "i": 56, "j": 56, "r": 3, "s": 3, "c": 64, "n": 64}, target).ahead
+
+
+def test_tasks_are_shared_evenly():
+    found = plan_of(contract_form("b,c;b,n->c,n", {"b": 6272, "c": 1024, "n": 256}), host_target())
+    assert found.ahead and found.tasks % 4 == 0
