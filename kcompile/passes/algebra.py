@@ -120,6 +120,61 @@ def _slice_of_broadcast(m: Match) -> Value:
     return ops.broadcast_to(inner, shape=m.root.shape)
 
 
+def _slice_before_reshape(m: Match) -> tuple[tuple, tuple] | None:
+    """Starts and sizes that cut x so that its reshape is the slice; None if the cut falls inside a joined axis."""
+    if any(step != 1 for step in m.u) or any(n == 0 for n in m.x.shape):
+        return None
+    starts, sizes = [0] * m.x.rank, list(m.x.shape)
+    left = 0
+    for start, size, whole in zip(m.s, m.t, m.v):
+        joined, count = [], 1
+        while count != whole and left < m.x.rank:
+            count = count * m.x.shape[left]
+            joined.append(left)
+            left += 1
+        if count != whole:
+            return None
+        if size == whole:
+            continue
+        first, *inner = [n for n in joined if m.x.shape[n] != 1]
+        step = dim.product(m.x.shape[n] for n in inner)
+        if step != 1 and not all(dim.is_static(n) for n in (start, size, step)):
+            return None
+        if step != 1 and (start % step or size % step):
+            return None
+        starts[first], sizes[first] = (start, size) if step == 1 else (start // step, size // step)
+    return tuple(starts), tuple(sizes)
+
+
+def _cuts_pieces(m: Match) -> bool:
+    """True if the slice of a reshape nobody else reads may reach what makes it: pieces, or a sum of products."""
+    is_near = not m.x.node.is_source and m.x.node.op.name in ("concat", "contract", "slice")
+    return is_near and m.is_private(m.root.node.inputs[0]) and _slice_before_reshape(m) is not None
+
+
+def _slice_reshaped(m: Match) -> Value:
+    starts, sizes = _slice_before_reshape(m)
+    cut = ops.slice(m.x, starts=starts, sizes=sizes, strides=(1,) * m.x.rank)
+    return ops.reshape(cut, shape=m.root.shape)
+
+
+def _cuts_beside(m: Match) -> bool:
+    """True if a slice cuts every piece of a concat alike, and nobody else reads it."""
+    joined = m.root.node.inputs[0]
+    return m.is_private(joined) and m.t[m.k] == joined.shape[m.k] and m.u[m.k] == 1
+
+
+def _slice_pieces(names: str):
+    def build(m: Match) -> Value:
+        def cut(piece: Value) -> Value:
+            sizes = tuple(piece.shape[n] if n == m.k else size for n, size in enumerate(m.t))
+            return ops.slice(piece, starts=m.s, sizes=sizes, strides=m.u)
+
+        return ops.concat(*(cut(m[name]) for name in names), axis=m.k)
+
+    return build
+
+
 # pads ------------------------------------------------------------------------------------------
 
 
@@ -402,6 +457,22 @@ ALGEBRA = (
         "slice_broadcast",
         ops.slice(ops.broadcast_to(x, shape=v), starts=s, sizes=t, strides=u),
         computed(_slice_of_broadcast),
+    ),
+    Rule(
+        "slice_reshape",
+        ops.slice(ops.reshape(x, shape=v), starts=s, sizes=t, strides=u),
+        computed(_slice_reshaped),
+        where=_cuts_pieces,
+    ),
+    *(
+        Rule(
+            f"slice_concat_{len(pieces)}",
+            ops.slice(ops.concat(*pieces, axis=k), starts=s, sizes=t, strides=u),
+            computed(_slice_pieces("xyz"[: len(pieces)])),
+            where=_cuts_beside,
+            grows="every piece is cut, and computed no further than that",
+        )
+        for pieces in ((x, y), (x, y, z))
     ),
     Rule(
         "pad_nothing",

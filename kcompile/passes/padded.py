@@ -6,6 +6,10 @@ The gradient at a convolution's result is read padded for the data gradient and 
 gradient; an activation is read padded by the next convolution and as it is by a shortcut. Both arrays in
 memory are a pass over memory more than one. Inside the pad's kernel the value is an expression; whoever
 else reads it finds it inside the border, which for a contraction is another row length.
+
+Two borders around one value are one, if the wider of them holds the other on every side:
+
+    pad(v, low 1), pad(v, low 0)   ->   p = pad(v, low 1), slice(p)
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ def store_padded(graph: Graph) -> Graph:
     pads = [n for n in graph.live_nodes() if _only_adds_border(n)]
     if not pads:
         return graph
+    graph = _one_border(graph, pads)
+    pads = [n for n in graph.live_nodes() if _only_adds_border(n)]
     roots = choose_roots(graph)
     results = {v.node for v in graph.results}
     padding: dict[Node, Node] = {}  # value's node -> the pad that stores it
@@ -50,6 +56,41 @@ def store_padded(graph: Graph) -> Graph:
         return ops.slice(stored[pad], starts=pad.attrs["low"], sizes=value.shape, strides=(1,) * value.rank)
 
     return rebuild(graph, visit)
+
+
+def _one_border(graph: Graph, pads: list[Node]) -> Graph:
+    """Cut narrow borders out of wider ones where both have to exist."""
+    if len({p.inputs[0] for p in pads}) == len(pads):
+        return graph
+    roots = choose_roots(graph)
+    around: dict[tuple[Value, object], list[Node]] = {}
+    for pad in pads:
+        if pad in roots:
+            around.setdefault((pad.inputs[0], pad.attrs["value"]), []).append(pad)
+    wider: dict[Node, Node] = {}
+    for group in around.values():
+        widest = next((p for p in group if all(_holds(p, other) for other in group)), None)
+        if widest is not None:
+            wider.update((p, widest) for p in group if p is not widest)
+    if not wider:
+        return graph
+    made: dict[Node, Value] = {}
+
+    def visit(new: Graph, node: Node, inputs: tuple[Value, ...]) -> Value | None:
+        widest = wider.get(node)
+        if widest is None:
+            return None
+        if widest not in made:
+            made[widest] = ops.pad(inputs[0], **widest.attrs)
+        starts = tuple(a - b for a, b in zip(widest.attrs["low"], node.attrs["low"]))
+        return ops.slice(made[widest], starts=starts, sizes=node.output.shape, strides=(1,) * len(starts))
+
+    return rebuild(graph, visit)
+
+
+def _holds(wide: Node, narrow: Node) -> bool:
+    pairs = zip((*wide.attrs["low"], *wide.attrs["high"]), (*narrow.attrs["low"], *narrow.attrs["high"]))
+    return all(dim.is_nonnegative(a - b) for a, b in pairs)
 
 
 def _only_adds_border(node: Node) -> bool:

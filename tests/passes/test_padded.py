@@ -79,3 +79,21 @@ def test_what_stays(changes):
         source = source.replace(before, after)
     graph = text(source)
     assert not any(n.op and n.op.name == "slice" for n in store_padded(graph).live_nodes())
+
+
+def test_the_wider_of_two_borders_is_stored():
+    graph = text("""
+        graph g(x: f32[2,6,3], v: f32[2,3,4], w: f32[3,3,4]) {
+          %0: f32[2,8,3] = pad(x, low=(0, 2, 0), high=(0, 0, 0), interior=(0, 0, 0), value=0)
+          %1: f32[2,6,4] = contract(%0, w, spec="b,p+r,c;r,c,n->b,p,n", sizes=(("p", 6),))
+          %2: f32[2,7,3] = pad(x, low=(0, 1, 0), high=(0, 0, 0), interior=(0, 0, 0), value=0)
+          %3: f32[2,6,4] = contract(%2, v, spec="b,p+r,c;r,c,n->b,p,n", sizes=(("p", 6),))
+          return y=%1, z=%3
+        }""")
+    after = store_padded(graph)
+    assert stored(after) == ["pad"]
+    numbers = given(graph)
+    wanted, _ = run(graph, numbers)
+    found, _ = simulate(after, numbers)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5, err_msg=name)

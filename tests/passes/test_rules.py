@@ -73,6 +73,13 @@ EXAMPLES = {
     "slice_all": lambda g: cut(x_of(g, BATCH, 4), (0, 0), (BATCH, 4)),
     "slice_slice": lambda g: cut(cut(x_of(g, 20, 4), (3, 0), (8, 4), (2, 1)), (1, 2), (3, 2), (2, 1)),
     "slice_broadcast": lambda g: cut(ops.broadcast_to(x_of(g, 1, 6), shape=(4, 5, 6)), (1, 2, 1), (2, 3, 2), (1, 1, 2)),
+    "slice_reshape": lambda g: cut(
+        ops.reshape(ops.concat(x_of(g, BATCH, 3, 2), x_of(g, BATCH, 3, 2), axis=2), shape=(BATCH, 12)),
+        (0, 4),
+        (BATCH, 8),
+    ),
+    "slice_concat_2": lambda g: cut(ops.concat(x_of(g, 5, 2), x_of(g, 5, 3), axis=1), (1, 0), (2, 5), (2, 1)),
+    "slice_concat_3": lambda g: cut(ops.concat(*(x_of(g, 2, 5) for _ in range(3)), axis=0), (0, 2), (6, 3)),
     "pad_nothing": lambda g: pad(x_of(g, 3, 4), (0, 0), (0, 0)),
     "pad_pad": lambda g: pad(pad(x_of(g, 5, 4), (1, -1), (2, 0), 7), (-3, -1), (0, -1), 9),
     "pad_crop": lambda g: pad(x_of(g, 5, 4), (-1, 0), (-2, -1)),
