@@ -9,7 +9,6 @@ k is shared among tasks as well. The number of shares is bounded, so that partia
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,7 +21,8 @@ from kcompile.ir.dim import Axis, DimLike, nominal
 from kcompile.target import Target
 
 LONG = 2  # k is long if its square is so many times the number of results
-TASKS, EVEN = 8, 4  # of one kernel at least, where k is long enough; in multiples of this, to share them evenly
+TASKS = 8  # of one kernel at least, where k is long enough
+EVEN = 4  # tasks come in multiples of this where they can, else of 2
 FEWEST_STEPS = 128  # of a block of k: a tile is loaded and stored once per block
 SHARE_STEPS = 2048  # of a share at least: its partial result is written and read once more
 # Shares of the second-level cache. A block's part of rhs, and of both operands:
@@ -61,10 +61,7 @@ def along_k(plan: Plan, target: Target) -> Plan:
     groups = max(1, nominal(extent(plan.outer))) * -(-all_blocks // blocks)
     shares = max(1, min(-(-TASKS // (groups * -(-all_units // units))), steps // SHARE_STEPS))
     chunks = -(-TASKS // (groups * shares))
-    if chunks > 1:
-        even = EVEN // math.gcd(EVEN, groups * shares)
-        chunks = -(-chunks // even) * even
-    units = min(units, -(-all_units // chunks))
+    units = _evenly(min(units, -(-all_units // chunks)), all_units, groups * shares)
     row = min(units * plan.rows.max_rows, _buffer_bytes(plan.problem, plan.problem.lhs.memory) // size // steps)
     cached = target.l2_bytes // BLOCK_SHARE // (max(1, row) * size + blocks * block_bytes)
     cut, k_steps = k_block(plan.k, max(FEWEST_STEPS, min(cached, steps // shares)))
@@ -75,6 +72,16 @@ def along_k(plan: Plan, target: Target) -> Plan:
         return plan
     finish = plan.finish if plan.finish == TRANSPOSED else SCRATCH
     return replace(plan, blocks_per_share=_per_share(plan.k_blocks, shares), finish=finish)
+
+
+def _evenly(units: int, all_units: int, others: int) -> int:
+    """Row tiles of a task, at most `units`, such that a few threads get equally many of the tasks."""
+    for even in (EVEN, 2):
+        for fewer in range(units, (units - 1) // 2, -1):
+            chunks = -(-all_units // fewer)
+            if others * chunks % even == 0:
+                return -(-all_units // chunks)
+    return units
 
 
 def _per_share(k_blocks: DimLike, shares: int) -> DimLike:
