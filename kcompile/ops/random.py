@@ -2,8 +2,8 @@
 
 Element n of a call is the first word of Philox-2x32-10 with the counter (n mod 2**32, n div 2**32
 xor seed[1]) and the key seed[0]. Uniform, normal and Bernoulli numbers are composed from the bits.
-With a second operand, a number r, the elements are those of the r-th part of a larger call: n starts at r times
-the size of a part.
+With a second operand, a number r, the elements are a part of a larger call: n starts at r times `unit`, the size
+of the part unless given.
 
 Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.3;
 multiplier, key increment and number of rounds are theirs.
@@ -57,7 +57,7 @@ def philox_arrays(low: np.ndarray, high: np.ndarray, key: np.ndarray) -> tuple[n
         )
 
 
-def _infer(seed: Type, part: Type | None = None, *, shape) -> Type:
+def _infer(seed: Type, part: Type | None = None, *, shape, unit=None) -> Type:
     if part is not None and (part.dtype is not i32 or part.rank):
         raise DTypeError(f"random_bits expects the number of a part as i32[], received {part}")
     if seed.dtype is not u32 or seed.shape != (2,):
@@ -65,21 +65,22 @@ def _infer(seed: Type, part: Type | None = None, *, shape) -> Type:
     return Type(u32, shape)
 
 
-def _ref(seed, part=0, *, shape):
+def _ref(seed, part=0, *, shape, unit=None):
     seed, size = np.asarray(seed), math.prod(shape)
-    position = (np.arange(size, dtype=np.uint64) + np.uint64(int(part) * size)).reshape(shape)
+    first = int(part) * (size if unit is None else unit)
+    position = (np.arange(size, dtype=np.uint64) + np.uint64(first)).reshape(shape)
     low = (position & np.uint64(0xFFFFFFFF)).astype(np.uint32)
     high = (position >> np.uint64(32)).astype(np.uint32) ^ seed[1]
     return np.asarray(philox_arrays(low, high, seed[0])[0]).reshape(shape)
 
 
-def _lower(seed: Type, part: Type | None = None, *, shape):
+def _lower(seed: Type, part: Type | None = None, *, shape, unit=None):
     result = _infer(seed, part, shape=shape)
 
     def value_at(at) -> Expr:
         position = scalar.index(flat_index(at, shape))
         if part is not None:
-            first = s.mul(scalar.cast(operand(1, (), part), i64), scalar.index(result.size))
+            first = s.mul(scalar.cast(operand(1, (), part), i64), scalar.index(result.size if unit is None else unit))
             position = s.add(first, position)
         low = scalar.cast(position, u32)
         high = operand(0, (1,), seed)
@@ -95,6 +96,8 @@ def _samples(rng):
     for shape in ((3, 5), (7,), (), (0, 2), (1, 1, 4)):
         yield (rng.integers(0, 2**32, (2,), dtype=np.uint32),), {"shape": shape}
     yield (rng.integers(0, 2**32, (2,), dtype=np.uint32), np.int32(3) + np.zeros((), np.int32)), {"shape": (4, 5)}
+    part = np.int32(7) + np.zeros((), np.int32)
+    yield (rng.integers(0, 2**32, (2,), dtype=np.uint32), part), {"shape": (4, 5), "unit": 5}
 
 
 random_bits = register(

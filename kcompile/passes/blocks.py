@@ -3,7 +3,8 @@
 A batched product may make more than it reads (queries with keys), and another reduce that again (shares with
 values). What lies between is needed row by row of the common axes - batch, head - so the products, and all that
 happens between them, become the body of a loop over these rows that carries nothing. A task of it is a row
-(rows.py), and the large values live in the core's own cache, one row of them for each worker.
+(rows.py), and the large values live in the core's own cache, one row of them for each worker. Of rows that are
+too large for that the body makes strips (strips.py).
 
     region   nodes whose results have the large shape, the reductions of these along other axes and what is
              computed from reductions, and the products that read large values and make small ones
@@ -24,6 +25,7 @@ from kcompile.ops.control import BodyBuilder, run_scan
 from kcompile.ops.spec import Spec, parse_spec
 from kcompile.passes.algebra import simplify
 from kcompile.passes.regions import Places, Region, Users, grows, places_of, region_of
+from kcompile.passes.strips import in_strips
 
 
 def block_rows(graph: Graph) -> Graph:
@@ -223,9 +225,8 @@ class _RowBody:
             else:
                 outer = OPS["transpose"](OPS["broadcast_to"](mapped[value], shape=full), perm=perm)
             stacks.append(OPS["reshape"](outer, shape=(total, *rest)))
-        found = run_scan(
-            new, builder.finish([], yields), [], stacks, [mapped[v] for v in self.whole], total, reverse=False
-        )
+        body = in_strips(builder.finish([], yields), len(stacks))
+        found = run_scan(new, body, [], stacks, [mapped[v] for v in self.whole], total, reverse=False)
         results = []
         for value, (places, rest) in zip(found, shapes):
             value = OPS["reshape"](value, shape=(*region.rows, *rest))
