@@ -144,7 +144,10 @@ def body_bytes(body: Level, loop: LoopCall) -> DimLike:
 
 
 def _of_task(size: DimLike, loop: LoopCall) -> DimLike:
-    return in_rows(size, loop.rows.symbol, loop.rows.per_task) if loop.rows else size
+    if not loop.rows:
+        return size
+    alone = dim.substitute(size, lambda atom: 1 if dim.of(atom) == dim.symbol(WORKERS) else None)  # a task is a thread's
+    return in_rows(alone, loop.rows.symbol, loop.rows.per_task)
 
 
 # the program -----------------------------------------------------------------------------------
