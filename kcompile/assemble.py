@@ -146,7 +146,8 @@ def body_bytes(body: Level, loop: LoopCall) -> DimLike:
 def _of_task(size: DimLike, loop: LoopCall) -> DimLike:
     if not loop.rows:
         return size
-    alone = dim.substitute(size, lambda atom: 1 if dim.of(atom) == dim.symbol(WORKERS) else None)  # a task is a thread's
+    worker = dim.symbol(WORKERS)
+    alone = dim.substitute(size, lambda atom: 1 if dim.of(atom) == worker else None)  # one thread runs all of a task
     return in_rows(alone, loop.rows.symbol, loop.rows.per_task)
 
 

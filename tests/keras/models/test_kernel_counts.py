@@ -21,6 +21,7 @@ from kcompile.keras.tracing.trace import trace
 from kcompile.keras.training.programs import trace_predict
 from kcompile.ops.contract import matmul
 from kcompile.passes.lower import LoopCall
+from kcompile.passes.strips import STRIP_ELEMENTS
 
 BATCH = dim.symbol("batch")
 
@@ -71,6 +72,28 @@ def test_softmax_cross_entropy_and_its_gradient_are_one_kernel_and_a_mean():
     made = kernels(graph)
     assert passes(made, 100 * BATCH) == 1
     assert len(made) == 2
+
+
+@pytest.mark.parametrize("sparse", [True, False], ids=["classes", "shares"])
+def test_the_loss_cross_entropy_from_logits_is_one_pass_with_its_gradient(sparse):
+    kind = keras.losses.SparseCategoricalCrossentropy if sparse else keras.losses.CategoricalCrossentropy
+    loss = kind(from_logits=True)
+
+    def both(values):
+        found = loss(values["y"], values["x"])
+        return {"loss": found, "dx": grad(found, [values["x"]])[0]}
+
+    targets = ((None,), "int32") if sparse else ((None, 100), "float32")
+    made = kernels(trace(both, {"x": ((None, 100), "float32"), "y": targets}).graph)
+    assert passes(made, 100 * BATCH) == 1
+    assert len(made) <= 2, "rows; their mean"
+
+
+def test_the_layer_normalization_layer_is_one_kernel():
+    layer = layers.LayerNormalization()
+    layer.build((None, 96))
+    made = kernels(trace(lambda values: {"y": layer(values["x"])}, {"x": ((None, 96), "float32")}).graph)
+    assert len(made) == 1, "a row is read once from memory and written once"
 
 
 def normalised(x, axes, count):
@@ -184,6 +207,24 @@ def test_attention_stores_no_matrix_of_shares(layer, arguments, monkeypatch):
     for step in built.program.steps:
         if hasattr(step, "arena_bytes"):
             assert dim.evaluate(step.arena_bytes, {"batch": rows}) <= count * 4 * 4 * length * length + 64
+
+
+@pytest.mark.parametrize("arguments", [{}, {"use_causal_mask": True}], ids=["all", "causal"])
+@pytest.mark.parametrize("length", [1024, None], ids=["known length", "any length"])
+def test_long_attention_keeps_strips_of_scores(length, arguments):
+    """Scratch of a training step is a few strips and what has the length once; inference keeps less."""
+    heads, size, rows = 2, 8, 1024
+    x = keras.Input((length, heads * size))
+    model = keras.Model(x, layers.MultiHeadAttention(heads, size)(x, x, **arguments))
+    model.compile("sgd", "mse")
+    inputs = np.ones((1, rows, heads * size), np.float32)
+    for given, values in (((inputs,), 2), ((inputs, inputs), 4)):
+        loops = [s for s in model.memory_plan(*given).built.program.steps if hasattr(s, "arena_bytes")]
+        assert len(loops) == len(given)
+        sizes = {name: rows for loop in loops for name in dim.symbols(loop.arena_bytes)} | {"batch": 1}
+        scratch = max(dim.evaluate(loop.arena_bytes, sizes) for loop in loops)
+        assert scratch <= 4 * (values * STRIP_ELEMENTS + 16 * rows * size)
+        assert scratch < 4 * rows * rows / 2, "half of the scores of one head"
 
 
 def test_adam_is_one_pass_over_all_parameters(monkeypatch):

@@ -1,0 +1,167 @@
+"""Strips: rows of large values that are large themselves go through their loop a strip at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kcompile import flags, ops, pipeline
+from kcompile.autodiff import grad
+from kcompile.codegen.program import Loop
+from kcompile.ir import dim
+from kcompile.ir.graph import Graph
+from kcompile.ir.types import Type, bf16, boolean, f32, u32
+from kcompile.ops.contract import einsum
+from kcompile.passes import strips
+from kcompile.runtime.interpreted import InterpretedProgram
+
+BATCH, TIME = dim.symbol("batch"), dim.symbol("time")
+HEADS, SIZE = 2, 4
+
+
+@pytest.fixture(autouse=True)
+def small_strips(monkeypatch):
+    """Strips of a few rows, so that small arrays show what large ones do."""
+    monkeypatch.setattr(strips, "STRIP_ELEMENTS", 512)
+
+
+def softmax(x):
+    top = ops.exp(x - ops.stop_gradient(ops.reduce_max(x, axes=(3,), keepdims=True)))
+    return top / ops.reduce_sum(top, axes=(3,), keepdims=True)
+
+
+def attention(queries, keys, *, gradient=True, mask=None, causal=False, dropout=False, dtype=f32) -> Graph:
+    graph = Graph("attention")
+    q = graph.input("q", Type(dtype, (BATCH, queries, HEADS, SIZE)))
+    k, v = (graph.input(n, Type(dtype, (BATCH, keys, HEADS, SIZE))) for n in "kv")
+    scores = einsum("btnh,bsnh->bnts", q, k) * 0.5
+    shape = (BATCH, HEADS, queries, keys)
+    if causal:
+        row, column = (ops.iota(graph.constant(0), shape=shape, axis=n, dtype="i32") for n in (2, 3))
+        scores = ops.select(ops.le(column, row), scores, -1e9)
+    if mask is not None:
+        scores = ops.select(graph.input("mask", Type(boolean, mask)), scores, -1e9)
+    shares = softmax(scores)
+    if dropout:
+        bits = ops.random_bits(graph.input("seed", Type(u32, (2,))), shape=shape)
+        shares = ops.select(ops.lt(bits, np.uint32(2**31)), shares * 2.0, 0.0)
+    result = einsum("bnts,bsnh->btnh", shares, v)
+    graph.output("y", result)
+    if gradient:
+        loss = ops.reduce_sum(ops.square(result), axes=(0, 1, 2, 3), keepdims=False)
+        for name, value in zip(("dq", "dk", "dv"), grad(loss, [q, k, v])):
+            graph.output(name, value)
+    return graph
+
+
+def data(graph: Graph, batch: int, time: int = 0) -> dict:
+    rng = np.random.default_rng(batch)
+    found = {}
+    for name, value in graph.sources.items():
+        shape = [dim.evaluate(d, {"batch": batch, "time": time}) for d in value.shape]
+        found[name] = rng.random(shape) < 0.7 if value.dtype is boolean else rng.standard_normal(shape).astype("f")
+    if "seed" in found:
+        found["seed"] = np.array([7, 9], np.uint32)
+    return found
+
+
+def agree(graph: Graph, *sizes: int, tolerance=2e-5) -> None:
+    given = data(graph, *sizes)
+    expected = InterpretedProgram(graph).run(given, {})
+    found = pipeline.compile(graph).run(given, {})
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def inner_loops(graph: Graph) -> list[Loop]:
+    outer = [s for s in pipeline.build(graph).program.steps if isinstance(s, Loop)]
+    return [s for loop in outer for s in loop.steps if isinstance(s, Loop)]
+
+
+MASKS = {
+    "none": None,
+    "keys of each row": (BATCH, 1, 1, 51),
+    "queries of each row": (BATCH, 1, 43, 1),
+    "the same for all": (1, 1, 43, 51),
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_results_stay(mask):
+    """43 queries are no multiple of a strip: the last one is filled up, and sums over queries leave that out."""
+    graph = attention(43, 51, mask=MASKS[mask])
+    forward, backward = inner_loops(graph)
+    assert forward.rows.total == backward.count == 5, "steps that carry nothing are rows"
+    agree(graph, 3)
+
+
+@pytest.mark.parametrize("queries", [45, 43], ids=["even", "ragged"])
+def test_positions_and_random_numbers_are_those_of_the_whole(queries):
+    graph = attention(queries, 51, causal=True, dropout=True)
+    assert len(inner_loops(graph)) == 2
+    agree(graph, 3)
+
+
+def test_named_sizes():
+    """A row is in as many strips as its size asks for when the program runs; a small one is one strip."""
+    graph = attention(TIME, TIME, mask=(BATCH, 1, TIME, 1), causal=True)
+    assert len(inner_loops(graph)) == 2
+    given = [data(graph, 2, time) for time in (3, 22, 50)]
+    run = pipeline.compile(graph).run
+    for arrays in given:
+        found = run(arrays, {})
+        for name, value in InterpretedProgram(graph).run(arrays, {}).items():
+            np.testing.assert_allclose(found[name], value, rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+def test_scratch_grows_with_the_length_not_its_square():
+    def scratch(length: int) -> int:
+        loops = [s for s in pipeline.build(attention(length, length)).program.steps if isinstance(s, Loop)]
+        return max(dim.evaluate(s.arena_bytes, {}) for s in loops)
+
+    large = 4 * strips.STRIP_ELEMENTS * 4  # four values of a strip
+    for length in (64, 256):
+        assert scratch(length) <= large + 10 * length * SIZE * 4 + 4096
+
+
+def test_small_rows_stay_whole():
+    assert inner_loops(attention(20, 25)) == []
+
+
+def test_a_sum_in_bfloat16_is_carried_in_float32():
+    graph = attention(43, 51, dtype=bf16)
+    (loop,) = [x for x in inner_loops(graph) if any(type(a).__name__ == "Carried" for a in x.arguments)]
+    carried = [a.nbytes for a in loop.arguments if type(a).__name__ == "Carried"]
+    assert carried == [51 * SIZE * 4] * 2
+    agree(graph, 3, tolerance=0.1)
+
+
+def test_threads_change_nothing():
+    graph = attention(43, 51)
+    given = data(graph, 5)
+    results = [pipeline.compile(graph, num_threads=n).run(given, {}) for n in (1, 2, 3)]
+    for other in results[1:]:
+        for name, value in results[0].items():
+            np.testing.assert_array_equal(other[name], value)
+
+
+@pytest.mark.parametrize("flag", ["poison", "verify", "compare"])
+def test_with_checks(flag):
+    with flags.scoped(**{flag: True}):
+        agree(attention(43, 51, mask=MASKS["the same for all"]), 3)
+
+
+def test_nan_arrives_and_what_fills_the_last_strip_makes_none():
+    """The logarithm of what is not there is infinite; it must not reach the gradient of keys."""
+    graph = Graph("odd")
+    q, k = (graph.input(n, Type(f32, (BATCH, 43, HEADS, SIZE))) for n in "qk")
+    scores = ops.log(ops.square(einsum("btnh,bsnh->bnts", q, k)))
+    shares = scores / ops.reduce_sum(scores, axes=(3,), keepdims=True)
+    graph.output("y", einsum("bnts,btnh->bsnh", shares, q))
+    assert len(inner_loops(graph)) == 1
+    given = data(graph, 3)
+    agree(graph, 3, tolerance=2e-3)
+    given["q"][1, 42, 0, 1] = np.nan
+    found = pipeline.compile(graph).run(given, {})["y"]
+    assert np.isnan(found[1, :, 0]).all()
+    assert np.isfinite(found[[0, 2]]).all() and np.isfinite(found[1, :, 1]).all()
