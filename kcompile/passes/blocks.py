@@ -27,16 +27,24 @@ from kcompile.passes.algebra import simplify
 from kcompile.passes.regions import Places, Region, Users, grows, places_of, region_of
 from kcompile.passes.strips import in_strips
 
+LONG = 512  # what a named size may well be: attention over any length must not store what grows with its square
+
 
 def block_rows(graph: Graph) -> Graph:
     """Put every region into loops over its rows.
 
     After: no value of a region's large shape is stored, other than a row of it.
     """
+    with dim.assuming(LONG):
+        regions = _regions(graph)
+        return simplify(_rewritten(graph, regions)) if regions else graph
+
+
+def _regions(graph: Graph) -> list[Region]:
     live = graph.live_nodes()
     seeds = [n for n in live if grows(n)]
     if not seeds:
-        return graph
+        return []
     users: Users = {}
     for node in live:
         for value in dict.fromkeys(node.inputs):
@@ -48,7 +56,7 @@ def block_rows(graph: Graph) -> Graph:
         if region is not None and not taken.intersection(region.all):
             regions.append(region)
             taken.update(region.all)
-    return simplify(_rewritten(graph, regions)) if regions else graph
+    return regions
 
 
 def _levels(region: Region) -> dict[Node, int]:

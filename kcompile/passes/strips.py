@@ -87,8 +87,9 @@ def _cut(graph: Graph) -> Cut | None:
 
 def _strips(size: DimLike, elements: DimLike) -> DimLike:
     """How many strips an axis is in, of which a large value has so many elements."""
-    wanted = dim.floordiv(elements + (STRIP_ELEMENTS - 1), STRIP_ELEMENTS)
-    return min(wanted, size) if dim.is_static(wanted) and dim.is_static(size) else wanted
+    if dim.is_static(elements) and dim.is_static(size):
+        return max(1, min(dim.floordiv(elements + (STRIP_ELEMENTS - 1), STRIP_ELEMENTS), size))
+    return dim.floordiv(elements, STRIP_ELEMENTS) + 1  # never none: the length of a strip divides by it
 
 
 # which values have the axis ----------------------------------------------------------------------
@@ -346,4 +347,8 @@ def _order_moved(rank: int, place: int, to: int) -> list[int]:
 
 
 def _moved(value: Value, place: int, to: int) -> Value:
-    return value if place == to else OPS["transpose"](value, perm=tuple(_order_moved(value.rank, place, to)))
+    """The value with a dimension at another place; nothing moves if it only passes dimensions of one index."""
+    perm = tuple(_order_moved(value.rank, place, to))
+    if all(value.shape[n] == 1 for n in range(min(place, to), max(place, to) + 1) if n != place):
+        return OPS["reshape"](value, shape=tuple(value.shape[p] for p in perm))
+    return OPS["transpose"](value, perm=perm)
