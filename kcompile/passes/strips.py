@@ -80,16 +80,20 @@ def _cut(graph: Graph) -> Cut | None:
             continue
         sums = tuple(n for n in graph.live_nodes() if _is_sum(n, places))
         if _is_apart(graph, places, sums):
-            count = _strips(size, seed.output.type.size)
-            return Cut(places, sums, size, count, dim.floordiv(size + (count - 1), count))
+            return Cut(places, sums, size, *_strips(size, seed.output.type.size))
     return None
 
 
-def _strips(size: DimLike, elements: DimLike) -> DimLike:
-    """How many strips an axis is in, of which a large value has so many elements."""
+def _strips(size: DimLike, elements: DimLike) -> tuple[DimLike, DimLike]:
+    """How many strips an axis is in, of which a large value has so many elements, and how long they are.
+
+    Neither is 0, whatever named sizes are: kernels divide by them.
+    """
     if dim.is_static(elements) and dim.is_static(size):
-        return max(1, min(dim.floordiv(elements + (STRIP_ELEMENTS - 1), STRIP_ELEMENTS), size))
-    return dim.floordiv(elements, STRIP_ELEMENTS) + 1  # never none: the length of a strip divides by it
+        count = max(1, min(dim.floordiv(elements + (STRIP_ELEMENTS - 1), STRIP_ELEMENTS), size))
+        return count, dim.floordiv(size + (count - 1), count)
+    count = dim.floordiv(elements, STRIP_ELEMENTS) + 1
+    return count, dim.floordiv(size, count) + 1
 
 
 # which values have the axis ----------------------------------------------------------------------
