@@ -27,17 +27,14 @@ from kcompile.passes.algebra import simplify
 from kcompile.passes.regions import Places, Region, Users, grows, places_of, region_of
 from kcompile.passes.strips import in_strips
 
-LONG = 512  # what a named size may well be: attention over any length must not store what grows with its square
-
 
 def block_rows(graph: Graph) -> Graph:
     """Put every region into loops over its rows.
 
     After: no value of a region's large shape is stored, other than a row of it.
     """
-    with dim.assuming(LONG):
-        regions = _regions(graph)
-        return simplify(_rewritten(graph, regions)) if regions else graph
+    regions = _regions(graph)
+    return simplify(_rewritten(graph, regions)) if regions else graph
 
 
 def _regions(graph: Graph) -> list[Region]:
