@@ -154,14 +154,14 @@ def test_with_checks(flag):
 def test_nan_arrives_and_what_fills_the_last_strip_makes_none():
     """The logarithm of what is not there is infinite; it must not reach the gradient of keys."""
     graph = Graph("odd")
-    q, k = (graph.input(n, Type(f32, (BATCH, 43, HEADS, SIZE))) for n in "qk")
+    q, k = (graph.input(n, Type(f32, (BATCH, 47, HEADS, SIZE))) for n in "qk")
     scores = ops.log(ops.square(einsum("btnh,bsnh->bnts", q, k)))
-    shares = scores / ops.reduce_sum(scores, axes=(3,), keepdims=True)
+    shares = scores / (ops.reduce_sum(ops.square(scores), axes=(3,), keepdims=True) + 1.0)
     graph.output("y", einsum("bnts,btnh->bsnh", shares, q))
     assert len(inner_loops(graph)) == 1
     given = data(graph, 3)
-    agree(graph, 3, tolerance=2e-3)
-    given["q"][1, 42, 0, 1] = np.nan
+    agree(graph, 3)
+    given["q"][1, 46, 0, 1] = np.nan
     found = pipeline.compile(graph).run(given, {})["y"]
     assert np.isnan(found[1, :, 0]).all()
     assert np.isfinite(found[[0, 2]]).all() and np.isfinite(found[1, :, 1]).all()
