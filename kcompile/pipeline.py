@@ -39,6 +39,7 @@ from kcompile.ir.graph import INPUT as INPUT_ROLE
 from kcompile.ir.graph import Graph
 from kcompile.ir.types import Type, i64, u8
 from kcompile.observe import KernelTimes, Observer
+from kcompile.ops.custom import drop_custom
 from kcompile.passes.algebra import simplify
 from kcompile.passes.blocks import block_rows
 from kcompile.passes.bodies import everywhere, has_loops, merge_scans, own_operands, prune_scans
@@ -88,6 +89,7 @@ def _smaller_loops(graph: Graph) -> Graph:
 
 
 PASSES: tuple[Pass, ...] = (
+    Pass("custom", drop_custom),
     Pass("loops", merge_scans),
     Pass("fold", fold_constants),
     Pass("simplify", simplify),

@@ -13,6 +13,7 @@ from kcompile.ir.op import OPS, Op
 from kcompile.ops import contract as _contract
 from kcompile.ops import (  # noqa: F401  (fill OPS)
     control,
+    custom,
     elementwise,
     index,
     order,

@@ -5,6 +5,7 @@ reads whole. Results: final carries, then what each step yields, stacked. The bo
 order, the step number (i32), the carries, the rows, the whole values; its outputs the next carries
 and the yields. With `reverse`, steps run from the last row to the first; rows keep their places.
 With `guarded`, the first carry is a truth: no step runs once it is False, and nothing is yielded.
+Its gradient runs all `length` steps, those after the end changing nothing; without a bound there is none.
 
 The gradient is a scan in the other direction over the cotangents of the carries. What its body needs of
 a step is yielded by the first scan, unless it is cheap to compute from what is yielded (`_residuals`).
@@ -25,11 +26,12 @@ from kcompile.ir.dim import DimLike
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value, inline, transplant
 from kcompile.ir.op import Kind, Op, register
 from kcompile.ir.types import Type, boolean, i32
-from kcompile.ops.elementwise import add
+from kcompile.ops.elementwise import add, select
 from kcompile.ops.shape import broadcast_to
 
 CHEAP_COST = 4  # operations per element that cost no more than storing and loading one
 STEP = Type(i32, ())
+FOREVER = 1 << 62  # the length of a guarded scan that nothing bounds
 
 
 @dataclass(frozen=True)
@@ -185,8 +187,11 @@ def _numpy_dtype(value: Value) -> np.dtype:
 
 def _vjp(incoming, results, *inputs, body: Body, carries: int, stacked: int, length, reverse: bool, guarded: bool):
     """A scan that also yields what the gradient needs, then one in the other direction."""
-    if guarded:
-        raise NotSupportedError("a loop that ends on a condition has no gradient: how often it runs is not known")
+    if guarded and length == FOREVER:
+        raise NotSupportedError(
+            "a loop that ends on a condition alone has no gradient: how many steps it keeps for it is not known. "
+            "Bound it by maximum_iterations, or use scan or fori_loop"
+        )
     incoming, results = (v if isinstance(v, tuple) else (v,) for v in (incoming, results))
     graph = results[0].graph
     old = scan_of(results[0].node)
@@ -244,17 +249,20 @@ class _Joint:
         inside = old.inside
         graph = self.graph = Graph("joint")
         copies = {name: graph.input(name, v.type) for name, v in old.body.graph.sources.items()}
-        self.outputs = list(inline(old.body.graph, graph, copies).values())
+        outputs = list(inline(old.body.graph, graph, copies).values())
         self.sources = list(copies.values())
         self.step = self.sources[0]
         count = len(inside.carries)
         self.carries, rest = self.sources[1 : count + 1], self.sources[count + 1 :]
         self.rows, self.whole = rest[: len(inside.rows)], rest[len(inside.rows) :]
 
+        self.goes_on = self.carries[0] if old.guarded else None  # False in a step after the end
+        self.outputs = [self._if_on(v, c) for v, c in zip(outputs, self.carries)] + outputs[count:]
+
         self.float_carries = [n for n, v in enumerate(self.carries) if v.dtype.is_float]
         self.carry_cotangents = [graph.input(f"gc{n}", self.carries[n].type) for n in self.float_carries]
         self.carry_seeds = [incoming[n] for n in self.float_carries]
-        results = [self.outputs[n] for n in self.float_carries]
+        results = [outputs[n] for n in self.float_carries]
         self.yield_cotangents, self.yield_seeds = [], []
         for value, seed in zip(self.outputs[count:], incoming[count:]):
             if value.dtype.is_float and not _is_zero(seed):
@@ -266,8 +274,12 @@ class _Joint:
         given = [*self.carry_cotangents, *self.yield_cotangents]
         found = dict(zip(wrt, pullback(results, given, wrt)))
         self.carry_grads = [_or_zeros(found[self.carries[n]], self.carries[n]) for n in self.float_carries]
+        self.carry_grads = [self._if_on(g, seed) for g, seed in zip(self.carry_grads, self.carry_cotangents)]
         self.row_grads = [found.get(v) for v in self.rows]
-        self.whole_grads = [found.get(v) for v in self.whole]
+        self.whole_grads = [self._if_on(found.get(v), 0.0) for v in self.whole]
+
+    def _if_on(self, value: Value | None, otherwise: Value | float) -> Value | None:
+        return value if self.goes_on is None or value is None else select(self.goes_on, value, otherwise)
 
     @property
     def grads(self) -> list[Value]:

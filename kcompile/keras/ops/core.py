@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
-from kcompile.errors import NotSupportedError
 from kcompile.ir.dim import Dim
 from kcompile.ir.graph import Value
-from kcompile.keras.ops.elementwise import add, clip, greater_equal, where
+from kcompile.keras.ops.elementwise import add, clip, equal, greater_equal, less, logical_not, where
 from kcompile.keras.ops.function import cast as _cast
-from kcompile.keras.ops.function import public, tensor
+from kcompile.keras.ops.function import public, recorded, tensor
 from kcompile.keras.ops.shapes import concatenate, expand_dims, moveaxis, squeeze
-from kcompile.keras.tracing import loops, tree
+from kcompile.keras.tracing import custom, loops, tree
 from kcompile.keras.tracing.dtypes import result_type, standardize_dtype
-from kcompile.keras.tracing.scope import is_tracing, unwrap, without_assignments
+from kcompile.keras.tracing.scope import is_tracing, unwrap
 from kcompile.keras.tracing.tensor import KerasTensor, is_tensor
 
 __all__ = [
@@ -97,8 +98,8 @@ def cond(pred, true_fn, false_fn):
     pred = unwrap(pred)
     if not isinstance(pred, Value):
         return true_fn() if bool(pred) else false_fn()
-    with without_assignments("a branch of keras.ops.cond"):
-        yes, no = true_fn(), false_fn()
+    where_ = "a branch of keras.ops.cond"
+    yes, no = custom.branch(true_fn, pred, where_), custom.branch(false_fn, logical_not(pred), where_)
     return tree.map_structure(lambda a, b: where(pred, a, b), yes, no)
 
 
@@ -106,8 +107,8 @@ def cond(pred, true_fn, false_fn):
 def while_loop(cond, body, loop_vars, maximum_iterations=None):
     """Repeat `body` while `cond` holds, at most `maximum_iterations` times.
 
-    While tracing, one step is recorded; how often it runs is known when the program runs, so the loop has no
-    gradient. `fori_loop` and `scan` have one.
+    While tracing, one step is recorded; how often it runs is known when the program runs. So the loop has a
+    gradient only with `maximum_iterations`, and keeps for it what it needs of so many steps.
     """
     single = not isinstance(loop_vars, (tuple, list))
     state = (loop_vars,) if single else tuple(loop_vars)
@@ -129,11 +130,14 @@ def while_loop(cond, body, loop_vars, maximum_iterations=None):
 def fori_loop(lower, upper, body_fun, init_val):
     """Run `body_fun(i, value)` for i in lower..upper-1, carrying the value.
 
-    While tracing, one step is recorded and runs as often as the bounds say; they are numbers or sizes.
+    While tracing, one step is recorded and runs as often as the bounds say. With bounds only known when the program
+    runs, the loop has no gradient.
     """
     lower, upper = unwrap(lower), unwrap(upper)
     if isinstance(lower, Value) or isinstance(upper, Value):
-        raise NotSupportedError("keras.ops.fori_loop with bounds only known when the program runs")
+        start = (_cast(tensor(lower), "int32"), init_val)
+        going = lambda i, value: less(i, _cast(tensor(upper), "int32"))  # noqa: E731
+        return while_loop(going, lambda i, value: (i + 1, body_fun(i, value)), start)[1]
     if not is_tracing():
         value = init_val
         for i in range(int(lower), int(upper)):
@@ -207,8 +211,11 @@ def switch(index, branches, *operands):
     index = unwrap(index)
     if not isinstance(index, Value):
         return branches[min(max(int(index), 0), len(branches) - 1)](*operands)
-    with without_assignments("a branch of keras.ops.switch"):
-        results = [branch(*operands) for branch in branches]
+    index = clip(index, 0, len(branches) - 1)
+    results = [
+        custom.branch(functools.partial(chosen, *operands), equal(index, n), "a branch of keras.ops.switch")
+        for n, chosen in enumerate(branches)
+    ]
     found = results[0]
     for number, result in enumerate(results[1:], 1):
         found = tree.map_structure(lambda a, b, n=number: where(greater_equal(index, n), b, a), found, result)
@@ -216,7 +223,19 @@ def switch(index, branches, *operands):
 
 
 def custom_gradient(f):
-    """Own gradients belong to primitives (a plugin's op has a vjp rule)."""
-    raise NotSupportedError(
-        "keras.ops.custom_gradient: write a primitive with a vjp rule instead (see the example plugin)"
-    )
+    """Give a function a gradient of its own: `f(*args)` returns its result and a gradient function.
+
+    The gradient function takes the gradient of the result and returns that of the arguments, one or a tuple.
+    While a training step is traced it is called once; what it computes is compiled with the rest.
+
+    >>> @custom_gradient
+    ... def log1pexp(x):
+    ...     e = ops.exp(x)
+    ...     return ops.log(1 + e), lambda upstream: upstream * (1.0 - 1.0 / (1.0 + e))
+    """
+
+    @functools.wraps(f)
+    def call(*args, **kwargs):
+        return custom.custom_gradient(f, args, kwargs)
+
+    return recorded(call)

@@ -56,6 +56,12 @@ class FunctionCall:
 
 def public(function: Callable) -> Callable:
     """Make `function` a public one (see the module's docstring)."""
+    PUBLIC[function.__name__] = call = recorded(function)
+    return call
+
+
+def recorded(function: Callable) -> Callable:
+    """Make `function` one that records a node of the model graph for KerasTensors, as public ones do."""
 
     @functools.wraps(function)
     def call(*args, **kwargs):
@@ -68,7 +74,6 @@ def public(function: Callable) -> Callable:
         with scope.graph.origin(line=user_line() or None):
             return _finish(function(*args, **kwargs))
 
-    PUBLIC[function.__name__] = call
     return call
 
 

@@ -1,20 +1,16 @@
-"""keras.ops functions that look elements up: take, one_hot, x[...], scatter."""
+"""keras.ops functions that look elements up: take, one_hot, nonzero."""
 
 from __future__ import annotations
-
-import builtins
 
 import numpy as np
 
 from kcompile import ops as prim
-from kcompile.errors import ArgumentError, NotSupportedError
+from kcompile.errors import NotSupportedError
 from kcompile.ir import dim
-from kcompile.ir.dim import Dim
 from kcompile.ir.graph import Value
 from kcompile.keras import config
 from kcompile.keras.ops.creation import iota
 from kcompile.keras.ops.function import axis_of, dtype_key, public, rank, sized, tensor
-from kcompile.keras.ops.shapes import part
 from kcompile.keras.tracing.dtypes import is_float
 
 
@@ -84,96 +80,6 @@ def multi_hot(inputs, num_classes=None, axis=-1, dtype=None, sparse=False, **kwa
     hot = tensor(one_hot(x, count, axis=-1, dtype="int32"))
     place = rank(x) - 1 if rank(x) > 1 else 0
     return tensor(prim.reduce_max(hot, axes=(place,), keepdims=False), dtype or config.floatx())
-
-
-@public
-def get_item(x, key):
-    """Return x[key]: integers, slices, None, Ellipsis and at most one tensor of integers."""
-    x = tensor(x)
-    if isinstance(x, np.ndarray) and not _has_value(key):
-        return np.asarray(x[_plain_key(key)])
-    return _traced_item(x, key if isinstance(key, tuple) else (key,))
-
-
-def _has_value(key) -> bool:
-    parts = key if isinstance(key, tuple) else (key,)
-    flat = [p for k in parts for p in ((k.start, k.stop, k.step) if isinstance(k, builtins.slice) else (k,))]
-    return builtins.any(isinstance(p, (Value, Dim)) for p in flat)
-
-
-def _plain_key(key):
-    parts = key if isinstance(key, tuple) else (key,)
-    basic = (builtins.slice, int, type(None), type(Ellipsis))
-    plain = tuple(k if isinstance(k, basic) else np.asarray(tensor(k)) for k in parts)
-    return plain if isinstance(key, tuple) else plain[0]
-
-
-def _traced_item(x, key: tuple):
-    used = builtins.sum(k is not None and k is not Ellipsis for k in key)
-    if used > rank(x):
-        raise ArgumentError(f"too many indices: {used} for a tensor of rank {rank(x)}")
-    if Ellipsis not in [k for k in key if not hasattr(k, "shape")]:
-        key = (*key, Ellipsis)
-    at = next(i for i, k in enumerate(key) if k is Ellipsis)
-    full = (builtins.slice(None),) * (rank(x) - used)
-    key = (*key[:at], *full, *key[at + 1 :])
-
-    axis, shape, looked_up = 0, [], None
-    for item in key:  # first slices, in place; then one reshape for dropped and new axes
-        if item is None:
-            shape.append(1)
-            continue
-        if isinstance(item, builtins.slice):
-            x = _slice_axis(x, axis, item)
-            shape.append(x.shape[axis])
-        elif isinstance(item, (int, np.integer, Dim)) and not isinstance(item, bool):
-            size = x.shape[axis]
-            if not isinstance(item, Dim) and isinstance(size, int) and not -size <= item < size:
-                raise ArgumentError(f"index {item} is out of bounds for axis {axis} with size {size}")
-            start = item + size if not isinstance(item, Dim) and item < 0 else item
-            x = part(x, axis, start, 1)
-        else:
-            if looked_up is not None:
-                raise NotSupportedError("x[i, j] with several index tensors; use keras.ops.take_along_axis")
-            indices = as_indices(item)
-            if dtype_key(tensor(item)) == "bool":
-                raise NotSupportedError("x[mask] has a size only known when the program runs; use keras.ops.where")
-            looked_up = (len(shape), indices)
-            shape.append(x.shape[axis])
-        axis += 1
-    x = prim.reshape(x, shape=tuple(shape)) if tuple(shape) != tuple(x.shape) else x
-    if looked_up is not None:
-        place, indices = looked_up
-        x = prim.gather(x, from_front(indices, x.shape[place]), axis=place)
-    return x
-
-
-def _slice_axis(x, axis: int, item: builtins.slice):
-    size = x.shape[axis]
-    step = 1 if item.step is None else int(item.step)
-    if step < 0:
-        if isinstance(size, int):
-            indices = np.arange(size)[item]
-            return prim.gather(x, indices.astype(np.int32), axis=axis)
-        if item.start is None and item.stop is None and step == -1:
-            return prim.reverse(x, axes=(axis,))
-        raise NotSupportedError(f"x[{item}] along a size only known when the program runs")
-    if isinstance(size, int) and not isinstance(item.start, Dim) and not isinstance(item.stop, Dim):
-        start, stop, _ = item.indices(size)
-        length = builtins.max(0, -(-(stop - start) // step))
-    else:
-        start = _edge(item.start, size, 0)
-        stop = _edge(item.stop, size, size)
-        length = dim.floordiv(stop - start + step - 1, step)
-    if start == 0 and length == size and step == 1:
-        return x
-    return part(x, axis, start, length, step)
-
-
-def _edge(value, size, default):
-    if value is None:
-        return default
-    return value + size if not isinstance(value, Dim) and value < 0 else value
 
 
 @public

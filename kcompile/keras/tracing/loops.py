@@ -22,9 +22,8 @@ from kcompile.ir.types import Type
 from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.scope import TraceGraph, TraceScope, current_scope, enter, unwrap
 from kcompile.keras.tracing.tensor import default_array
-from kcompile.ops.control import STEP, row_type, run_scan
+from kcompile.ops.control import FOREVER, STEP, row_type, run_scan
 
-FOREVER = 1 << 62
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
@@ -59,7 +58,8 @@ def scan(
 def while_loop(condition: Callable[[Any], Any], step: Callable[[Any], Any], init: Any, most: DimLike | None) -> Any:
     """Run `step` on a carry while `condition` of it holds, `most` times at most; returns the last carry.
 
-    While tracing; how often it runs is known when the program runs, so it has no gradient.
+    While tracing; how often it runs is known when the program runs. So it has a gradient only if `most` is given:
+    that keeps what it needs of `most` steps.
     """
     scope = current_scope()
 
@@ -90,6 +90,7 @@ class BodyGraph(TraceGraph):
         super().__init__("body")
         self.around = around
         self.depth = around.depth + 1
+        self.floor = around.floor
         self.captured: dict[Value, Value] = {}  # of the graph around -> source
 
     def adopt(self, value: Value) -> Value:
@@ -135,8 +136,8 @@ class _Recording:
         self.length, self.reverse = length, reverse
         self.guarded = False
         graph = self.graph = scope.graph
-        self.inits = [_value(graph, v) for v in tree.flatten(init)]
-        self.stacks = [_value(graph, v) for v in leaves]
+        self.inits = [as_value(graph, v) for v in tree.flatten(init)]
+        self.stacks = [as_value(graph, v) for v in leaves]
 
     def run(self) -> tuple[Any, Any]:
         variables: dict[int, Any] = {}
@@ -148,13 +149,13 @@ class _Recording:
         kept = [n for n, y in enumerate(tree.flatten(ys)) if y is not None]
         flat = tree.flatten(ys)
         values = [scope.read(v) for v in variables.values()]
-        nexts = [_value(graph, v) for v in (*carries, *values)]
-        rows = [_value(graph, flat[n]) for n in kept]
+        nexts = [as_value(graph, v) for v in (*carries, *values)]
+        rows = [as_value(graph, flat[n]) for n in kept]
         for n, value in enumerate(nexts):
             graph.output(f"c{n}", value)
         for n, value in enumerate(rows):
             graph.output(f"y{n}", value)
-        starts = [_value(self.graph, self.scope.read(v)) for v in variables.values()]
+        starts = [as_value(self.graph, self.scope.read(v)) for v in variables.values()]
         found = run_scan(
             *(self.graph, Body(graph), [*self.inits, *starts], self.stacks, list(graph.captured)),
             *(self.length, self.reverse, self.guarded),
@@ -171,7 +172,7 @@ class _Recording:
         """Record one step; returns its graph and scope, its next carries and what it yields."""
         graph = BodyGraph(self.graph)
         t = graph.input("step", STEP)
-        starts = [_value(self.graph, self.scope.read(v)) for v in variables.values()]
+        starts = [as_value(self.graph, self.scope.read(v)) for v in variables.values()]
         carries = [graph.input(f"c{n}", v.type) for n, v in enumerate([*self.inits, *starts])]
         rows = [graph.input(f"x{n}", row_type(v.type)) for n, v in enumerate(self.stacks)]
         count = len(self.inits)
@@ -195,7 +196,8 @@ def _of_type(leaf: Any, type_: Type) -> Any:
     return leaf if isinstance(leaf, (Value, Dim)) else np.asarray(leaf, type_.dtype.numpy)
 
 
-def _value(graph: TraceGraph, leaf: Any) -> Value:
+def as_value(graph: TraceGraph, leaf: Any) -> Value:
+    """A tensor, variable or number as a value of `graph`."""
     leaf = unwrap(leaf)
     if isinstance(leaf, Value):
         return graph.adopt(leaf)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from kcompile.errors import CompilerBug, KcompileError, NotSupportedError
+from kcompile.errors import CompilerBug, KcompileError
 from kcompile.ir import op as op_table
 from kcompile.ir.graph import PARAMETER, STATE, Graph, Value
 from kcompile.ir.types import Type, bf16, dtype
@@ -42,15 +42,20 @@ class TraceGraph(Graph):
     """A graph whose values carry Keras's operators and which reads variables given as operands.
 
     Inside the step of a loop (tracing/loops.py) graphs nest: an op is recorded in the innermost graph that
-    one of its operands belongs to, so what does not depend on the step stays outside.
+    one of its operands belongs to, so what does not depend on the step stays outside. Nothing that is recorded
+    inside a branch leaves it (tracing/custom.py): its graph is the `floor` of all within.
     """
 
     value_type = TracedValue
     depth = 0  # graphs around this one
+    floor: TraceGraph | None = None
 
     def emit(self, op, operands, attrs):
         operands = [unwrap(o) for o in operands]
-        inner = self
+        inner, scope = self, current_scope()
+        floor = None if scope is None else getattr(scope.graph, "floor", None)
+        if floor is not None and floor.depth > inner.depth:
+            inner = floor
         for operand in operands:
             if isinstance(operand, Value) and operand.graph is not inner:
                 if getattr(operand.graph, "depth", 0) > inner.depth:
@@ -176,20 +181,6 @@ def current_scope() -> TraceScope | None:
 def is_tracing() -> bool:
     """True while a graph is being recorded on this thread."""
     return current_scope() is not None
-
-
-@contextlib.contextmanager
-def without_assignments(where: str):
-    """Inside, no variable may be assigned: what runs there may not count.
-
-    Raises: NotSupportedError afterwards, naming the variable.
-    """
-    scope = current_scope()
-    before = dict(scope._assigned)
-    yield
-    changed = [scope._owners[k] for k, v in scope._assigned.items() if before.get(k) is not v]
-    if changed:
-        raise NotSupportedError(f"{where} assigns {changed[0].path!r}: use keras.ops.where on the new value instead")
 
 
 @contextlib.contextmanager

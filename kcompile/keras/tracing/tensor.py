@@ -43,6 +43,8 @@ class Tensor(np.ndarray):
         return repr(self)
 
     def __getitem__(self, key):
+        if any(isinstance(k, (Value, Dim, KerasTensor)) for k in (key if isinstance(key, tuple) else (key,))):
+            return operators.function("get_item")(self, key)
         found = self.view(np.ndarray)[np.asarray(key) if isinstance(key, Tensor) else key]
         return as_tensor(found)
 
