@@ -6,19 +6,62 @@ to an output, and by discovery among equals; that is also the order of `model.la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from kcompile.errors import ArgumentError
+from kcompile.errors import ArgumentError, NotSupportedError
+from kcompile.ir.dim import Dim
 from kcompile.ir.graph import Value
 from kcompile.keras import ops
 from kcompile.keras.layers.input_spec import InputSpec, check_inputs
 from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.dtypes import standardize_dtype
 from kcompile.keras.tracing.node import Node, node_of
-from kcompile.keras.tracing.tensor import KerasTensor
+from kcompile.keras.tracing.scope import current_scope
+from kcompile.keras.tracing.tensor import KerasTensor, StringValue
+
+
+Path = tuple[int, ...]  # ids of calls of nested models, from the outside
+Key = tuple[Path, int]  # where a tensor is, and its id
+
+
+def _runs_on_host(operation: Any) -> bool:
+    return getattr(operation, "runs_on_host", False)
+
+
+def _all_in(values: Mapping[int, Any], tensors: Sequence[KerasTensor]) -> bool:
+    return all(id(t) in values for t in tensors)
+
+
+class _OrNone(dict):
+    """Tensors that only the part in Python reads are None in the compiled one."""
+
+    def __missing__(self, key: int) -> None:
+        return None
+
+
+class _Entered(threading.local):
+    """What a model graph passes to a nested one it calls: where that is, and what the part in Python made."""
+
+    def __init__(self):
+        self._given: tuple[Any, Path, dict | None] = (None, (), None)
+
+    def give(self, graph: ModelGraph, path: Path, table: dict) -> None:
+        self._given = (graph, path, table)
+
+    def take(self, graph: ModelGraph) -> tuple[Path, dict | None]:
+        """Return (path, table) if they were given to this graph, once."""
+        receiver, path, table = self._given
+        if receiver is not graph:
+            return (), None
+        self._given = (None, (), None)
+        return path, table
+
+
+_entered = _Entered()
 
 
 class ModelGraph:
@@ -35,8 +78,11 @@ class ModelGraph:
         if repeated:
             raise ArgumentError("All `inputs` of a model must be different tensors.")
         self.nodes, self.operations = self._walk()
-        self.host_nodes = self._host_nodes()
-        self.program_tensors = self._cut() if self.host_nodes else self.input_tensors
+        self.host_nodes = [n for n in self.nodes if _runs_on_host(n.operation)]
+        nested = ((n, getattr(n.operation, "_graph", None)) for n in self.nodes)
+        self.nested_nodes = {id(n): g for n, g in nested if isinstance(g, ModelGraph) and g.reads_host}
+        self.reads_host = bool(self.host_nodes or self.nested_nodes)
+        self.program_keys, self.program_tensors = self._cut() if self.reads_host else ([], self.input_tensors)
 
     @property
     def input_names(self) -> list[str]:
@@ -103,35 +149,84 @@ class ModelGraph:
 
     # the part that runs in Python -------------------------------------------------------------------
 
-    def _host_nodes(self) -> list[Node]:
-        """Calls of layers on strings that depend on nothing but the inputs and each other."""
-        ready = {id(t) for t in self.input_tensors}
-        found = []
-        for node in self.nodes:
-            on_host = getattr(node.operation, "runs_on_host", False)
-            if on_host and all(id(t) in ready for t in node.input_tensors):
-                found.append(node)
-                ready.update(id(t) for t in node.output_tensors)
-        return found
+    def _host_part(self, values: dict[int, Any], path: Path, call: Callable, visit: Callable | None = None) -> None:
+        """Run all calls of layers on strings that depend on nothing but the inputs and each other.
 
-    def _cut(self) -> list[KerasTensor]:
+        They may be inside models in this one, whose other calls do not run. A path says which: of nested nodes.
+
+        Args:
+            values: what is known, by tensor; gains what is made.
+            call: (node, values) -> its results, flat.
+            visit: told of every graph on the way: (graph, path, tensors known before, values).
+        """
+        before = set(values)
+        for node in self.nodes:
+            inner = self.nested_nodes.get(id(node))
+            if inner is not None:
+                pairs = list(zip(inner.input_tensors, inner.argument_tensors(node)))
+                inside = {id(i): values[id(t)] for i, t in pairs if id(t) in values}
+                inner._host_part(inside, (*path, id(node)), call, visit)
+                own = {id(i) for i in inner.input_tensors}
+                made = zip(node.output_tensors, inner.output_tensors)
+                values.update((id(o), inside[id(i)]) for o, i in made if id(i) in inside and id(i) not in own)
+            elif _runs_on_host(node.operation) and all(id(t) in values for t in node.input_tensors):
+                values.update(zip((id(t) for t in node.output_tensors), call(node, values), strict=True))
+        if visit is not None:
+            visit(self, path, before, values)
+
+    def argument_tensors(self, node: Node) -> list:
+        """The tensors that a call of this graph's model passes for its inputs."""
+        given = node.args[0] if node.args else next(iter(node.kwargs.values()))
+        return self._flat(given, node.operation.name)
+
+    def _cut(self) -> tuple[list[Key], list[KerasTensor]]:
         """The tensors that the compiled part reads: inputs, and results of the part in Python."""
-        inside = {id(n) for n in self.host_nodes}
-        read = {id(t) for n in self.nodes if id(n) not in inside for t in n.input_tensors}
-        read |= {id(t) for t in self.output_tensors}
-        made = [t for n in self.host_nodes for t in n.output_tensors]
-        return [t for t in [*self.input_tensors, *made] if id(t) in read]
+        entries: list[tuple[Key, KerasTensor]] = []
+        self.on_strings: Any = None  # a layer of the compiled part that reads strings
+
+        def visit(graph: ModelGraph, path: Path, before: set[int], values: dict[int, Any]) -> None:
+            rest = [n for n in graph.nodes if not _all_in(values, n.output_tensors)]
+            read = {id(t): t for n in rest for t in n.input_tensors} | {id(t): t for t in graph.output_tensors}
+            for node in rest:
+                strings = any(t.dtype == "string" for t in node.input_tensors)
+                if strings and id(node) not in graph.nested_nodes and self.on_strings is None:
+                    self.on_strings = node.operation
+            known = [*graph.input_tensors, *(t for n in graph.nodes for t in n.output_tensors if id(t) not in before)]
+            for tensor in {id(t): t for t in known if id(t) in values}.values():
+                if id(tensor) in read and tensor.dtype != "string" and not (path and id(tensor) in before):
+                    entries.append(((path, id(tensor)), tensor))
+
+        values = {id(t): None for t in self.input_tensors}
+        self._host_part(values, (), lambda node, _: [None] * len(node.output_tensors), visit)
+        entries.sort(key=lambda entry: bool(entry[0][0]))  # this graph's own come first
+        return [key for key, _ in entries], [tensor for _, tensor in entries]
 
     def on_host(self, inputs: Any, name: str = "model") -> Any:
         """Return what the compiled part reads: `inputs` themselves unless layers on strings come first."""
-        if not self.host_nodes:
+        if not self.reads_host:
             return inputs
-        values = {id(t): x for t, x in zip(self.input_tensors, self.standardize(_as_arrays(inputs), name))}
-        for node in self.host_nodes:
+        self._check_strings()
+        made: dict[Key, Any] = {}
+
+        def call(node: Node, values: dict[int, Any]) -> list:
             args, kwargs = node.fill(values)
-            values.update(zip((id(t) for t in node.output_tensors), tree.flatten(node.operation(*args, **kwargs))))
-        found = [np.asarray(values[id(t)]) for t in self.program_tensors]
+            return tree.flatten(node.operation(*args, **kwargs))
+
+        def visit(graph: ModelGraph, path: Path, before: set[int], values: dict[int, Any]) -> None:
+            made.update(((path, tensor), x) for tensor, x in values.items())
+
+        values = {id(t): x for t, x in zip(self.input_tensors, self.standardize(_as_arrays(inputs), name))}
+        self._host_part(values, (), call, visit)
+        found = [np.asarray(made[key]) for key in self.program_keys]
         return found[0] if len(found) == 1 else found
+
+    def _check_strings(self) -> None:
+        if self.on_strings is not None:
+            raise NotSupportedError(
+                f"The layer {self.on_strings.name!r} ({type(self.on_strings).__name__}) reads strings, which compiled "
+                "code does not hold. StringLookup, TextVectorization and Hashing run in Python before it where a "
+                "Functional or Sequential model, nested ones too, calls them on its inputs: call them there."
+            )
 
     # running --------------------------------------------------------------------------------------
 
@@ -140,20 +235,46 @@ class ModelGraph:
 
         In a trace the part in Python has run: the inputs are those of the compiled part.
         """
-        if self.host_nodes and any(isinstance(x, Value) for x in tree.flatten(inputs)):
-            values = {id(t): x for t, x in zip(self.program_tensors, tree.flatten(inputs), strict=True)}
+        path, table = _entered.take(self)
+        if table is None and self.reads_host and self._are_made(tree.flatten(inputs)):
+            self._check_strings()
+            path, table = (), dict(zip(self.program_keys, tree.flatten(inputs), strict=True))
+            values = {}
+        elif table is not None:
+            values = {id(t): _fitted(x, t) for t, x in zip(self.input_tensors, self._flat(inputs, name))}
+            values = {t: x for t, x in values.items() if isinstance(x, Value)}
         else:
             values = {id(t): x for t, x in zip(self.input_tensors, self.standardize(inputs, name))}
-        skipped = {id(n) for n in self.host_nodes if not all(id(t) in values for t in n.input_tensors)}
+        if table is not None:
+            values.update((tensor, x) for (where, tensor), x in table.items() if where == path)
         for node in self.nodes:
-            if id(node) in skipped or (node.is_input and id(node.output_tensors[0]) not in values):
+            if node.output_tensors and _all_in(values, node.output_tensors):
                 continue
-            if node.output_tensors and all(id(t) in values for t in node.output_tensors):
-                continue
-            args, kwargs = node.fill(values)
+            inner = None if table is None else self.nested_nodes.get(id(node))
+            if node.is_input or (inner is None and not _all_in(values, node.input_tensors)):
+                continue  # it ran in Python
+            if inner is not None:
+                if not any(where[: len(path) + 1] == (*path, id(node)) for where, _ in table) and not any(
+                    id(t) in values for t in node.input_tensors
+                ):
+                    continue  # all of it ran in Python
+                _entered.give(inner, (*path, id(node)), table)
+            args, kwargs = node.fill(_OrNone(values))
             results = [r for r in tree.flatten(node.operation(*args, **kwargs)) if hasattr(r, "shape")]
             values.update((id(t), r) for t, r in zip(node.output_tensors, results, strict=True))
         return tree.map_structure(lambda t: values[id(t)], self.outputs)
+
+    def _are_made(self, given: Sequence[Any]) -> bool:
+        """True if these are the inputs of the compiled part, not those of the model."""
+        if not any(isinstance(x, Value) for x in given) or any(isinstance(x, StringValue) for x in given):
+            return False
+        if not current_scope().abstract:
+            return True
+        return len(given) == len(self.program_tensors) and all(
+            isinstance(x, Value) and x.dtype.keras == t.dtype and len(x.shape) == len(t.shape)
+            and all(t_size in (None, size) or isinstance(size, Dim) for size, t_size in zip(x.shape[1:], t.shape[1:]))
+            for x, t in zip(given, self.program_tensors)
+        )  # fmt: skip
 
     def standardize(self, inputs: Any, name: str) -> list:
         """Return the inputs in the order of `input_tensors`, checked, of their dtype and rank.

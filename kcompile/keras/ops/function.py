@@ -27,7 +27,7 @@ from kcompile.keras.tracing.dtypes import ir_name, is_float, numpy_dtype, result
 from kcompile.keras.tracing.names import auto_name
 from kcompile.keras.tracing.node import record
 from kcompile.keras.tracing.scope import current_graph, current_scope, unwrap, user_line
-from kcompile.keras.tracing.tensor import KerasTensor, Tensor, as_tensor, default_array
+from kcompile.keras.tracing.tensor import KerasTensor, StringValue, Tensor, as_tensor, default_array
 from kcompile.keras.tracing.trace import infer
 
 Operand = "np.ndarray | Value"
@@ -122,6 +122,11 @@ def tensor(x: Any, dtype: object = None) -> Operand:
 def _plain(x: Any) -> np.ndarray:
     if isinstance(x, KerasTensor):
         raise ArgumentError(f"a KerasTensor ({x!r}) was used where a value is needed")
+    if isinstance(x, StringValue):
+        raise ArgumentError(
+            f"compiled code holds no strings, and {x!r} are computed on: only StringLookup, TextVectorization and "
+            "Hashing read strings, in Python, where a Functional or Sequential model calls them on its inputs"
+        )
     if x is None or isinstance(x, (str, bytes)):
         raise ArgumentError(f"expected a tensor, a number or a list of numbers, received {x!r}")
     array = default_array(x)

@@ -195,6 +195,22 @@ class KerasTensor:
 operators.install(KerasTensor)
 
 
+class StringValue:
+    """Strings in a run for shapes alone: what layers on strings take there; nothing computes on them."""
+
+    dtype = "string"
+
+    def __init__(self, shape: Sequence[DimLike]):
+        self.shape = tuple(shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __repr__(self) -> str:
+        return f"<strings of shape {public_shape(self.shape)}>"
+
+
 def symbolic_shape(shape: Sequence[int | None], batch: str = "batch", prefix: str = "dim") -> tuple[DimLike, ...]:
     """Replace None by named sizes: `batch` on axis 0, `<prefix>1`, `<prefix>2`, ... on the others."""
     return tuple(

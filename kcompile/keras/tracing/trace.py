@@ -15,7 +15,7 @@ from kcompile.ir.types import Type, dtype
 from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.arena import VariableArena
 from kcompile.keras.tracing.scope import TraceGraph, TraceScope, current_scope, enter, unwrap
-from kcompile.keras.tracing.tensor import KerasTensor, public_shape, symbolic_shape
+from kcompile.keras.tracing.tensor import KerasTensor, StringValue, public_shape, symbolic_shape
 from kcompile.keras.tracing.variable import Variable
 
 __all__ = ["Traced", "current_scope", "infer", "trace"]
@@ -109,6 +109,8 @@ def infer(fn: Callable, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | No
         nonlocal count
         if not isinstance(leaf, KerasTensor):
             return leaf
+        if leaf.dtype == "string":
+            return StringValue(leaf.dims)
         count += 1
         value = graph.input(f"x{count - 1}", Type(dtype(leaf.dtype), leaf.dims))
         if leaf._keras_mask is not None:
@@ -122,6 +124,8 @@ def infer(fn: Callable, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | No
             mask = getattr(leaf, "_keras_mask", None)
             made._keras_mask = None if mask is None else leave_symbolic(mask)
             return made
+        if isinstance(leaf, StringValue):
+            return KerasTensor(public_shape(leaf.shape), "string", dims=leaf.shape)
         if isinstance(leaf, np.ndarray):
             return KerasTensor(leaf.shape, leaf.dtype)
         return leaf

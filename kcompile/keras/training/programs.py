@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kcompile.errors import KcompileError
+from kcompile.errors import KcompileError, NotSupportedError
 from kcompile.ir import dim
 from kcompile.ir.graph import INPUT, Graph
 from kcompile.keras.optimizers import FlatWeights
@@ -203,6 +203,22 @@ class Programs:
         self._flat = [f for f in found if f is not None]
 
 
+def _check_strings(model: Any, batch: Batch) -> None:
+    """Raise NotSupportedError for strings that no layer has turned into numbers yet."""
+    name = next((n for n, a in batch.inputs().items() if a.dtype.kind in "OUS"), None)
+    if name is None:
+        return
+    layer = next((o for o in model._flatten_layers() if getattr(o, "runs_on_host", False)), None)
+    if layer is None:
+        raise NotSupportedError(f"model {model.name!r} was given strings ({name}), and has no layer that reads strings")
+    raise NotSupportedError(
+        f"The layer {layer.name!r} ({type(layer).__name__}) is called inside the `call` of {type(model).__name__} "
+        f"{model.name!r}, which is compiled, and compiled code holds no strings. It runs in Python before the program "
+        "if a Functional or Sequential model calls it on its inputs: build the model that way, or call the layer on "
+        "the data first."
+    )
+
+
 def _limits(model: Any, batch: Batch) -> dict[str, tuple[int, str]]:
     """Inputs given by name are left out: their order is not that of the model's inputs."""
     return {} if isinstance(batch.x, Mapping) else index_limits(model, batch.inputs())
@@ -356,9 +372,9 @@ def trace_predict(model: Any) -> Traced:
     names = [getattr(t, "name", None) or f"x{i}" for i, t in enumerate(tree.flatten(symbolic))]
     given = None
     if model._graph is not None:
-        on_host = model._graph.host_nodes
+        on_host = model._graph.reads_host
         given = [t.history.operation.name for t in model.program_inputs] if on_host else model.input_names
-    names = list(given or names)
+    names = unique(given or names)
     labels = tree.pack_sequence_as(symbolic, names)
 
     def run(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -374,6 +390,14 @@ def trace_predict(model: Any) -> Traced:
     return traced
 
 
+def unique(names: Sequence[str]) -> list[str]:
+    """The names, numbered where one is repeated."""
+    found: list[str] = []
+    for name in names:
+        found.append(uniquify(name, found))
+    return found
+
+
 def predict_graph(model: Any) -> Graph:
     """Return the graph of `trace_predict`: what the command line looks at."""
     return trace_predict(model).graph
@@ -381,7 +405,7 @@ def predict_graph(model: Any) -> Graph:
 
 def _declared_inputs(model: Any) -> Any:
     if model._graph is not None:
-        return model._graph.inputs if not model._graph.host_nodes else list(model.program_inputs)
+        return model._graph.inputs if not model._graph.reads_host else list(model.program_inputs)
     shape = (model.get_build_config() or {}).get("input_shape")
     if not model.built or shape is None:
         raise KcompileError(

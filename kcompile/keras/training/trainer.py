@@ -322,9 +322,9 @@ class Trainer(Compiling):
     @property
     def _reads_strings(self) -> bool:
         if self._graph is not None:
-            return bool(self._graph.host_nodes)
-        stack = vars(self).get("_stack") or [None]
-        return getattr(stack[0], "runs_on_host", False)
+            return bool(self._graph.reads_host)
+        first = (vars(self).get("_stack") or [None])[0]  # of a Sequential that nobody has called yet
+        return getattr(first, "runs_on_host", False) or getattr(first, "_reads_strings", False)
 
     def _program(self, mode: str, batch: Batch) -> StepProgram:
         compiled = self._training

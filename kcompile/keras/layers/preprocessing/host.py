@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from kcompile.errors import NotSupportedError
-from kcompile.ir.graph import Value
+from kcompile.ir.graph import Graph, Value
+from kcompile.ir.types import Type, dtype
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.node import record
-from kcompile.keras.tracing.tensor import KerasTensor, as_tensor, is_tensor
+from kcompile.keras.tracing.scope import current_scope
+from kcompile.keras.tracing.tensor import KerasTensor, StringValue, as_tensor, is_tensor, public_shape
 from kcompile.keras.utils.dataset import PyDataset
 
 
@@ -34,7 +36,10 @@ class HostLayer(Layer):
         self.built = True
         if any(isinstance(leaf, KerasTensor) for leaf in leaves):
             return record(self, (inputs,), {}, self.compute_output_spec(inputs))
-        if any(isinstance(leaf, Value) for leaf in leaves):
+        if any(isinstance(leaf, (Value, StringValue)) for leaf in leaves):
+            scope = current_scope()
+            if scope.abstract:
+                return _promised(scope.graph, self.compute_output_spec(tree.map_structure(_symbolic, inputs)))
             raise NotSupportedError(
                 f"The layer {self.name!r} ({type(self).__name__}) runs in Python, not in compiled code. In a "
                 "functional or Sequential model it must come first, before all layers that compute."
@@ -46,6 +51,23 @@ class HostLayer(Layer):
 
     def compute_output_shape(self, input_shape):
         return self.compute_output_spec(KerasTensor(input_shape, "string")).shape
+
+
+def _symbolic(leaf: Any) -> Any:
+    if isinstance(leaf, StringValue):
+        return KerasTensor(public_shape(leaf.shape), "string", dims=leaf.shape)
+    return KerasTensor(public_shape(leaf.shape), leaf.dtype.keras, dims=leaf.shape) if isinstance(leaf, Value) else leaf
+
+
+def _promised(graph: Graph, spec: Any) -> Any:
+    """Values of the shapes and dtypes of KerasTensors, in a graph that is never run."""
+
+    def value(leaf: KerasTensor) -> Any:
+        if leaf.dtype == "string":
+            return StringValue(leaf.dims)
+        return graph.input(f"host{len(graph.sources)}", Type(dtype(leaf.dtype), leaf.dims))
+
+    return tree.map_structure(value, spec)
 
 
 def strings(values: Any, encoding: str = "utf-8") -> np.ndarray:

@@ -133,6 +133,69 @@ def test_a_layer_on_strings_comes_first():
         model.predict(np.array([[1], [2]]), verbose=0)
 
 
+def agree(model, data, labels):
+    """Compiled, interpreted eagerly, and in a training step."""
+    expected = np.asarray(model(data))
+    np.testing.assert_allclose(model.predict(data, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    model.compile("sgd", "mse")
+    loss = model.evaluate(data, labels, verbose=0)
+    np.testing.assert_allclose(loss, ((expected - labels) ** 2).mean(), rtol=1e-5)
+    model.fit(data, labels, batch_size=2, verbose=0)
+
+
+def test_layers_on_strings_in_nested_models(tmp_path):
+    words = np.array([["a"], ["z"], ["b"]], object)
+    numbers = np.ones((3, 2), np.float32)
+    labels = np.zeros((3, 1), np.float32)
+    first = keras.Sequential(
+        [keras.Input((1,), dtype="string"), layers.StringLookup(vocabulary=["a", "b"]), layers.Embedding(3, 2)]
+    )
+    first = keras.Sequential([first, layers.Flatten()])  # twice nested, and all of it first
+    agree(keras.Sequential([first, layers.Dense(1)]), words, labels)
+
+    word, number = keras.Input((1,), dtype="string"), keras.Input((2,))
+    hashed = layers.Hashing(5, output_mode="one_hot")(word)
+    looked_up = layers.StringLookup(vocabulary=["a", "b"])
+    inner = keras.Model([word, number], [layers.Concatenate()([hashed, number]), layers.Embedding(4, 2)(looked_up(word))])
+    word, other, number = keras.Input((1,), dtype="string"), keras.Input((1,), dtype="string"), keras.Input((2,))
+    hidden = layers.Dense(2)(number)  # the nested model reads what is compiled beside what is not
+    (a, b), (c, d) = inner([word, hidden]), inner([other, number])
+    y = layers.Dense(1)(layers.Concatenate()([a, layers.Flatten()(b), c, layers.Flatten()(d)]))
+    model = keras.Model([word, other, number], y)
+    agree(model, [words, words[::-1], numbers], labels)
+    assert len(model.program_inputs) == 5 and all(t.dtype != "string" for t in model.program_inputs)
+    path = str(tmp_path / "model.keras")
+    model.save(path)
+    data = [words, words[::-1], numbers]
+    again = keras.models.load_model(path)
+    np.testing.assert_array_equal(again.predict(data, verbose=0), model.predict(data, verbose=0))
+
+
+def test_strings_elsewhere_are_refused_by_name():
+    class Reads(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.look = layers.StringLookup(vocabulary=["a"], name="look")
+            self.dense = layers.Dense(1)
+
+        def call(self, x):
+            return self.dense(keras.ops.cast(self.look(x), "float32"))
+
+    words = np.array([["a"], ["b"]], object)
+    model = Reads()
+    model(words)  # eagerly all is Python
+    with pytest.raises(NotSupportedError, match=r"'look' \(StringLookup\) is called inside the `call` of Reads"):
+        model.predict(words, verbose=0)
+    inputs = keras.Input((1,), dtype="string")
+    functional = keras.Model(inputs, Reads()(inputs))
+    with pytest.raises(NotSupportedError, match=r"\(Reads\) reads strings"):
+        functional.predict(words, verbose=0)
+    with pytest.raises(KcompileError, match="(?s)holds no strings.*time_distributed"):
+        layers.TimeDistributed(layers.StringLookup(vocabulary=["a"]))(inputs)
+    with pytest.raises(KcompileError, match="(?s)holds no strings.*dense"):
+        layers.Dense(2)(inputs)
+
+
 def test_what_is_wrong_is_said():
     with pytest.raises(KcompileError, match="vocabulary of layer"):
         layers.StringLookup()(["a"])
