@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from kcompile.errors import LoweringError
+from kcompile.keras.models.checking import check
 from kcompile.keras.saving import load_model
-from kcompile.keras.training.programs import predict_graph
-from kcompile.pipeline import passes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,14 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one line per layer that cannot be lowered; status 1 if there is one."""
-    model = load_model(args.model, compile=False)
-    graph = predict_graph(model)
-    try:
-        for row in passes():
-            graph = row.run(graph)
-    except LoweringError as error:
-        print(error)
-        return 1
-    print(f"{model.name}: all {len(model.layers)} layers compile ({len(graph.live_nodes())} nodes)")
-    return 0
+    """Print a line per layer, then the reason if one cannot be lowered; status 1 if there is one."""
+    found = check(load_model(args.model, compile=False))
+    print(found)
+    return 0 if found.ok else 1

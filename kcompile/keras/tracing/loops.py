@@ -20,8 +20,10 @@ from kcompile.ir.dim import Dim, DimLike
 from kcompile.ir.graph import Graph, Value
 from kcompile.ir.types import Type
 from kcompile.keras.tracing import tree
+from kcompile.keras.tracing.dtypes import numpy_dtype
 from kcompile.keras.tracing.scope import TraceGraph, TraceScope, current_scope, enter, unwrap
-from kcompile.keras.tracing.tensor import default_array
+from kcompile.keras.tracing.tensor import KerasTensor, default_array
+from kcompile.keras.tracing.trace import infer
 from kcompile.ops.control import FOREVER, STEP, row_type, run_scan
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -74,13 +76,21 @@ def while_loop(condition: Callable[[Any], Any], step: Callable[[Any], Any], init
 
 
 def _eager(step: Step, carry: Any, xs: Any, leaves: Sequence, length: int, reverse: bool) -> tuple[Any, Any]:
+    if length == 0:
+        return carry, _no_rows(step, carry, xs, leaves)
     ys: list[Any] = [None] * length
     for t in reversed(range(length)) if reverse else range(length):
         x = None if xs is None else tree.pack_sequence_as(xs, [v[t] for v in leaves])
         carry, ys[t] = step(np.int32(t), carry, x)
-    if not ys:
-        raise ArgumentError("an eager scan over no rows has no y to take the shape of: trace it instead")
     return carry, tree.map_structure(lambda *rows: None if rows[0] is None else np.stack(rows), ys[0], *ys[1:])
+
+
+def _no_rows(step: Step, carry: Any, xs: Any, leaves: Sequence) -> Any:
+    """No y, stacked: of the shapes and dtypes that a step would give."""
+    like = [KerasTensor(v.shape[1:], v.dtype) for v in leaves]
+    row = None if xs is None else tree.pack_sequence_as(xs, like)
+    ys = infer(lambda c, x: step(np.int32(0), c, x)[1], (carry, row))
+    return tree.map_structure(lambda y: None if y is None else np.zeros((0, *y.shape), numpy_dtype(y.dtype)), ys)
 
 
 class BodyGraph(TraceGraph):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kcompile.errors import KcompileError, NotSupportedError
+from kcompile.errors import KcompileError
 from kcompile.ir import dim
 from kcompile.ir.graph import INPUT, Graph
 from kcompile.keras.optimizers import FlatWeights
@@ -201,22 +201,6 @@ class Programs:
         self._arenas = weight_arenas(model, self._weights)
         found = [optimizer.flat_weights(arena) for arena in self._arenas]
         self._flat = [f for f in found if f is not None]
-
-
-def _check_strings(model: Any, batch: Batch) -> None:
-    """Raise NotSupportedError for strings that no layer has turned into numbers yet."""
-    name = next((n for n, a in batch.inputs().items() if a.dtype.kind in "OUS"), None)
-    if name is None:
-        return
-    layer = next((o for o in model._flatten_layers() if getattr(o, "runs_on_host", False)), None)
-    if layer is None:
-        raise NotSupportedError(f"model {model.name!r} was given strings ({name}), and has no layer that reads strings")
-    raise NotSupportedError(
-        f"The layer {layer.name!r} ({type(layer).__name__}) is called inside the `call` of {type(model).__name__} "
-        f"{model.name!r}, which is compiled, and compiled code holds no strings. It runs in Python before the program "
-        "if a Functional or Sequential model calls it on its inputs: build the model that way, or call the layer on "
-        "the data first."
-    )
 
 
 def _limits(model: Any, batch: Batch) -> dict[str, tuple[int, str]]:

@@ -14,7 +14,7 @@ import numpy as np
 from kcompile.errors import ArgumentError, KcompileError
 from kcompile.keras.callbacks import CallbackList, History
 from kcompile.keras.random.seeds import draw_seed_number
-from kcompile.keras.training.checks import check_count, check_indices, check_labels, check_rows
+from kcompile.keras.training.checks import check_count, check_indices, check_labels, check_rows, refuse_strings
 from kcompile.keras.training.compiling import Compiling
 from kcompile.keras.training.data import (
     ArrayData,
@@ -307,6 +307,7 @@ class Trainer(Compiling):
     def _on_host(self, x: Any) -> Any:
         """Run the layers on strings, which come before the compiled program, on arrays or on every batch."""
         if x is None or not self._reads_strings:
+            refuse_strings(self, x)
             return x
         if is_batch_source(x):
             return HostBatches(x, self._on_host)

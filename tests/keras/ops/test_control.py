@@ -184,6 +184,12 @@ def test_fori_loop_with_bounds_of_the_run():
     assert [float(program.run({"n": np.int32(n)}, {})["y0"]) for n in (0, 1, 5)] == [1, 1, 24]
 
 
+def test_scan_over_no_rows():
+    last, ys = ops.scan(lambda c, x: (c + x, {"y": ops.cast(c * x, "int32")}), np.ones(3, "f"), np.zeros((0, 3), "f"))
+    np.testing.assert_array_equal(last, np.ones(3, "f"))
+    assert ys["y"].shape == (0, 3) and ys["y"].dtype == np.int32
+
+
 def cases(ops, lax_like, n):
     """The same functions in keras.ops and in JAX."""
     loops = {

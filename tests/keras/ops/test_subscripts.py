@@ -86,12 +86,12 @@ def test_what_has_no_known_shape_says_what_to_write():
     spec = {"x": ((4, 3), "float32")}
     with pytest.raises(KcompileError, match=r"keras.ops.where\(mask, x, 0\)"):
         trace(lambda v: v["x"][v["x"] > 0], spec)
-    with pytest.raises(KcompileError, match="keras.ops.slice"):
+    with pytest.raises(KcompileError, match=r"keras\.ops\.slice"):
         trace(lambda v: v["x"][: ops.cast(ops.sum(v["x"]), "int32")], spec)
     with pytest.raises(KcompileError, match="out of bounds"):
         trace(lambda v: v["x"][[0, 4]], spec)
     with pytest.raises(KcompileError, match="too many indices: 3"):
         trace(lambda v: v["x"][0, 0, 0], spec)
     inputs = keras.Input((3,))
-    with pytest.raises(KcompileError, match="keras.ops.where"):
+    with pytest.raises(KcompileError, match=r"keras\.ops\.where"):
         inputs[inputs > 0]

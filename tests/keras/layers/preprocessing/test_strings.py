@@ -156,7 +156,9 @@ def test_layers_on_strings_in_nested_models(tmp_path):
     word, number = keras.Input((1,), dtype="string"), keras.Input((2,))
     hashed = layers.Hashing(5, output_mode="one_hot")(word)
     looked_up = layers.StringLookup(vocabulary=["a", "b"])
-    inner = keras.Model([word, number], [layers.Concatenate()([hashed, number]), layers.Embedding(4, 2)(looked_up(word))])
+    inner = keras.Model(
+        [word, number], [layers.Concatenate()([hashed, number]), layers.Embedding(4, 2)(looked_up(word))]
+    )
     word, other, number = keras.Input((1,), dtype="string"), keras.Input((1,), dtype="string"), keras.Input((2,))
     hidden = layers.Dense(2)(number)  # the nested model reads what is compiled beside what is not
     (a, b), (c, d) = inner([word, hidden]), inner([other, number])
