@@ -23,7 +23,6 @@ from kcompile.keras.tracing.node import Node, node_of
 from kcompile.keras.tracing.scope import current_scope
 from kcompile.keras.tracing.tensor import KerasTensor, StringValue
 
-
 Path = tuple[int, ...]  # ids of calls of nested models, from the outside
 Key = tuple[Path, int]  # where a tensor is, and its id
 

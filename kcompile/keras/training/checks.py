@@ -107,9 +107,12 @@ def refuse_strings(model: Any, x: Any) -> None:
         return
     layer = next((found for found in model._flatten_layers() if getattr(found, "runs_on_host", False)), None)
     if layer is not None:
+        nodes = model._graph.nodes if model._graph is not None else ()
+        readers = (n.operation for n in nodes if any(t.dtype == "string" for t in n.input_tensors))
+        caller = next(readers, model)
         raise NotSupportedError(
-            f"The layer {layer.name!r} ({type(layer).__name__}) is called inside the `call` of {type(model).__name__} "
-            f"{model.name!r}, which is compiled, and compiled code holds no strings. It runs in Python before the "
+            f"The layer {layer.name!r} ({type(layer).__name__}) is called inside the `call` of {type(caller).__name__} "
+            f"{caller.name!r}, which is compiled, and compiled code holds no strings. It runs in Python before the "
             "program if a Functional or Sequential model calls it on its inputs: build the model that way, or call "
             "the layer on the data first."
         )

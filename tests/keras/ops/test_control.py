@@ -129,7 +129,7 @@ def test_custom_gradient_says_what_is_wrong():
     model.compile("sgd", "mse")
     x = np.ones((2, 2), np.float32)
     model.predict(x, verbose=0)
-    with pytest.raises(KcompileError, match="scale.*not among its arguments"):
+    with pytest.raises(KcompileError, match=r"scale.*not among its arguments"):
         model.train_on_batch(x, x)
     with pytest.raises(KcompileError, match="must return"):
         ops.custom_gradient(lambda x: x)(x)
