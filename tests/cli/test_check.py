@@ -29,7 +29,7 @@ def constructors():
         found.setdefault(name, (lambda n=name, i=init: getattr(layers, n)(**i), shapes, None))
     for name, init in test_images.PROMISES:
         found.setdefault(name, (lambda n=name, i=init: getattr(layers, n)(**i), [(2, 6, 8, 3)], None))
-    for name, init, data in test_strings.CASES:
+    for name, init, _ in test_strings.CASES:
         dtype = "string" if name in ("StringLookup", "TextVectorization") else "int64"
         shape = (3, 1) if name == "TextVectorization" else (3, 3)
         found.setdefault(name, (lambda n=name, i=init: getattr(layers, n)(**i), [shape], dtype))

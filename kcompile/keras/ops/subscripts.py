@@ -81,11 +81,10 @@ def _traced(x, key: list):
     """Slices first, each in place; then what is looked up; then one reshape for dropped and new axes."""
     arrays = [k for k in key if k is not None and not isinstance(k, _BASIC)]
     whole = builtins.any(rank(k) for k in arrays)
-    axis, shape, looked_up, nones = 0, [], [], False
+    axis, shape, looked_up = 0, [], []
     for item in key:
         if item is None:
             shape.append(1)
-            nones = True
             continue
         if isinstance(item, builtins.slice):
             x = _sliced(x, axis, item)
