@@ -73,9 +73,6 @@ def named(area: str, names: str, reason: str) -> dict[str, str]:
 
 STEP = "a step is traced and compiled when its first batch comes: there is no Python function to make before"
 MISSING = {
-    **named(
-        "application", "EfficientNetB0 EfficientNetV2B0 MobileNetV2 MobileNetV3Large MobileNetV3Small", "not built yet"
-    ),
     **named("model-member", "Model.make_train_function Model.make_test_function Model.make_predict_function", STEP),
     **named("model-member", "Model.jit_compile", "kcompile's own argument is called jit"),
     **named("model-member", "Model.quantize", "int8 weights are not supported"),
