@@ -11,8 +11,10 @@ plan.py        Plan: all decisions of the tiled path as data
 blocked.py     the tiled path: loops of tasks, blocks of k and tiles; phases
 micro.py       the register tile
 pack.py        rhs into panels
-turn.py        a large lhs copied so that k runs along its rows
+turn.py        a large lhs copied so that k runs along its rows, or these lie apart
 dense.py       an lhs that is an expression, computed first
+crosswise.py   tiles of a tall lhs with few columns: squares of lhs turned in registers
+ask.py         lines of far operands asked for early
 dot.py         the path for operands that are contiguous along k
 sliding.py     plan of the path for windows over every channel by itself (depthwise)
 slide.py       that path, written

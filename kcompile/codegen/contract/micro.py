@@ -11,8 +11,9 @@ from __future__ import annotations
 from llvmlite import ir
 
 from kcompile.codegen.build import I1, I64, Index, KernelBuilder, Param, memory_type, pointer
-from kcompile.codegen.contract import columns
+from kcompile.codegen.contract import ask, columns
 from kcompile.codegen.contract.affine import Memory
+from kcompile.codegen.contract.crosswise import Crosswise
 from kcompile.codegen.contract.epilogue import Along, store_vector
 from kcompile.codegen.contract.frame import Frame, Signature
 from kcompile.codegen.contract.plan import DIRECT, Plan
@@ -53,8 +54,11 @@ def tile_function(module, target, sig: Signature, plan: Plan, name: str, steps: 
     rows = [(dict(zip((plan.rows.along, *plan.rows.inside), at))) for at in _row_points(plan, steps)]
     masks = column_masks(b, plan, vectors, b["valid"]) if masked else [None] * vectors
     writer = _Micro(frame, plan, rows, vectors, masks)
-    acc = writer.start(b["scratch"], b["first"])
-    acc = writer.sum(acc)
+    if plan.crosswise:
+        turned = Crosswise(frame, plan.a, plan.b, plan.k, plan.vector, plan.lanes, plan.problem.dtype)
+        acc = [[row] for row in turned.rows(b["a"], b["b"], writer.row_offsets)]
+    else:
+        acc = writer.sum(writer.start(b["scratch"], b["first"]))
     if plan.finish == DIRECT and not plan.blocked:
         _finish_direct(frame, plan, rows, acc, masks)
     elif plan.finish == DIRECT:
@@ -94,6 +98,11 @@ def multiply_add(b: KernelBuilder, dtype: DType, x: ir.Value, y: ir.Value, acc: 
     if dtype.category == "bool":
         return b.ll.or_(b.ll.and_(x, y), acc)
     return b.ll.add(b.ll.mul(x, y), acc)
+
+
+def add(b: KernelBuilder, dtype: DType, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The sum of two partial sums."""
+    return b.fadd(x, y) if dtype.is_float else b.ll.or_(x, y) if dtype.category == "bool" else b.ll.add(x, y)
 
 
 class _Micro:
@@ -149,12 +158,19 @@ class _Micro:
 
     def sum(self, acc: Tile) -> Tile:
         """Add the products of one block of k."""
-        axes = self.plan.k[self.plan.cut :]
-        return self._nest(axes, acc, self.b["a"], self.b["b"], True)
+        axes, rows, chains = self.plan.k[self.plan.cut :], len(self.rows), self.plan.chains
+        zero = self.b.zero(self.dtype, self.lanes)
+        acc = [*acc, *([zero] * self.vectors for _ in range((chains - 1) * rows))]
+        acc = self._nest(axes, acc, self.b["a"], self.b["b"], True)
+        total = acc[:rows]
+        for chain in range(1, chains):
+            part = acc[chain * rows : (chain + 1) * rows]
+            total = [[add(self.b, self.dtype, x, y) for x, y in zip(*pair)] for pair in zip(total, part)]
+        return total
 
-    def _nest(self, axes, acc: Tile, a: ir.Value, bp: ir.Value, outermost: bool) -> Tile:
+    def _nest(self, axes, acc: Tile, a: ir.Value, bp: ir.Value, outermost: bool, place: Index = 0) -> Tile:
         if not axes:
-            return self._step(acc, a, bp)
+            return self._step(acc, a, bp, place, 0)
         axis, inner = axes[0], axes[1:]
         steps: Index = self.frame.index(axis.extent)
         if outermost and self.plan.blocked:
@@ -175,11 +191,11 @@ class _Micro:
         b = self.b
         stride_a, stride_b = (self.frame.index(m.stride(axis)) for m in (self.plan.a, self.plan.b))
 
-        def straight(acc: Tile, a, bp, count: int) -> Tile:
+        def straight(acc: Tile, a, bp, count: int, place: Index = 0) -> Tile:
             for u in range(count):
                 pa = self._advance(a, self.plan.a, b.mul(stride_a, u))
                 pb = self._advance(bp, self.plan.b, b.mul(stride_b, u))
-                acc = self._nest(inner, acc, pa, pb, False) if inner else self._step(acc, pa, pb)
+                acc = self._nest(inner, acc, pa, pb, False) if inner else self._step(acc, pa, pb, b.add(place, u), u)
             return acc
 
         if isinstance(steps, int) and steps <= unroll:
@@ -198,7 +214,7 @@ class _Micro:
         flat = [v for row in acc for v in row]
         with b.carried_loop("k", 0, turns, [*flat, a, bp], unroll=False) as loop:
             *values, pa, pb = loop.carried
-            values = straight(self._shaped(values), pa, pb, unroll)
+            values = straight(self._shaped(values), pa, pb, unroll, b.mul(loop.index, unroll))
             pa = self._advance(pa, self.plan.a, b.mul(stride_a, unroll))
             pb = self._advance(pb, self.plan.b, b.mul(stride_b, unroll))
             loop.next(*(v for row in values for v in row), pa, pb)
@@ -206,7 +222,7 @@ class _Micro:
         return self._shaped(values), a, bp
 
     def _shaped(self, flat: list[ir.Value]) -> Tile:
-        return [flat[i * self.vectors : (i + 1) * self.vectors] for i in range(len(self.rows))]
+        return [flat[i : i + self.vectors] for i in range(0, len(flat), self.vectors)]
 
     def _advance(self, place: ir.Value, memory: Memory, elements: Index) -> ir.Value:
         if isinstance(elements, int) and elements == 0:
@@ -215,7 +231,8 @@ class _Micro:
 
     # one step -------------------------------------------------------------------------------
 
-    def _step(self, acc: Tile, a: ir.Value, bp: ir.Value) -> Tile:
+    def _step(self, acc: Tile, a: ir.Value, bp: ir.Value, step: Index, turn: int) -> Tile:
+        """Add the products of one step of the innermost axis, the `turn`th of its loop body."""
         b, plan = self.b, self.plan
         mask_b = [None] * self.vectors if plan.packed else self.masks
         rhs = [self._vector(bp, plan.b, j * self.lanes, mask_b[j]) for j in range(self.vectors)]
@@ -227,14 +244,19 @@ class _Micro:
                 b.prefetch(bp, plan.b.dtype, plan.asks_after + j * self.lanes, locality=2)
         if plan.ahead:
             self._ask_ahead(a, bp)
-        new = []
-        for i, offset in enumerate(self.row_offsets):
+        if ask.RHS in plan.asked:
+            ask.panel(self.frame, plan, bp, self.vectors)
+        if ask.LHS in plan.asked:
+            ask.next_rows(self.frame, plan, a, step)
+        new = list(acc)
+        first = turn % plan.chains * len(self.rows)
+        for i, offset in enumerate(self.row_offsets, first):
             place = self._advance(a, plan.a, offset)
             if plan.lhs_is_vector:
                 factors = [self._vector(place, plan.a, j * self.lanes, self.masks[j]) for j in range(self.vectors)]
             else:
                 factors = [b.splat(self._converted(b.load(place, plan.a.dtype), plan.a), self.lanes)] * self.vectors
-            new.append([multiply_add(b, self.dtype, f, c, acc[i][j]) for j, (f, c) in enumerate(zip(factors, rhs))])
+            new[i] = [multiply_add(b, self.dtype, f, c, acc[i][j]) for j, (f, c) in enumerate(zip(factors, rhs))]
         return new
 
     def _ask_ahead(self, a: ir.Value, bp: ir.Value) -> None:

@@ -27,6 +27,9 @@ from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.types import DType
 
 
+ROWS_AHEAD = 32  # rows of rhs asked for early: each may lie in a page of its own
+
+
 def panel_memory(
     operand: Operand, outer: Sequence[Axis], k: Sequence[Axis], vector: Axis, block_lanes: int, blocks, dtype: DType
 ) -> tuple[Memory, DimLike]:
@@ -106,6 +109,10 @@ class _Packer:
         base = self.frame.pointers[self.source.buffer]
         with self.k_loops(plan.k) as (places, row):
             start, to = self.address(places), b.mul(row, plan.block_lanes)
+            if plan.k:
+                ahead = b.add(start, b.mul(self.frame.index(self.source.stride(plan.k[-1])), ROWS_AHEAD))
+                for j in range(0, plan.block_lanes * self.source.dtype.size_bytes, b.target.cache_line_bytes):
+                    b.prefetch(base, self.source.dtype, b.add(ahead, j // self.source.dtype.size_bytes))
             with b.if_else(b.compare(">=", self.valid, plan.block_lanes)) as (then, otherwise):
                 for branch, whole in ((then, True), (otherwise, False)):
                     with branch:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from kcompile.codegen.contract import dot, tiles, turn
+from kcompile.codegen.contract import ask, crosswise, dot, tiles, turn
 from kcompile.codegen.contract.affine import Affine, Memory, affine, extent, linear_address
 from kcompile.codegen.contract.classify import Operand, Problem, classify
 from kcompile.codegen.contract.epilogue import is_light
@@ -27,7 +27,7 @@ from kcompile.target import Target
 
 # Cycles per element; measured on Zen 5, the order of magnitude is that of every current core.
 PACK_ROWS, PACK_SQUARES, PACK_ELEMENTS = 0.15, 0.35, 2.0
-PANELS_L3, PANELS_MEMORY = 0.5, 1.5  # writing and reading panels that live there
+PANELS_L3, PANELS_MEMORY = 1.0, 1.5  # writing and reading panels that live there
 STORE_TRANSPOSED, STORE_SCATTERED = 0.4, 3.0
 TASK_CYCLES = 20_000  # a task should last this long: some microseconds
 TASKS_WANTED = 32  # enough for 16 workers to share evenly
@@ -51,14 +51,17 @@ class Candidate:
     problem: Problem
     vector: Axis
     lhs_is_vector: bool
+    crosswise: bool = False
 
 
-def candidates(problem: Problem) -> Iterator[Candidate]:
+def candidates(problem: Problem, target: Target) -> Iterator[Candidate]:
     """Every orientation that can run."""
     for view in (problem, problem.swapped()):
         for axis in view.n:
             if all(_is_column(s, axis, problem) for s in problem.sums):
                 yield Candidate(view, axis, False)
+                if crosswise.serves(view, axis, target):
+                    yield Candidate(view, axis, False, True)
         if view.rhs.memory and view.lhs.memory:
             for axis in view.batch if not problem.sums else ():
                 if view.lhs.stride(axis) == 1 and view.rhs.stride(axis) == 1:
@@ -122,7 +125,7 @@ def rows_can_be_copied(problem: Problem, target: Target) -> bool:
 
 def tiled_plan(problem: Problem, target: Target) -> Plan:
     """The best plan of the tiled path, which can do everything."""
-    return min((plan_for(c, target) for c in candidates(problem)), key=lambda p: p.cycles)
+    return min((plan_for(c, target) for c in candidates(problem, target)), key=lambda p: p.cycles)
 
 
 PATHS = (dot.plan, tiled_plan)
@@ -137,17 +140,13 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     outer = tuple(a for a in (*problem.batch, *problem.n) if a is not vector)
     k_size = max(1, nominal(extent(k)))
     lhs_is_vector = candidate.lhs_is_vector
-    rows, vectors, cycles = tiles.choose(
-        problem.m, vector.extent, k, lanes, target, lhs_is_vector, None if lhs_is_vector else problem.lhs.memory
-    )
+    long = not lhs_is_vector and not candidate.crosswise and is_long(problem, target)
+    rows, vectors, cycles, moved = _tile(candidate, outer, lanes, target)
     columns = split_columns(vector.extent, vectors, lanes)
     block_lanes = columns.vectors * lanes
     blocks = column_blocks(vector.extent, columns, lanes)
-    cycles *= max(1, nominal(extent(outer)))
-
-    long = not lhs_is_vector and is_long(problem, target)
     packed = must_pack(problem.rhs, vector, columns, target) or pays_to_pack(problem, k_size)
-    packed = not lhs_is_vector and (packed or pays_to_keep(problem, block_lanes, target))
+    packed = not lhs_is_vector and not candidate.crosswise and (packed or pays_to_keep(problem, block_lanes, target))
     b, block_stride = problem.rhs.memory, block_lanes
     pack_cycles = (
         0.0
@@ -159,10 +158,10 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         cycles += pack_cycles
     a = problem.lhs.memory
     behind = panel_elements(problem, outer, blocks, block_lanes) if packed and not problem.rhs.is_steady else 0
-    turned = not lhs_is_vector and not long and turn.pays(problem, rows, blocks, target)
-    if turned:
+    turned = not lhs_is_vector and not candidate.crosswise and not long and turn.pays(problem, rows, blocks, target)
+    if turned or moved:
         a = turn.turned_memory(problem, behind, lanes)
-        cycles += PACK_SQUARES * nominal(extent((*problem.batch, *problem.m, *k)))
+        cycles += _copied_lhs(problem, PACK_ROWS if moved else PACK_SQUARES, target)
     if a is None:
         a = dense_memory(problem, behind, lanes)
         count = nominal(extent((*problem.batch, *problem.m, *k)))
@@ -172,6 +171,8 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     limit = k_rows_in_cache(b, k, rows, block_lanes * size_bytes, target)
     if not packed and is_streamed(b, k, rows):
         limit = STREAMED_ROWS
+    if candidate.crosswise:
+        limit = None
     cut, k_steps = k_block(k, limit)
     finish, finish_cycles = choose_finish(problem, vector, rows, columns)
     cycles += finish_cycles
@@ -183,7 +184,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         a=a,
         b=b,
         packed=packed,
-        turned=turned,
+        turned=turned or moved,
         block_stride=block_stride,
         outer=outer,
         rows=rows,
@@ -195,11 +196,54 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         finish=finish,
         units_per_task=1,
         cycles=cycles,
+        crosswise=candidate.crosswise,
+        chains=_chains(problem, rows, columns.vectors),
     )
+    if candidate.crosswise:
+        return with_chunks(plan, target)
     if long:
         return along_k(plan, target)
+    plan = replace(plan, asked=ask.asked(plan, target))
     shared = with_shares(plan, target)
     return shared if shared.blocks_per_share else with_chunks(plan, target)
+
+
+def _tile(candidate: Candidate, outer, lanes: int, target: Target) -> tuple[tiles.RowTile, int, float, bool]:
+    """The register tile, its vectors, the cycles of all tiles, and whether rows of lhs are moved apart for it."""
+    problem, vector = candidate.problem, candidate.vector
+    times = max(1, nominal(extent(outer)))
+    if candidate.crosswise:
+        rows, vectors, cycles = crosswise.tile(problem, vector, lanes)
+        return rows, vectors, cycles * times, False
+    given = problem.m, vector.extent, problem.k, lanes, target, candidate.lhs_is_vector
+    lhs = None if candidate.lhs_is_vector else problem.lhs.memory
+    rows, vectors, cycles = tiles.choose(*given, lhs)
+    if lhs is None:
+        return rows, vectors, cycles * times, False
+    free_rows, free_vectors, free = tiles.choose(*given, None)
+    blocks = -(-nominal(vector.extent) // (free_vectors * lanes))
+    copied = free * times + _copied_lhs(problem, PACK_ROWS, target)
+    if copied < cycles * times and not free_rows.inside and turn.crowds(problem, blocks, target):
+        return free_rows, free_vectors, free * times, True
+    return rows, vectors, cycles * times, False
+
+
+def _chains(problem: Problem, rows: tiles.RowTile, vectors: int) -> int:
+    """Partial sums per result; one where a size is open, for then other plans must give the same bits."""
+    if not all(dim.is_static(a.extent) for a in (*problem.batch, *problem.m, *problem.n)):
+        return 1
+    return tiles.chains(rows.max_rows, vectors)
+
+
+def _copied_lhs(problem: Problem, cycles: float, target: Target) -> float:
+    """Cycles to copy lhs, `cycles` per element near by."""
+    count = nominal(extent((*problem.batch, *problem.m, *problem.k)))
+    return (cycles + _far(count * problem.dtype.size_bytes, target)) * count
+
+
+def _far(nbytes: int, target: Target) -> float:
+    """Cycles per element to write a copy and read it, from where so many bytes lie."""
+    return 0.0 if nbytes <= target.l2_bytes else PANELS_L3 if 2 * nbytes <= target.l3_bytes else PANELS_MEMORY
 
 
 def k_rows_in_cache(b: Memory, k, rows, row_bytes: int, target: Target) -> int | None:
@@ -287,8 +331,7 @@ def pack_cost(
     """Cycles to copy rhs into panels, and to fetch them from where they then lie."""
     count = nominal(extent([a for a in outer if operand.uses(a)]) * extent(k) * blocks * block_lanes)
     nbytes, lanes = count * dtype.size_bytes, target.lanes(dtype.size_bytes)
-    far = 0.0 if nbytes <= target.l2_bytes else PANELS_L3 if 2 * nbytes <= target.l3_bytes else PANELS_MEMORY
-    return (_copy_cycles(operand, k, vector, lanes) + far) * count
+    return (_copy_cycles(operand, k, vector, lanes) + _far(nbytes, target)) * count
 
 
 def _copy_cycles(operand: Operand, k, vector: Axis, lanes: int) -> float:

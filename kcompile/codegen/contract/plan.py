@@ -31,6 +31,9 @@ class Plan:
     finish:    DIRECT: stores are evaluated in registers; SCRATCH: in a loop over the stored tile;
                TRANSPOSED: the same on the transposed tile, vectors along the rows.
     units_per_task, blocks_per_task: row tiles and column blocks that one task runs over.
+    crosswise: lhs is read along k and turned in registers (crosswise.py).
+    asked: operands that lie far away and whose lines are asked for before they are needed (ask.py).
+    chains: partial sums of each result that a tile keeps, added at its end.
     ahead: each block of k asks for the lines of the next one (see longk.py).
     blocks_per_share: 0, or: k itself is shared among tasks, this many blocks each (see `shares`).
     """
@@ -57,6 +60,9 @@ class Plan:
     blocks_per_task: int = 1
     blocks_per_share: DimLike = 0
     ahead: bool = False
+    crosswise: bool = False
+    asked: tuple[str, ...] = ()
+    chains: int = 1
 
     @property
     def prefetched(self) -> bool:
@@ -170,6 +176,8 @@ class Plan:
             parts.append(f"block {self.k_steps} of k[{self.cut}]")
         if self.lhs_is_vector:
             parts.append("elementwise rows")
+        if self.crosswise:
+            parts.append("crosswise")
         if self.blocks_per_share:
             parts.append(f"{self.shares} shares")
         if self.ahead:

@@ -51,7 +51,7 @@ class Thin:
 def thin_plan(problem: Problem, main: Plan | dot.DotPlan, target: Target) -> Thin | None:
     """The plan for few rows; None where it would gain nothing."""
     rows = _rows(problem)
-    if rows is None or not isinstance(main, Plan) or problem.sums:
+    if rows is None or not isinstance(main, Plan) or problem.sums or main.crosswise:
         return None
     with dim.assuming(FEW):
         plan = _plan(_read_in_place(problem), main, target)
@@ -94,7 +94,8 @@ def _rows(problem: Problem) -> DimLike | None:
 def _plan(problem: Problem, main: Plan, target: Target) -> Plan | dot.DotPlan | None:
     """The best plan that copies nothing; with the main plan's blocks of k if those are summed apart."""
     plan = tiled_plan(problem, target)
-    if plan.packed or plan.turned or plan.problem.lhs.memory is None or not dim.is_static(plan.vector.extent):
+    copies = plan.packed or plan.turned or plan.problem.lhs.memory is None
+    if copies or plan.crosswise or not dim.is_static(plan.vector.extent):
         best = make_plan(problem, target)
         return best if isinstance(best, dot.DotPlan) else None
     if main.blocks_per_share != 0:

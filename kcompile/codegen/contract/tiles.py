@@ -67,11 +67,16 @@ class Columns:
     tail_lanes: int | None
 
 
-def step_cost(rows: int, vectors: int, lhs_is_vector: bool) -> float:
+def chains(rows: int, vectors: int) -> int:
+    """Partial sums per result that keep the multipliers busy in a tile of so few of them."""
+    return max(1, FMA_LATENCY * FMA_PER_CYCLE // max(1, rows * vectors))
+
+
+def step_cost(rows: int, vectors: int, lhs_is_vector: bool, chains: int = 1) -> float:
     """Cycles per step of k of one tile."""
     products = rows * vectors
     loads = vectors + (products if lhs_is_vector else rows)
-    busy = max(products / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, FMA_LATENCY)
+    busy = max(products / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, FMA_LATENCY / chains)
     return busy + VECTOR_PRESSURE * vectors + SCALAR_PRESSURE * rows
 
 
@@ -90,9 +95,17 @@ def crowded_rows(tile: RowTile, k: Sequence[Axis], lhs: Memory | None, target: T
         stride = nominal(lhs.stride(axis)) * size
         offsets = [o + i * stride for o in offsets for i in range(count)]
     lines = {o // line for o in offsets}
-    sets = Counter(at % (L1_WAY_BYTES // line) for at in lines)
     ways = max(1, target.l1d_bytes // L1_WAY_BYTES - FREE_WAYS)
-    return sum(count for count in sets.values() if count > ways)
+    crowded = _crowded(lines, L1_WAY_BYTES // line, ways)
+    far = max(nominal(lhs.stride(a)) * nominal(a.extent) for a in (*tile.outside, tile.along)) * size > target.l2_bytes
+    # Measured: lines that come from afar lie in their way as well if they are two pages apart, and twice as soon.
+    return max(crowded, _crowded(lines, 2 * L1_WAY_BYTES // line, ways // 2)) if far else crowded
+
+
+def _crowded(lines: set[int], sets: int, ways: int) -> int:
+    """How many of these lines share a set with more than it has room for."""
+    counts = Counter(at % sets for at in lines)
+    return sum(count for count in counts.values() if count > ways)
 
 
 def fits_registers(rows: int, vectors: int, target: Target) -> bool:
@@ -197,6 +210,8 @@ def row_tiles(m: tuple[Axis, ...]) -> list[RowTile]:
 
 def tile_cost(tile: RowTile, vectors: int, size_n: DimLike, k: int, lanes: int, lhs_is_vector: bool) -> float:
     """Estimated cycles for all tiles."""
+    known = dim.is_static(tile.along.extent) and dim.is_static(size_n)
+    parallel = chains(tile.max_rows, vectors) if known else 1
     n = max(1, nominal(size_n))
     all_vectors = -(-n // lanes)
     blocks = [(vectors, all_vectors // vectors)]
@@ -207,7 +222,7 @@ def tile_cost(tile: RowTile, vectors: int, size_n: DimLike, k: int, lanes: int, 
     for steps, count in cover(max(1, nominal(tile.along.extent)), tile.sizes):
         rows = steps * tile.inner_rows
         for wide, how_many in blocks:
-            cycles = step_cost(rows, wide, lhs_is_vector) * k + TILE_OVERHEAD + rows * wide
+            cycles = step_cost(rows, wide, lhs_is_vector, parallel) * k + TILE_OVERHEAD + rows * wide
             total += cycles * count * how_many
     return total * outside * (TAIL_PENALTY if len(blocks) > 1 and all_vectors > vectors else 1.0)
 
