@@ -26,7 +26,6 @@ from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.types import DType
 
-
 ROWS_AHEAD = 32  # rows of rhs asked for early: each may lie in a page of its own
 
 

@@ -1,4 +1,4 @@
-"""Tall products with few columns: which plan they get, their results, and that a row's bits do not depend on the batch."""
+"""Tall products with few columns: their plans and results, and that the bits of a row do not depend on the batch."""
 
 from __future__ import annotations
 
