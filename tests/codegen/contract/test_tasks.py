@@ -49,8 +49,8 @@ def test_a_named_size_of_rows_and_columns():
 
 def test_rows_a_page_apart_do_not_crowd_the_cache():
     target = replace(X86_64_V4, l1d_bytes=48 * 1024)  # 12 ways
-    crowded = planned("m,k;k,n->m,n", {"m": 250, "n": 10, "k": 2048}, target)
-    free = planned("m,k;k,n->m,n", {"m": 250, "n": 10, "k": 2064}, target)
+    crowded = planned("m,k;k,n->m,n", {"m": 250, "n": 16, "k": 2048}, target)
+    free = planned("m,k;k,n->m,n", {"m": 250, "n": 16, "k": 2064}, target)
     assert crowded.rows.max_rows <= 10 < free.rows.max_rows
     assert crowded_rows(free.rows, free.k, free.a, target) == 0
     tile = replace(crowded.rows, sizes=free.rows.sizes)
