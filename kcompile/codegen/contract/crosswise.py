@@ -42,7 +42,9 @@ def serves(problem: Problem, vector: Axis, target: Target) -> bool:
     lanes = target.lanes(problem.dtype.size_bytes)
     if not dim.is_static(vector.extent) or not dim.is_static(k[-1].extent):
         return False
-    if lanes < FEWEST_LANES or lanes + vector.extent + OTHER_REGISTERS > target.vector_registers:
+    if lanes < FEWEST_LANES or vector.extent > lanes:
+        return False
+    if lanes + vector.extent + OTHER_REGISTERS > target.vector_registers:
         return False
     return a.stride(k[-1]) == 1 and nominal(problem.m[-1].extent) >= FEWEST_TILES * lanes and k[-1].extent >= lanes
 

@@ -141,7 +141,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     k_size = max(1, nominal(extent(k)))
     lhs_is_vector = candidate.lhs_is_vector
     long = not lhs_is_vector and not candidate.crosswise and is_long(problem, target)
-    rows, vectors, cycles, moved = _tile(candidate, outer, lanes, target)
+    rows, vectors, cycles = _tile(candidate, outer, lanes, target)
     columns = split_columns(vector.extent, vectors, lanes)
     block_lanes = columns.vectors * lanes
     blocks = column_blocks(vector.extent, columns, lanes)
@@ -159,14 +159,12 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     a = problem.lhs.memory
     behind = panel_elements(problem, outer, blocks, block_lanes) if packed and not problem.rhs.is_steady else 0
     turned = not lhs_is_vector and not candidate.crosswise and not long and turn.pays(problem, rows, blocks, target)
-    if turned or moved:
+    if turned:
         a = turn.turned_memory(problem, behind, lanes)
-        cycles += _copied_lhs(problem, PACK_ROWS if moved else PACK_SQUARES, target)
+        cycles += _copied_lhs(problem, PACK_SQUARES, target)
     if a is None:
         a = dense_memory(problem, behind, lanes)
-        count = nominal(extent((*problem.batch, *problem.m, *k)))
-        far = PANELS_L3 if count * size_bytes > target.l2_bytes else 0.0
-        cycles += (PACK_ROWS + far if problem.lhs.rows else PACK_ELEMENTS) * count
+        cycles += _copied_lhs(problem, PACK_ROWS if problem.lhs.rows else PACK_ELEMENTS, target)
 
     limit = k_rows_in_cache(b, k, rows, block_lanes * size_bytes, target)
     if not packed and is_streamed(b, k, rows):
@@ -184,7 +182,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         a=a,
         b=b,
         packed=packed,
-        turned=turned or moved,
+        turned=turned,
         block_stride=block_stride,
         outer=outer,
         rows=rows,
@@ -208,24 +206,15 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     return shared if shared.blocks_per_share else with_chunks(plan, target)
 
 
-def _tile(candidate: Candidate, outer, lanes: int, target: Target) -> tuple[tiles.RowTile, int, float, bool]:
-    """The register tile, its vectors, the cycles of all tiles, and whether rows of lhs are moved apart for it."""
+def _tile(candidate: Candidate, outer, lanes: int, target: Target) -> tuple[tiles.RowTile, int, float]:
+    """The register tile, its vectors, and the cycles of all tiles."""
     problem, vector = candidate.problem, candidate.vector
-    times = max(1, nominal(extent(outer)))
     if candidate.crosswise:
         rows, vectors, cycles = crosswise.tile(problem, vector, lanes)
-        return rows, vectors, cycles * times, False
-    given = problem.m, vector.extent, problem.k, lanes, target, candidate.lhs_is_vector
-    lhs = None if candidate.lhs_is_vector else problem.lhs.memory
-    rows, vectors, cycles = tiles.choose(*given, lhs)
-    if lhs is None:
-        return rows, vectors, cycles * times, False
-    free_rows, free_vectors, free = tiles.choose(*given, None)
-    blocks = -(-nominal(vector.extent) // (free_vectors * lanes))
-    copied = free * times + _copied_lhs(problem, PACK_ROWS, target)
-    if copied < cycles * times and not free_rows.inside and turn.crowds(problem, blocks, target):
-        return free_rows, free_vectors, free * times, True
-    return rows, vectors, cycles * times, False
+    else:
+        given = problem.m, vector.extent, problem.k, lanes, target, candidate.lhs_is_vector
+        rows, vectors, cycles = tiles.choose(*given, None if candidate.lhs_is_vector else problem.lhs.memory)
+    return rows, vectors, cycles * max(1, nominal(extent(outer)))
 
 
 def _chains(problem: Problem, rows: tiles.RowTile, vectors: int) -> int:

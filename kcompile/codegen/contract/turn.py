@@ -1,10 +1,10 @@
-"""Copy lhs turned, or moved apart: rows that k runs along, in the dtype of the sum.
+"""Copy lhs turned: rows that k runs along, in the dtype of the sum.
 
 A tile reads lhs in scalars, so it usually reads it where it lies. But where k runs across the rows of memory and lhs
 is too large for the second-level cache, every step of k falls into another page: no hardware fetches that ahead.
 Squares are transposed in registers; what is left of the rows goes element by element. Rows are padded to an odd number
-of cache lines, so that those of a tile fall into different sets of the first-level cache. For the same reason an lhs
-whose rows already lie so, but a multiple of a page apart, is copied where the tiles that bear this would be slower.
+of cache lines, so that those of a tile fall into different sets of the first-level cache. (Rows that k runs along
+already, but that crowd each other out, are copied by dense.py.)
 """
 
 from __future__ import annotations
@@ -38,22 +38,6 @@ def pays(problem: Problem, rows: RowTile, blocks: DimLike, target: Target) -> bo
     if elements > nominal(dim.product(problem.shapes[a.buffer])):
         return False  # windows overlap: the copy would be as much larger
     return elements * a.dtype.size_bytes > target.l2_bytes and nominal(extent(problem.k)) >= FEWEST_STEPS
-
-
-def keeps_rows(problem: Problem, along: Axis) -> bool:
-    """True if k already runs along rows, one for each step of `along`: they are only moved apart."""
-    a = problem.lhs.memory
-    return a is not None and bool(problem.k) and a.stride(problem.k[-1]) == 1 and a.stride(along) != 1
-
-
-def crowds(problem: Problem, blocks: DimLike, target: Target) -> bool:
-    """True if a copy of lhs, whose rows crowd each other out of the nearest cache, would be read often enough."""
-    a = problem.lhs.memory
-    if a is None or not problem.m or not keeps_rows(problem, problem.m[-1]) or nominal(blocks) < FEWEST_COLUMN_BLOCKS:
-        return False
-    if nominal(extent(problem.k)) < FEWEST_STEPS:
-        return False
-    return nominal(extent((*problem.batch, *problem.m, *problem.k))) <= nominal(dim.product(problem.shapes[a.buffer]))
 
 
 def turned_memory(problem: Problem, offset: DimLike, lanes: int) -> Memory:
@@ -110,9 +94,6 @@ def _strip(frame: Frame, plan: Plan, places: dict[Axis, Index], table) -> None:
     b, source, dtype, lanes = frame.b, plan.problem.lhs.memory, plan.problem.dtype, plan.lanes
     *around, inner = plan.k
     size = frame.index(inner.extent)
-    if keeps_rows(plan.problem, plan.rows.along):
-        _rows(frame, plan, places)
-        return
     left = b.sub(frame.index(plan.rows.along.extent), places[plan.rows.along])
     row = frame.index(plan.a.stride(plan.rows.along))
     with contextlib.ExitStack() as stack:
@@ -138,27 +119,6 @@ def _strip(frame: Frame, plan: Plan, places: dict[Axis, Index], table) -> None:
                     at = b.add(b.add(start, b.mul(q, step)), i)
                     value = widened(b, b.load(frame.pointers[source.buffer], source.dtype, at), source.dtype, dtype)
                     b.store(value, frame.pointers[SHARED_SPACE], dtype, b.add(b.add(to, b.mul(i, row)), q))
-
-
-def _rows(frame: Frame, plan: Plan, places: dict[Axis, Index]) -> None:
-    """Copy some whole rows, vector by vector."""
-    b, source, dtype, lanes, along = frame.b, plan.problem.lhs.memory, plan.problem.dtype, plan.lanes, plan.rows.along
-    *around, inner = plan.k
-    size = frame.index(inner.extent)
-    whole = b.mul(b.div_nonneg(size, lanes), lanes)
-    base, copy = frame.pointers[source.buffer], frame.pointers[SHARED_SPACE]
-    last = b.min(b.add(places[along], lanes), frame.index(along.extent))
-    with contextlib.ExitStack() as stack:
-        here = {**places, along: stack.enter_context(b.loop("row", places[along], last, **ROLLED))}
-        for axis in around:
-            here[axis] = stack.enter_context(b.loop(axis.name, 0, frame.index(axis.extent), **ROLLED))
-        start, to = (_place(frame, m, here) for m in (source, plan.a))
-        with b.loop("p", 0, whole, lanes, unroll=4, vectorise=False) as p:
-            value = widened(b, b.load_vector(base, source.dtype, b.add(start, p), lanes), source.dtype, dtype)
-            b.store_vector(value, copy, dtype, b.add(to, p))
-        with b.loop("p", whole, size, **ROLLED) as p:
-            value = widened(b, b.load(base, source.dtype, b.add(start, p)), source.dtype, dtype)
-            b.store(value, copy, dtype, b.add(to, p))
 
 
 def _place(frame: Frame, memory: Memory, places: dict[Axis, Index]) -> Index:

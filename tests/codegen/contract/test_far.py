@@ -36,14 +36,14 @@ def test_results_with_a_small_cache():
 
 @pytest.mark.parametrize("k", [2048, 4096])
 def test_rows_pages_apart_are_moved(k):
-    assert plan(TRANSPOSED, 2048, 2048, k).turned
-    assert not plan(TRANSPOSED, 2048, 2048, k + 16).turned
+    assert plan(TRANSPOSED, 2048, 2048, k).problem.lhs.rows
+    assert not plan(TRANSPOSED, 2048, 2048, k + 16).problem.lhs.rows
 
 
 def test_results_of_moved_rows():
     sizes = {"m": 150, "n": 300, "k": 2048}
     target = replace(X86_64_V4, l2_bytes=256 * 1024)
-    assert plan_of(contract_form(TRANSPOSED, sizes), target).turned
+    assert plan_of(contract_form(TRANSPOSED, sizes), target).problem.lhs.rows
     if host_target().vector_bytes == target.vector_bytes:
         check(TRANSPOSED, sizes, target=replace(host_target(), l2_bytes=256 * 1024))
 
