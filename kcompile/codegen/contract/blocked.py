@@ -7,6 +7,9 @@
                     tile(...)            micro.py
         finish(...)                      epilogue.py, unless the tile did it in registers
 
+Where nothing is kept per chunk (`Plan.is_divisible`), the pool divides row tiles, and each thread's part is cut into
+chunks of about equal size. A tile's numbers do not depend on the chunk it is in.
+
 Phases: `pack` (if rhs is not read in place), `main`, and `sum` if k is shared among tasks: then the tasks
 of `main` leave partial tiles in the shared workspace, and `sum` adds them in order and finishes.
 """
@@ -94,6 +97,10 @@ def _only_tail(plan: Plan) -> bool:
 def _emit_main(module, target, sig: Signature, plan: Plan, name: str, task_fn, partials: DimLike) -> None:
     frame = Frame.exported(module, target, name, sig)
     b, dtype = frame.b, plan.problem.dtype
+    if plan.is_divisible:
+        _grouped_units(frame, plan, task_fn)
+        b.ret()
+        return
     with b.loop("task", b["begin"], b["end"], **ROLLED) as task:
         if plan.blocks_per_share:
             tiles = frame.index(plan.tiles_tasks)
@@ -103,8 +110,32 @@ def _emit_main(module, target, sig: Signature, plan: Plan, name: str, task_fn, p
         else:
             share, place = 0, task
             scratch = _worker_scratch(frame, plan)
-        b.call(task_fn, [*frame.leading(), scratch, b.index(share), b.index(place)])
+        chunks = frame.index(plan.chunks)
+        first = b.mul(b.mod_nonneg(place, chunks), plan.units_per_task)
+        end = b.min(b.add(first, plan.units_per_task), frame.index(plan.units))
+        _call_task(frame, task_fn, scratch, share, place, b.div_nonneg(place, chunks), first, end)
     b.ret()
+
+
+def _grouped_units(frame: Frame, plan: Plan, task_fn) -> None:
+    """Run row tiles [begin, end) of all groups of column blocks, at most `units_per_task` at a time, equally many."""
+    b = frame.b
+    units, begin, end = frame.index(plan.units), b["begin"], b["end"]
+    scratch = _worker_scratch(frame, plan)
+    with b.loop("group", b.div_nonneg(begin, units), b.ceildiv(end, units), **ROLLED) as group:
+        start = b.mul(group, units)
+        low, high = b.max(b.sub(begin, start), 0), b.min(b.sub(end, start), units)
+        count = b.sub(high, low)
+        chunks = b.ceildiv(count, plan.units_per_task)
+        with b.loop("chunk", 0, chunks, **ROLLED) as chunk:
+            first = b.add(low, b.div_nonneg(b.mul(count, chunk), chunks))
+            after = b.add(low, b.div_nonneg(b.mul(count, b.add(chunk, 1)), chunks))
+            _call_task(frame, task_fn, scratch, 0, 0, group, first, after)
+
+
+def _call_task(frame: Frame, task_fn, scratch, *numbers: Index) -> None:
+    b = frame.b
+    b.call(task_fn, [*frame.leading(), scratch, *(b.index(n) for n in numbers)])
 
 
 def _worker_scratch(frame: Frame, plan: Plan) -> ir.Value:
@@ -122,13 +153,16 @@ def _emit_sum(module, target, sig: Signature, plan: Plan, name: str, finish_fn, 
     scratch = _worker_scratch(frame, plan)
     base = b.at(frame.pointers[SHARED_SPACE], dtype, frame.index(partials))
     add = b.fadd if dtype.is_float else b.ll.or_ if dtype.category == "bool" else b.ll.add
+    chunks = frame.index(plan.chunks)
     with b.loop("task", b["begin"], b["end"], **ROLLED) as task:
         with b.loop("element", 0, plan.task_elements, lanes, **ROLLED) as element:
             with b.carried_loop("share", 0, shares, [b.zero(dtype, lanes)]) as loop:
                 start = b.mul(b.add(b.mul(loop.index, tiles), task), plan.task_elements)
                 loop.next(add(loop.carried[0], b.load_vector(base, dtype, b.add(start, element), lanes)))
             b.store_vector(loop.results[0], scratch, dtype, element)
-        b.call(finish_fn, [*frame.leading(), scratch, I64(0), task])
+        first = b.mul(b.mod_nonneg(task, chunks), plan.units_per_task)
+        end = b.min(b.add(first, plan.units_per_task), frame.index(plan.units))
+        _call_task(frame, finish_fn, scratch, 0, task, b.div_nonneg(task, chunks), first, end)
     b.ret()
 
 
@@ -159,7 +193,8 @@ def _finish_task_function(
 
 def _task_frame(module, target, sig: Signature, plan: Plan, name: str) -> Frame:
     align = plan.vector_bytes
-    more = [pointer("scratch", align_bytes=align), Param("share", I64), Param("task", I64)]
+    numbers = ("share", "task", "column_group", "first_unit", "end_unit")
+    more = [pointer("scratch", align_bytes=align), *(Param(n, I64) for n in numbers)]
     return Frame.internal(module, target, name, sig, more)
 
 
@@ -173,14 +208,10 @@ class _Task:
     def locate(self) -> None:
         """Where the task lies in the result."""
         b, plan, frame = self.b, self.plan, self.frame
-        chunks, groups = frame.index(plan.chunks), frame.index(plan.groups)
-        task = b["task"]
-        self.chunk = b.mod_nonneg(task, chunks)
-        rest = b.div_nonneg(task, chunks)
+        groups, rest = frame.index(plan.groups), b["column_group"]
         self.first_block = b.mul(b.mod_nonneg(rest, groups), plan.blocks_per_task)
         frame.places.update(unflatten(frame, plan.outer, b.div_nonneg(rest, groups)))
-        self.first_unit = b.mul(self.chunk, plan.units_per_task)
-        self.end_unit = b.min(b.add(self.first_unit, plan.units_per_task), frame.index(plan.units))
+        self.first_unit, self.end_unit = b["first_unit"], b["end_unit"]
         self.enter_block(self.first_block)
         self.rhs = self.start_of(plan.b, [*plan.outer], b.mul(self.first_block, frame.index(plan.block_stride)))
         self.lhs = self.start_of(plan.a, [*plan.outer, plan.vector])
@@ -233,9 +264,9 @@ class _Task:
         count = b.mul(b.max(outer_count, 1), parts)
         begin_block, end_block = 0, count
         if plan.blocks_per_share:
-            per_share = frame.index(plan.blocks_per_share)
-            begin_block = b.mul(b["share"], per_share)
-            end_block = b.min(count, b.add(begin_block, per_share))
+            shares = frame.index(plan.shares)  # at most as many as blocks: none is empty
+            begin_block = b.div_nonneg(b.mul(count, b["share"]), shares)
+            end_block = b.div_nonneg(b.mul(count, b.add(b["share"], 1)), shares)
         with b.loop("kblock", begin_block, end_block, **ROLLED) as number:
             places = unflatten(frame, around, b.div_nonneg(number, parts))
             begin = b.mul(b.mod_nonneg(number, parts), frame.index(plan.k_steps))

@@ -61,7 +61,9 @@ def along_k(plan: Plan, target: Target) -> Plan:
     groups = max(1, nominal(extent(plan.outer))) * -(-all_blocks // blocks)
     shares = max(1, min(-(-TASKS // (groups * -(-all_units // units))), steps // SHARE_STEPS))
     chunks = -(-TASKS // (groups * shares))
-    units = _evenly(min(units, -(-all_units // chunks)), all_units, groups * shares)
+    units = min(units, -(-all_units // chunks))
+    if shares > 1:
+        units = _evenly(units, all_units, groups * shares)
     row = min(units * plan.rows.max_rows, _buffer_bytes(plan.problem, plan.problem.lhs.memory) // size // steps)
     cached = target.l2_bytes // BLOCK_SHARE // (max(1, row) * size + blocks * block_bytes)
     cut, k_steps = k_block(plan.k, max(FEWEST_STEPS, min(cached, steps // shares)))
@@ -85,10 +87,10 @@ def _evenly(units: int, all_units: int, others: int) -> int:
 
 
 def _per_share(k_blocks: DimLike, shares: int) -> DimLike:
-    """Blocks of a share, such that there are at most so many shares whatever the sizes."""
+    """Blocks of the largest share, such that there are at most so many shares whatever the sizes."""
     if dim.is_static(k_blocks):
         return max(1, -(-k_blocks // shares))
-    return dim.floordiv(k_blocks, shares) + 1  # never 0
+    return dim.floordiv(k_blocks + (shares - 1), shares) + dim.floordiv(1, k_blocks + 1)  # never 0: 1 if none
 
 
 def _buffer_bytes(problem: Problem, memory: Memory) -> int:

@@ -144,7 +144,15 @@ class Plan:
         return ceildiv(self.k_blocks, self.blocks_per_share) if self.blocks_per_share != 0 else 1
 
     @property
+    def is_divisible(self) -> bool:
+        """True if row tiles may be grouped as the threads' parts fall: nothing is kept per group but its scratch."""
+        return self.units_per_task > 1 and self.blocks_per_share == 0 and not self.problem.sums
+
+    @property
     def tasks(self) -> DimLike:
+        """What the pool divides: row tiles where these may be grouped anyhow, so that all threads end together."""
+        if self.is_divisible:
+            return extent(self.outer) * self.groups * self.units
         return self.shares * self.tiles_tasks
 
     @property
@@ -166,7 +174,8 @@ class Plan:
     @property
     def cost_per_task(self) -> DimLike:
         steps = dim.floordiv(extent(self.k), self.shares * PRODUCTS_PER_OPERATION) + 1
-        return steps * self.units_per_task * self.blocks_per_task * self.unit_elements
+        units = 1 if self.is_divisible else self.units_per_task
+        return steps * units * self.blocks_per_task * self.unit_elements
 
     def describe(self) -> str:
         """One line for people: path, tile, blocks."""

@@ -104,10 +104,10 @@ def _plan(problem: Problem, main: Plan, target: Target) -> Plan | dot.DotPlan | 
 
 
 def _with_shares_of(plan: Plan, main: Plan) -> Plan:
-    """The same plan with the main plan's shares of k; its own blocks of k are kept where they fit into a share."""
+    """The same plan with the main plan's shares of k; its own blocks of k are kept where they fit into equal shares."""
     cut, k_steps, blocks = main.cut, main.k_steps, main.blocks_per_share
-    if len(plan.k) == 1 and plan.blocked:
-        share = k_steps * blocks
+    share = k_steps * blocks
+    if len(plan.k) == 1 and plan.blocked and plan.k[0].extent % share == 0:
         k_steps = max(d for d in range(1, min(plan.k_steps, share) + 1) if share % d == 0)
         blocks = share // k_steps
     finish = SCRATCH if plan.finish == DIRECT else plan.finish

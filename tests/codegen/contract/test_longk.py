@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from kcompile.codegen.contract.emitter import plan_of
@@ -9,8 +10,9 @@ from kcompile.codegen.contract.plan import Plan
 from kcompile.codegen.host import host_target
 from kcompile.ir import dim
 from kcompile.ir.dim import symbol
-from tests.codegen.contract.check import check
+from tests.codegen.contract.check import check, operands
 from tests.codegen.contract.forms import contract_form
+from tests.codegen.contract.native import run_form
 
 BATCH = symbol("batch")
 SMALL = replace(host_target(), l1d_bytes=2048, l2_bytes=8192)
@@ -54,6 +56,29 @@ def test_shares_do_not_grow_with_the_batch():
     shares = [dim.evaluate(found.shares, {"batch": n}) for n in (1, 32, 1000, 100_000)]
     assert shares[1] > 1
     assert max(shares) <= 2 * shares[1]
+
+
+@pytest.mark.parametrize("batch", [0, 3, 24, 32, 100])
+def test_shares_of_a_named_size_are_about_equal(batch):
+    found = plan(FILTER, {"b": BATCH, "i": 16, "j": 16, "r": 3, "s": 3, "c": 32, "n": 32}, host_target())
+    blocks, shares, largest = (
+        dim.evaluate(n, {"batch": batch}) for n in (found.k_blocks, found.shares, found.blocks_per_share)
+    )
+    assert found.blocks_per_share != 0
+    assert largest == max(1, -(-blocks // max(1, shares)))
+
+
+def test_row_tiles_of_long_sums_are_grouped_as_threads_need():
+    sizes = {"b": BATCH, "i": 9, "j": 11, "r": 3, "s": 3, "c": 33, "n": 16}
+    found = plan(FILTER, sizes)
+    assert found.is_divisible and found.tasks == found.units * found.groups > found.tiles_tasks
+    form = contract_form(FILTER, sizes)
+    x0, x1 = operands(form, {"batch": 3}, "f32")
+    alone, *others = (
+        run_form(form, {"x0": x0, "x1": x1}, {"batch": 3}, workers=n, target=SMALL)["y"] for n in (1, 2, 4, 7)
+    )
+    for other in others:
+        np.testing.assert_array_equal(alone, other)
 
 
 def test_what_is_not_long():
