@@ -6,11 +6,23 @@ import ctypes
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kcompile.errors import ArgumentError, ShapeError
+
+
+_KNOWN_SHAPES = 64  # whose `_Call` is kept
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What follows from the shapes of the inputs: the numbers of the named sizes, shape and dtype of each output."""
+
+    sizes: tuple[int, ...]
+    outputs: tuple[tuple[tuple[int, ...], np.dtype], ...]
 
 
 class ExportedModel:
@@ -33,6 +45,10 @@ class ExportedModel:
         self.inputs, self.outputs, self._sizes = about["inputs"], about["outputs"], about["sizes"]
         self._error = self._function("error", ctypes.c_char_p)
         self._predict = self._function("predict", ctypes.c_int32)
+        buffers = [ctypes.c_void_p] * (len(self.inputs) + len(self.outputs))
+        self._predict.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * len(self._sizes), *buffers]
+        self._dtypes = [np.dtype(i["dtype"]) for i in self.inputs]
+        self._calls: dict[tuple, _Call] = {}
         self._destroy = self._function("destroy", None)
         self._model = ctypes.c_void_p()
         create = self._function("create", ctypes.c_int32)
@@ -51,15 +67,27 @@ class ExportedModel:
         """Return the output, or a list of outputs if the model has several."""
         if len(inputs) != len(self.inputs):
             raise ArgumentError(f"{self._prefix} takes {len(self.inputs)} inputs, received {len(inputs)}")
-        arrays = [np.ascontiguousarray(x, dtype=i["dtype"]) for x, i in zip(inputs, self.inputs)]
-        sizes = self._read_sizes(arrays)
-        results = [np.empty(_shape(o["shape"], sizes), o["dtype"]) for o in self.outputs]
-        given = [ctypes.c_int64(sizes[s]) for s in self._sizes]
-        pointers = [ctypes.c_void_p(a.ctypes.data) for a in (*arrays, *results)]
-        self._check(self._predict(self._model, *given, *pointers))
+        arrays = [np.ascontiguousarray(x, dtype=dtype) for x, dtype in zip(inputs, self._dtypes)]
+        shapes = tuple([a.shape for a in arrays])
+        call = self._calls.get(shapes) or self._new_call(shapes, arrays)
+        results = [np.empty(shape, dtype) for shape, dtype in call.outputs]
+        pointers = [a.__array_interface__["data"][0] for a in (*arrays, *results)]
+        code = self._predict(self._model, *call.sizes, *pointers)
+        if code:
+            self._check(code)
         return results[0] if len(results) == 1 else results
 
     predict = __call__
+
+    def _new_call(self, shapes: tuple, arrays: Sequence[np.ndarray]) -> _Call:
+        """Check the shapes; what they say is kept for the next call."""
+        sizes = self._read_sizes(arrays)
+        outputs = tuple((_shape(o["shape"], sizes), np.dtype(o["dtype"])) for o in self.outputs)
+        call = _Call(tuple(sizes[s] for s in self._sizes), outputs)
+        if len(self._calls) >= _KNOWN_SHAPES:
+            self._calls.clear()
+        self._calls[shapes] = call
+        return call
 
     def _read_sizes(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
         sizes: dict[str, int] = {}
