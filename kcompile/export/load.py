@@ -13,7 +13,6 @@ import numpy as np
 
 from kcompile.errors import ArgumentError, ShapeError
 
-
 _KNOWN_SHAPES = 64  # whose `_Call` is kept
 
 

@@ -86,4 +86,5 @@ class _Epochs:
 
     def __iter__(self):
         order = self.data.order(self.rng)
+        order = None if order is None else order.copy()  # the next iterator may begin before this one ends
         return (self.data.batch(step, order) for step in range(self.data.num_batches))

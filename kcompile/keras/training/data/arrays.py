@@ -16,6 +16,7 @@ import numpy as np
 from kcompile.errors import ArgumentError, DTypeError
 from kcompile.keras import config
 from kcompile.keras.tracing import tree
+from kcompile.runtime.permutation import fill_permutation
 
 _INT32 = np.iinfo(np.int32)
 _TAKEN = frozenset("?bBhHiIef")  # NumPy type codes that programs read as they are
@@ -153,6 +154,7 @@ class ArrayData:
     batch_size: int = 32
     shuffle: bool | str = False
     rows: int = field(init=False)
+    _order: np.ndarray | None = field(init=False, default=None, repr=False)  # memory of `order`, kept: new pages cost
 
     def __post_init__(self):
         self.rows = check_lengths(x=self.x, y=self.y, sample_weight=self.sample_weight)
@@ -162,11 +164,14 @@ class ArrayData:
         return -(-self.rows // self.batch_size)
 
     def order(self, rng: np.random.Generator) -> np.ndarray | None:
-        """Return which row comes when in the next epoch; None: as they lie."""
+        """Return which row comes when in the next epoch; None: as they lie. The next call writes over it."""
         if not self.shuffle:
             return None
         if self.shuffle != "batch":
-            return rng.permutation(self.rows).astype(np.int64)
+            if self._order is None:
+                self._order = np.empty(self.rows, np.int64)
+            fill_permutation(self._order, rng)
+            return self._order
         order = np.arange(self.rows, dtype=np.int64)
         whole = self.rows // self.batch_size * self.batch_size
         chunks = order[:whole].reshape(-1, self.batch_size)
