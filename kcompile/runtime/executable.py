@@ -53,6 +53,7 @@ class Executable:
         self._run_batches = _BATCHES(library.address(f"{program.name}_run_batches"))
         self._constants = {name: np.ascontiguousarray(a) for name, a in constants.items()}
         self._scratch: dict[tuple[int, ...], int] = {}
+        self._staging: dict[tuple[int, ...], int] = {}
 
     def bind(self, variables: Mapping[str, np.ndarray]) -> Bound:
         """Return the program with parameters and state fixed to these arrays, which it updates in place.
@@ -74,6 +75,15 @@ class Executable:
         if found is None:
             named = dict(zip(self.program.symbols, sizes))
             found = self._scratch[sizes] = dim.evaluate(self.program.arena_bytes, named)
+        return found
+
+    def staging_bytes(self, sizes: tuple[int, ...]) -> int:
+        """Bytes that the gathered rows of a batch take, with room to align each input."""
+        found = self._staging.get(sizes)
+        if found is None:
+            named = dict(zip(self.program.symbols, sizes))
+            gathered = (a.type for _, a in _arguments(self.program, INPUT) if a.has_rows)
+            found = self._staging[sizes] = sum(dim.evaluate(t.nbytes, named) + 64 for t in gathered)
         return found
 
 
@@ -216,11 +226,9 @@ class Bound:
             sizes[self._batch_symbol] = min(batch_size, rows)
         named = dict(zip(program.symbols, sizes.tolist()))
         kept = [self._output_block(table, n, a, outputs, named, rows) for n, a in self._outputs]
-        staging_bytes = 0
-        if order is not None:
-            gathered = (i.argument.type for i in self._inputs if i.argument.has_rows)
-            staging_bytes = sum(dim.evaluate(t.nbytes, named) + 64 for t in gathered)
-        arena = executable.arena_bytes(tuple(sizes.tolist()))
+        numbers = tuple(sizes.tolist())
+        staging_bytes = 0 if order is None else executable.staging_bytes(numbers)
+        arena = executable.arena_bytes(numbers)
         block = executable.workspaces.take(arena + staging_bytes + 64)
         try:
             staging = -(-(address(block) + arena) // 64) * 64
