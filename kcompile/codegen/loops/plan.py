@@ -54,6 +54,7 @@ UNROLLED_COST = 1000  # ... if that stays a loop body LLVM handles well
 CHUNK_ELEMENTS = 32768  # of a large reduction, per task of its first phase
 SPLIT_RESULTS = 4096  # reductions to at most so many results are split along what is reduced
 SCATTER_TASKS = 64
+SMOOTH_LANES = 8  # an axis this long is worth vectorising
 ROW_JAM, LEAST_JAM = 16, 4  # short rows that take turns
 JAM_BYTES = 8192  # of all their local numbers
 UNKNOWN_SIZE = 64  # what an unknown size is taken for when costs are weighed
@@ -384,14 +385,25 @@ def _length(span: Span) -> DimLike:
 
 
 def _ordered(group: Group) -> Group:
-    """The axis with the most unit strides last: it is the one to vectorise."""
+    """The axis with the most unit strides last: it is the one to vectorise.
+
+    Several numbers of a row in unit steps do not outweigh one matrix that would be gathered for it.
+    """
     if len(group.spans) < 2 or is_scan(group.body):
         return group
     scores = [_unit_loads(group.body, s.axis) for s in group.spans]
-    best = max(range(len(scores)), key=lambda n: (scores[n], n))
+    smooth = [n for n, s in enumerate(group.spans) if scores[n] and _is_smooth(group.body, s.axis)]
+    best = max(smooth or range(len(scores)), key=lambda n: (scores[n], n))
     spans = list(group.spans)
     spans.append(spans.pop(best))
     return replace(group, spans=tuple(spans))
+
+
+def _is_smooth(statements, axis: Axis) -> bool:
+    """True if an axis fills a vector and every access stays put or takes unit steps along it."""
+    places = [n.index[0] for n in loads_of(statements)] + [s.index[0] for s in statements]
+    long = not dim.is_static(axis.extent) or axis.extent >= SMOOTH_LANES
+    return long and all(stride(p, axis) in (0, 1) for p in places)
 
 
 # reductions in two phases ----------------------------------------------------------------------

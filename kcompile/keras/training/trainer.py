@@ -298,7 +298,7 @@ class Trainer(Compiling):
         if known is not None and known.program is program and known.takes(batch.x, batch.y, batch.sample_weight):
             return known
         lean = Lean(program, batch, compiled.losses, self.reset_metrics, lambda: self._log_entries(mode))
-        if isinstance(batch.x, np.ndarray) and (batch.y is None or isinstance(batch.y, np.ndarray)):
+        if lean.is_direct:
             compiled.lean[mode] = lean
         return lean
 

@@ -146,6 +146,26 @@ def test_several_inputs_and_outputs_again():
         np.testing.assert_array_equal(f, g)
 
 
+def test_lists_tuples_and_dicts_take_the_short_way(monkeypatch):
+    a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
+    model = keras.Model([a, b], layers.Dense(1)(layers.Concatenate()([a, b])))
+    model.compile(optimizer="sgd", loss="mse")
+    draw = np.random.default_rng(0)
+    p, q = draw.standard_normal((4, 3)).astype("float32"), draw.standard_normal((4, 2)).astype("float32")
+    y = np.ones((4, 1), np.float32)
+    for x in ([p, q], (p, q), {"b": q, "a": p}):
+        first, loss = model.predict_on_batch(x), model.test_on_batch(x, y)
+        with monkeypatch.context() as patched:
+            patched.setattr(model, "_lean", None)
+            np.testing.assert_array_equal(model.predict_on_batch(x), first)
+            np.testing.assert_array_equal(model.predict(x, verbose=0), first)
+            assert model.test_on_batch(x, y) == loss
+    with pytest.raises((KcompileError, ValueError)):
+        model.predict_on_batch([p, q[:2]])
+    assert model.predict_on_batch([p[:3], q[:3]]).shape == (3, 1)
+    assert model.predict_on_batch([p.astype("float64"), q]).shape == (4, 1)
+
+
 def test_threads_predict_with_one_model(model):
     batches = [data(n, n)[0] for n in (1, 8, 8, 40)]
     expected = [model.predict(x) for x in batches]
