@@ -67,7 +67,7 @@ FUNCTIONS: dict[str, Callable[..., Num]] = {
     "atan": _in_double(circular.atan),
     "atan2": _in_double(circular.atan2),
     "erf": error.erf,
-    "erfinv": _in_double(error.erfinv),
+    "erfinv": error.erfinv,
     "pow": power.pow_,
     "mod": _in_double(division.mod),
     "floordiv": _in_double(division.floordiv),
@@ -99,7 +99,7 @@ ULP_BOUNDS: dict[str, tuple[float, float]] = {
     "atan": (0.51, 1.9),
     "atan2": (0.51, 2.0),
     "erf": (1.8, 1.2),
-    "erfinv": (0.51, 6.0),  # steep near 1, where its logarithm's last bit counts several times
+    "erfinv": (4.0, 6.0),  # steep near 1, where its logarithm's last bit counts several times
     "pow": (0.51, 1.3),
     "rsqrt": (1.6, 1.6),
 }

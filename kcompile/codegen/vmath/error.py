@@ -33,7 +33,11 @@ def erf(x: Num) -> Num:
 def erfinv(x: Num) -> Num:
     w = -log((1 - x) * (1 + x))
     root = w.sqrt()
-    ratio = horner(w - 3.125, tables.ERFINV_CENTRE["f64"])
-    ratio = where(w > 6.25, horner(root - 3.25, tables.ERFINV_TAIL["f64"]), ratio)
-    ratio = where(w > 16.0, horner(root - 5.082207202911377, tables.ERFINV_FAR_TAIL["f64"]), ratio)
+    if format_of(x) is F32:
+        ratio = horner(w - 2.5, tables.ERFINV_CENTRE["f32"])
+        ratio = where(w > 5.0, horner(root - 3, tables.ERFINV_TAIL["f32"]), ratio)
+    else:
+        ratio = horner(w - 3.125, tables.ERFINV_CENTRE["f64"])
+        ratio = where(w > 6.25, horner(root - 3.25, tables.ERFINV_TAIL["f64"]), ratio)
+        ratio = where(w > 16.0, horner(root - 5.082207202911377, tables.ERFINV_FAR_TAIL["f64"]), ratio)
     return where(abs(x) == 1, x * INF, x * ratio).copysign(x)

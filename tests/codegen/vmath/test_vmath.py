@@ -157,6 +157,17 @@ def test_special_values_are_numpys(name, kind, scalar_f32, scalar_f64):
     np.testing.assert_array_equal(np.signbit(actual[numbers]), np.signbit(expected[numbers]))
 
 
+def test_erfinv_f32_error_is_within_its_bound(scalar_f32, scalar_f64):
+    fractions = (np.arange(2**16) + 0.5) / 2**16
+    x = np.concatenate(
+        [1 - fractions, 1 - 2.0**-8 * fractions, 1 - 2.0**-24 * np.arange(1, 300), 10.0 ** -np.arange(30)]
+    )
+    x = np.unique(x[x < 1].astype(np.float32))
+    x = np.concatenate([x[x < 1], -x[x < 1]])
+    exact = scalar_f64["erfinv"](x.astype(np.float64))
+    assert ulps(scalar_f32["erfinv"](x), exact).max() <= vmath.ULP_BOUNDS["erfinv"][0]
+
+
 def test_erfinv_limits(scalar_f32, scalar_f64):
     for run, kind in ((scalar_f32, np.float32), (scalar_f64, np.float64)):
         actual = run["erfinv"](np.array([-0.0, 0.0, 1, -1, 1.5, -2, np.nan, np.inf], kind))
