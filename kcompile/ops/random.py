@@ -21,7 +21,7 @@ from kcompile.forms.records import map_form, operand
 from kcompile.forms.scalar import Expr
 from kcompile.ir import dim
 from kcompile.ir.op import Kind, Op, register
-from kcompile.ir.types import Type, i32, i64, u32
+from kcompile.ir.types import Type, i32, i64, u32, u64
 from kcompile.ops.elementwise import s
 from kcompile.ops.shape import flat_index
 
@@ -30,31 +30,32 @@ KEY_INCREMENT = 0x9E3779B9  # the golden ratio's fraction in 32 bits
 ROUNDS = 10
 
 
-def philox(low, high, key, *, mul, mulhi, xor, add):
-    """Ten rounds on the counter words (low, high); the arithmetic is given, wrapping in 32 bits."""
+def _philox_wide(low: Expr, high: Expr, key: Expr) -> Expr:
+    """The first word, in 64-bit lanes: a product holds both of its words, and what lies above 32 bits is ignored.
+
+    Vector units multiply the lower halves of such lanes; no word has to be brought to its place.
+    """
+    lower, multiplier = scalar.const(0xFFFFFFFF, u64), scalar.const(MULTIPLIER, u64)
     for turn in range(ROUNDS):
         if turn:
-            key = add(key, KEY_INCREMENT)
-        low, high = xor(xor(mulhi(low, MULTIPLIER), key), high), mul(low, MULTIPLIER)
-    return low, high
+            key = s.add(key, scalar.const(KEY_INCREMENT, u32))
+        product = s.mul(s.bitand(low, lower), multiplier)
+        upper = scalar.call("shr", product, scalar.const(32, u64))
+        low, high = s.bitxor(s.bitxor(upper, scalar.cast(key, u64)), high), product
+    return scalar.cast(low, u32)
 
 
 def philox_arrays(low: np.ndarray, high: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both output words for u32 arrays of counters and keys."""
-
-    def word(value) -> np.ndarray:
-        return np.asarray(value, np.uint32)
-
+    """Both output words for u32 arrays of counters and keys: ten rounds, the arithmetic wraps in 32 bits."""
+    low, high, key, multiplier, increment = (
+        np.asarray(word, np.uint32) for word in (low, high, key, MULTIPLIER, KEY_INCREMENT)
+    )
     with np.errstate(over="ignore"):
-        return philox(
-            word(low),
-            word(high),
-            word(key),
-            mul=lambda a, b: a * word(b),
-            mulhi=lambda a, b: numeric.mulhi(a, word(b)),
-            xor=np.bitwise_xor,
-            add=lambda a, b: a + word(b),
-        )
+        for turn in range(ROUNDS):
+            if turn:
+                key = key + increment
+            low, high = numeric.mulhi(low, multiplier) ^ key ^ high, low * multiplier
+    return low, high
 
 
 def _infer(seed: Type, part: Type | None = None, *, shape, unit=None) -> Type:
@@ -82,12 +83,11 @@ def _lower(seed: Type, part: Type | None = None, *, shape, unit=None):
         if part is not None:
             first = s.mul(scalar.cast(operand(1, (), part), i64), scalar.index(result.size if unit is None else unit))
             position = s.add(first, position)
-        low = scalar.cast(position, u32)
-        high = operand(0, (1,), seed)
+        position = scalar.cast(position, u64)
+        high = scalar.cast(operand(0, (1,), seed), u64)
         if part is not None or not dim.is_nonnegative(2**32 - result.size):  # else the counter's high word is always 0
-            upper = scalar.call("shr", position, scalar.const(32, i64))
-            high = s.bitxor(high, scalar.cast(upper, u32))
-        return philox(low, high, operand(0, (0,), seed), mul=s.mul, mulhi=s.mulhi, xor=s.bitxor, add=s.add)[0]
+            high = s.bitxor(high, scalar.call("shr", position, scalar.const(32, u64)))
+        return _philox_wide(position, high, operand(0, (0,), seed))
 
     return map_form(result, (seed,) if part is None else (seed, part), value_at, "random_bits")
 

@@ -5,6 +5,7 @@
     address.py   index arithmetic, at the outermost loop where its axes are known
     expr.py      scalar expressions, loads, lazy conditions
     conditions.py, segments.py   comparisons of indices; loops cut where they change
+    versions.py  a loop over lanes for each answer that rows give
     reduce.py    accumulation
     nest.py      maps, rows, columns: the loops
     vectors.py, reductions.py    the nests of rows and columns written as vectors

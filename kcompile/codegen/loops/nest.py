@@ -30,6 +30,7 @@ from kcompile.codegen.loops.reduce import accumulations, combine, is_scan, start
 from kcompile.codegen.loops.reductions import along_row, down_columns, fits_registers, pays_from
 from kcompile.codegen.loops.segments import cuts
 from kcompile.codegen.loops.vectors import pattern_of
+from kcompile.codegen.loops.versions import Choice, versions
 from kcompile.forms.records import LOCAL, OUT, Accumulate, Buffer, Store
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
@@ -229,6 +230,21 @@ class _Emitter:
         if lane is None:
             self.statements(scope, group.body)
             return
+        self.map_versions(scope, group, versions(group.body, lane), low, high)
+
+    def map_versions(self, scope: Scope, group: Group, tree: Choice | tuple, low: Index, high: Index) -> None:
+        """Branch to the lanes of the version that is right for this row."""
+        if not isinstance(tree, Choice):
+            self.map_lanes(scope, replace(group, body=tree), low, high)
+            return
+        with self.b.if_else(scope.compute(tree.condition)) as (then, otherwise):
+            for branch, versions_left in ((then, tree.then), (otherwise, tree.otherwise)):
+                with branch:
+                    self.map_versions(scope.inner(), group, versions_left, low, high)
+
+    def map_lanes(self, scope: Scope, group: Group, low: Index, high: Index) -> None:
+        """The lanes of a row."""
+        lane = self.schedule.lane
         # several steps at once of what already fills the registers would only spill
         fills = fills_registers(group.body, self.b.target)
         if fills:  # LLVM's vectorisers take seconds for what is a whole tile's transform

@@ -23,7 +23,7 @@ def cuts(statements, axis: Axis) -> list[tuple[DimLike, dict[Expr, bool]]]:
     At and above its threshold a condition is the opposite. Empty if there is nothing to cut, or too much.
     """
     below: dict[DimLike, dict[Expr, bool]] = {}
-    for condition in _conditions(statements):
+    for condition in conditions_of(statements):
         found = _threshold(condition, axis)
         if found is not None:
             below.setdefault(found[0], {})[condition] = found[1]
@@ -33,7 +33,7 @@ def cuts(statements, axis: Axis) -> list[tuple[DimLike, dict[Expr, bool]]]:
     return [(t, below[t]) for t in order]
 
 
-def _conditions(statements) -> list[Expr]:
+def conditions_of(statements) -> list[Expr]:
     """The comparisons that decide a Where."""
     found: dict[Expr, None] = {}
     stack = [n.condition for n in walk(*(s.value for s in statements)) if isinstance(n, Where)]

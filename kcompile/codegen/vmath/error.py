@@ -5,7 +5,7 @@ Source of w = -log(1-x*x) in erfinv: Giles, in "GPU Computing Gems", Jade editio
 
 from __future__ import annotations
 
-from kcompile.codegen.num import Num, at_most, fma, horner, where
+from kcompile.codegen.num import Num, at_most, fma, horner, pairwise, where
 from kcompile.codegen.vmath import coefficients as tables
 from kcompile.codegen.vmath.exponential import exp_parts, power_of_two
 from kcompile.codegen.vmath.formats import F32, INF, format_of
@@ -34,8 +34,8 @@ def erfinv(x: Num) -> Num:
     w = -log((1 - x) * (1 + x))
     root = w.sqrt()
     if format_of(x) is F32:
-        ratio = horner(w - 2.5, tables.ERFINV_CENTRE["f32"])
-        ratio = where(w > 5.0, horner(root - 3, tables.ERFINV_TAIL["f32"]), ratio)
+        ratio = pairwise(w - 2.5, tables.ERFINV_CENTRE["f32"])
+        ratio = where(w > 5.0, pairwise(root - 3, tables.ERFINV_TAIL["f32"]), ratio)
     else:
         ratio = horner(w - 3.125, tables.ERFINV_CENTRE["f64"])
         ratio = where(w > 6.25, horner(root - 3.25, tables.ERFINV_TAIL["f64"]), ratio)

@@ -1,0 +1,94 @@
+"""One loop over lanes for each outcome of the conditions that do not change along the lanes.
+
+Interpolation, padding and concatenation along a row axis ask for every row which piece it lies in. Asked inside the
+loop over lanes, the answers turn plain loads into masked or gathered ones. So the rows branch first:
+
+    for every row:  if i < 1: lanes of the first piece, no condition left;  else: lanes of the second
+
+A comparison and its opposite are one question, and what an answer makes unreachable asks nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kcompile.codegen.loops.conditions import sides
+from kcompile.codegen.loops.flat import mentions
+from kcompile.codegen.loops.segments import conditions_of, truth
+from kcompile.forms.scalar import Call, Expr, Where, call, cast, where
+from kcompile.ir import dim
+from kcompile.ir.dim import Axis, DimLike, Loaded
+
+MOST_VERSIONS = 16
+LEAST_LANES = 8  # shorter loops are written out: a branch per row costs as much as they do
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Versions for when a condition holds, and for when it does not."""
+
+    condition: Expr
+    then: Choice | tuple
+    otherwise: Choice | tuple
+
+
+def versions(statements: tuple, lane: Axis) -> Choice | tuple:
+    """The statements with what rows decide decided: a tree of choices; as they are if there is nothing or too much."""
+    if dim.is_static(lane.extent) and lane.extent < LEAST_LANES:
+        return statements
+    found = _tree(statements, lane, MOST_VERSIONS)
+    return statements if found is None else found
+
+
+def _tree(statements: tuple, lane: Axis, most: int) -> Choice | tuple | None:
+    """None if there are more than `most` versions."""
+    questions = {c: found for c in conditions_of(statements) if (found := _question(c, lane)) is not None}
+    if not questions:
+        return statements
+    if most < 2:
+        return None
+    condition, (asked, sense) = next(iter(questions.items()))
+    branches = []
+    for holds in (True, False):
+        decided = {c: holds == (s == sense) for c, (d, s) in questions.items() if d == asked}
+        branch = _tree(_settled(statements, decided), lane, most - (_count(branches[0]) if branches else 1))
+        if branch is None:
+            return None
+        branches.append(branch)
+    return Choice(condition, *branches)
+
+
+def _count(tree: Choice | tuple) -> int:
+    return _count(tree.then) + _count(tree.otherwise) if isinstance(tree, Choice) else 1
+
+
+def _question(condition: Expr, lane: Axis) -> tuple[DimLike, bool] | None:
+    """(d, sense) of a comparison (d < 0) == sense that sizes and row axes decide."""
+    found = sides(condition)
+    if found is None or mentions(found[0], lane) or any(isinstance(a, Loaded) for a in dim.atoms(found[0])):
+        return None
+    return found
+
+
+def _settled(statements: tuple, decided: dict[Expr, bool]) -> tuple:
+    memo: dict[Expr, Expr] = {}
+    return tuple(replace(s, value=_without(s.value, decided, memo)) for s in statements)
+
+
+def _without(e: Expr, decided: dict[Expr, bool], memo: dict[Expr, Expr]) -> Expr:
+    """The expression with only the branches that are taken."""
+    if e in memo:
+        return memo[e]
+    new = e
+    if isinstance(e, Where):
+        known = truth(e.condition, decided)
+        if known is None:
+            new = where(*(_without(a, decided, memo) for a in e.args))
+        else:
+            new = _without(e.inside if known else e.outside, decided, memo)
+    elif isinstance(e, Call):
+        args = [_without(a, decided, memo) for a in e.args]
+        if any(a is not b for a, b in zip(args, e.args)):
+            new = cast(args[0], e.dtype) if e.fn == "cast" else call(e.fn, *args)
+    memo[e] = new
+    return new
