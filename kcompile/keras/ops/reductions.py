@@ -200,9 +200,16 @@ def moments_over(x, axes: tuple[int, ...], keepdims: bool):
     Rows are in a core's cache when they are read again, to be centred. Columns would be read from memory again:
     if the first axis is among those summed, one pass does. Its sums are shifted by the mean of a few first
     elements, so that they cancel little (Chan, Golub, LeVeque 1983, "Algorithms for computing the
-    sample variance", section 3).
+    sample variance", section 3). Where rows and columns are summed - a group of channels at all places - the columns'
+    moments come first, from whole lines, and those of a group follow from them.
     """
-    if 0 in axes and len(axes) < len(x.shape) and 0 not in [x.shape[a] for a in axes]:
+    last_kept = next((a for a in reversed(range(len(x.shape))) if a not in axes), -1)
+    columns, inside = (tuple(a for a in axes if (a < last_kept) == before) for before in (True, False))
+    if columns and inside and 0 not in [x.shape[a] for a in axes]:
+        centre, spread = _shifted_moments(x, tuple(sorted(columns)))
+        mean = mean_over(centre, inside, True)
+        variance = mean_over(prim.add(spread, prim.square(prim.sub(centre, mean))), inside, True)
+    elif 0 in axes and len(axes) < len(x.shape) and 0 not in [x.shape[a] for a in axes]:
         mean, variance = _shifted_moments(x, tuple(sorted(axes)))
     else:
         mean = mean_over(x, axes, True)
