@@ -9,17 +9,23 @@ of uint64, which wrap: `fingerprints64` runs them on all strings of one length a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 _MASK = 2**64 - 1
 _K0, _K1, _K2 = 0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F  # primes between 2⁶³ and 2⁶⁴
 
 
+_FEW = 12  # strings that are hashed faster one by one
+
+
 def _word(data: bytes | np.ndarray, at: int, size: int = 8) -> int | np.ndarray:
-    """Some bytes of a string as a number; of each row, if data are uint8[strings, bytes]."""
+    """Some bytes of a string as a number; of each row, if data are contiguous uint8[strings, bytes]."""
     if isinstance(data, bytes):
         return int.from_bytes(data[at : at + size], "little")
-    return np.ascontiguousarray(data[:, at : at + size]).view(f"<u{size}")[:, 0].astype(np.uint64)
+    words = np.ndarray(len(data), f"<u{size}", data, at, data.strides[:1])  # wherever they lie
+    return words.astype(np.uint64)
 
 
 def _rotated(value: int, right: int) -> int:
@@ -51,16 +57,52 @@ def fingerprint64(data: bytes) -> int:
 
 def fingerprints64(strings: np.ndarray) -> np.ndarray:
     """Return the FarmHash fingerprints uint64[n] of byte strings S[n]."""
-    found = np.empty(len(strings), np.uint64)
     letters = np.ascontiguousarray(strings).view(np.uint8).reshape(len(strings), -1)
     sizes = np.char.str_len(strings)
-    for size in np.unique(sizes).tolist():
+    return _by_size(sizes, lambda rows, size: letters[rows, :size])
+
+
+def fingerprints64_of_integers(numbers: np.ndarray) -> np.ndarray:
+    """Return the FarmHash fingerprints uint64[n] of integers written in decimal."""
+    letters, sizes = decimals(numbers)
+    return _by_size(sizes, lambda rows, size: letters[rows, letters.shape[1] - size :])
+
+
+def decimals(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return integers as text: uint8[n, width] that is right in its rows, and the length of each."""
+    negative = numbers < 0
+    rest = numbers.astype(np.uint64)
+    rest = np.where(negative, np.uint64(0) - rest, rest)  # wraps: the smallest number has a size, too
+    sizes = np.searchsorted(_POWERS, rest, side="right") + 1
+    digits = int(sizes.max(initial=1))
+    if digits < 10:
+        rest = rest.astype(np.uint32)  # divides faster
+    letters = np.empty((digits + 1, len(numbers)), np.uint8)
+    for place in range(digits, 0, -1):
+        left = rest // 10
+        letters[place] = rest - left * 10 + ord("0")
+        rest = left
+    sizes += negative
+    letters = np.ascontiguousarray(letters.T)
+    rows = np.flatnonzero(negative)
+    letters[rows, digits + 1 - sizes[rows]] = ord("-")
+    return letters, sizes
+
+
+_POWERS = np.array([10**n for n in range(1, 20)], np.uint64)
+
+
+def _by_size(sizes: np.ndarray, letters_of: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
+    """All strings of one length at a time: `letters_of` gives theirs, uint8[rows, size]."""
+    found = np.empty(len(sizes), np.uint64)
+    for size in np.flatnonzero(np.bincount(sizes)).tolist():
         rows = np.flatnonzero(sizes == size)
-        if 0 < size <= 64:
+        letters = np.ascontiguousarray(letters_of(rows, size))
+        if 0 < size <= 64 and len(rows) > _FEW:
             steps = _up_to_16 if size <= 16 else _up_to_32 if size <= 32 else _up_to_64
-            found[rows] = steps(letters[rows, :size], size)
+            found[rows] = steps(letters, size)
         else:
-            found[rows] = [fingerprint64(s) for s in strings[rows].tolist()]
+            found[rows] = [fingerprint64(row.tobytes()) for row in letters]
     return found
 
 

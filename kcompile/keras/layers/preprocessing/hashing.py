@@ -7,7 +7,12 @@ import numpy as np
 from kcompile.errors import ArgumentError
 from kcompile.keras import config
 from kcompile.keras.layers.preprocessing.encoding import check_output_mode, encode
-from kcompile.keras.layers.preprocessing.hashes import fingerprint64, fingerprints64, siphash64
+from kcompile.keras.layers.preprocessing.hashes import (
+    fingerprint64,
+    fingerprints64,
+    fingerprints64_of_integers,
+    siphash64,
+)
 from kcompile.keras.layers.preprocessing.host import HostLayer, mapped
 from kcompile.keras.registry import register
 from kcompile.keras.tracing.tensor import KerasTensor
@@ -19,6 +24,12 @@ def bin_of(value, bins: int, salt=None) -> int:
         value = int(value)
     data = value if isinstance(value, bytes) else str(value).encode()
     return (siphash64(data, tuple(salt)) if salt is not None else fingerprint64(data)) % bins
+
+
+def _fingerprints(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind in "iu":
+        return fingerprints64_of_integers(array)
+    return fingerprints64(np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array)
 
 
 @register
@@ -58,8 +69,7 @@ class Hashing(HostLayer):
         masked = self.mask_value is not None and self.num_bins > 1
         bins = self.num_bins - 1 if masked else self.num_bins
         if self.salt is None and not masked and array.size and array.dtype.kind in "iuSU":
-            letters = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array.astype(bytes)
-            places = (fingerprints64(letters.reshape(-1)) % bins).astype(np.int64).reshape(array.shape)
+            places = (_fingerprints(array.reshape(-1)) % bins).astype(np.int64).reshape(array.shape)
         else:
             places = mapped(lambda value: self._place(value, bins, masked), array, np.int64)
         return np.asarray(encode(places, self.output_mode, self.num_bins, self.dtype))

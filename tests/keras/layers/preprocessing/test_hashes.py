@@ -5,7 +5,12 @@ import random
 import numpy as np
 import pytest
 
-from kcompile.keras.layers.preprocessing.hashes import fingerprint64, fingerprints64, siphash64
+from kcompile.keras.layers.preprocessing.hashes import (
+    fingerprint64,
+    fingerprints64,
+    fingerprints64_of_integers,
+    siphash64,
+)
 
 
 def test_known_values():
@@ -32,3 +37,13 @@ def test_against_tensorflow():
     strong = tf.strings.to_hash_bucket_strong(tf.constant(words), bins, key=[7, 2**40 + 3]).numpy()
     assert [fingerprint64(w) % bins for w in words] == fast.tolist()
     assert [siphash64(w, (7, 2**40 + 3)) % bins for w in words] == strong.tolist()
+
+
+def test_integers_are_hashed_as_their_text():
+    draw, limits = np.random.default_rng(0), np.iinfo(np.int64)
+    wide = draw.integers(limits.min, limits.max, 40)
+    near = [0, 9, 10, 99, 100, -1, -9, -10, limits.min, limits.max]
+    unsigned = draw.integers(0, 2**64, 20, dtype=np.uint64)
+    for numbers in (np.append(wide, near), unsigned, np.arange(-128, 128, dtype=np.int8), wide[:0]):
+        expected = [fingerprint64(str(n).encode()) for n in numbers.tolist()]
+        assert fingerprints64_of_integers(numbers).tolist() == expected
