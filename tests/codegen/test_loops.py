@@ -425,6 +425,20 @@ def test_batch_statistics_take_two_phases():
         np.testing.assert_allclose(y, e, rtol=1e-5, atol=1e-3)
 
 
+def test_numbers_of_rows_do_not_turn_a_sum_across_the_matrix():
+    def build(g):
+        x = g.input("x", Type(f32, (B, 48)))
+        p, q = (g.input(n, Type(f32, (B, 1))) for n in "pq")
+        value = ops.mul(ops.add(ops.mul(x, p), ops.mul(ops.mul(x, p), q)), x)
+        g.output("y", ops.reduce_sum(value, axes=(0, 1), keepdims=False))
+
+    form = only(build)
+    first = plan.make_plan(form, X86_64_V4).phases[0][0]
+    (nest,) = (g for g in first.part.groups if g.spans)
+    assert nest.spans[-1].axis.extent == 48
+    check(form, {"batch": 37})
+
+
 def test_columns_of_unknown_width_inside_rows():
     def build(g):
         x = g.input("x", Type(f32, (B, T, 60, T)))
