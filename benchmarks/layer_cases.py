@@ -268,8 +268,6 @@ REASONS: dict[str, str] = {
     "Flatten forward": _VIEW,
     "Activation gelu forward": "erf: two polynomials and an exponential, 25 multiplications of a vector, 23 cycles",
     "Conv2D groups forward": "presumed, not profiled: 16 channels of a group are too narrow a product",
-    "RandomFlip forward": "a loop of three channels per pixel: rows that run backwards are no contiguous copy",
-    "Hashing forward": "NumPy, on the host: some sixty passes over all words of one length; TensorFlow in C++",
 }
 
 
