@@ -9,7 +9,7 @@ Inputs and targets may be single arrays, or lists, tuples and dicts of arrays; w
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -61,22 +61,25 @@ class Lean:
         self._is_plain &= all(v.shape and v.shape[0] == _BATCH for v in program.traced.graph.outputs.values())
         self._output = program.traced.structure if isinstance(program.traced.structure, str) else None
 
-    def takes(self, x: Any, y: Any, sample_weight: Any) -> bool:
-        """True if these are arrays like the first batch's, usable as they are."""
-        if not self.is_direct or sample_weight is not None:
-            return False
+    def takes(self, x: Any, y: Any, sample_weight: Any) -> int:
+        """The rows of arrays like the first batch's, usable as they are; 0 if these are not."""
+        if sample_weight is not None or not self.is_direct:
+            return 0
         rows = self._x.rows(x)
-        if not rows or self.program.rows not in (None, rows):
-            return False
-        return y is None if self._y is None else self._y.rows(y) == rows
+        if not rows or (self.program.rows is not None and rows != self.program.rows):
+            return 0
+        if self._y is None:
+            return rows if y is None else 0
+        return rows if self._y.rows(y) == rows else 0
 
     def is_all(self, x, y, sample_weight, batch_size, verbose, callbacks, steps) -> bool:
         """True if a call of `predict` or `evaluate` is one batch like the first, with nothing to show or to call."""
-        if verbose or callbacks or steps is not None or not self._is_plain or not self.takes(x, y, sample_weight):
+        if verbose or callbacks or steps is not None or not self._is_plain:
             return False
+        rows = self.takes(x, y, sample_weight)
         if batch_size is None:
-            return self._x.rows(x) <= DEFAULT_BATCH_SIZE
-        return type(batch_size) is int and self._x.rows(x) <= batch_size
+            return 0 < rows <= DEFAULT_BATCH_SIZE
+        return type(batch_size) is int and 0 < rows <= batch_size
 
     def step(self, x: Any, y: Any, sample_weight: Any, reset_metrics: bool, return_dict: bool) -> Any:
         """Run a train or test step; returns the values of the logs."""
@@ -108,54 +111,56 @@ class Lean:
     def _inputs(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict[str, np.ndarray]:
         if not self.is_direct or sample_weight is not None:
             return Batch(x, y, sample_weight).inputs()
-        named = dict(zip(self._x.labels, self._x.arrays(x)))
-        if y is not None:
-            named.update(zip(self._y.labels, self._y.arrays(y)))
-        return named
+        named = self._x.named(x)
+        return named if y is None else {**named, **self._y.named(y)}
 
 
-class _Kind(NamedTuple):
-    """What arrays must be like: how they nest, their names in a dict, the labels of the program's inputs, and the
-    dtype and the shape of a row of each."""
+class _Single:
+    """What an array must be like."""
 
-    nesting: type
-    names: tuple[Any, ...] | None
-    labels: tuple[str, ...]
-    leaves: tuple[tuple[np.dtype, tuple[int, ...]], ...]
+    __slots__ = ("dtype", "label", "row")
 
-    def arrays(self, value: Any) -> Any:
-        """The arrays of a value of this nesting, in the order of the labels."""
-        if self.nesting is np.ndarray:
-            return (value,)
-        return value if self.names is None else [value.get(n) for n in self.names]
+    def __init__(self, array: np.ndarray, label: str):
+        self.dtype, self.row, self.label = array.dtype, array.shape[1:], label
+
+    def named(self, value: np.ndarray) -> dict[str, np.ndarray]:
+        """The array by the name of the program's input."""
+        return {self.label: value}
 
     def rows(self, value: Any) -> int:
-        """How many rows the arrays of a value have; 0 if it is not of this kind."""
-        if type(value) is not self.nesting or (self.nesting is not np.ndarray and len(value) != len(self.leaves)):
+        """How many rows an array of this kind has; 0 for anything else."""
+        if type(value) is not np.ndarray or value.dtype != self.dtype or value.shape[1:] != self.row:
             return 0
-        rows = 0
-        for array, (dtype, row) in zip(self.arrays(value), self.leaves):
-            if type(array) is not np.ndarray or array.dtype != dtype or array.shape[1:] != row:
-                return 0
-            if not array.flags.c_contiguous or (rows and len(array) != rows):
-                return 0
-            rows = len(array)
-        return rows
+        return len(value) if value.flags.c_contiguous else 0
 
 
-def _kind(value: Any, prefix: str) -> _Kind | None:
+class _Several:
+    """What the arrays of a list, tuple or dict must be like."""
+
+    def __init__(self, nesting: type, keys: tuple[Any, ...], parts: list[_Single]):
+        self.nesting, self.keys, self.parts = nesting, keys, parts
+
+    def named(self, value: Any) -> dict[str, np.ndarray]:
+        """The arrays by the names of the program's inputs."""
+        return {p.label: value[key] for key, p in zip(self.keys, self.parts)}
+
+    def rows(self, value: Any) -> int:
+        """How many rows all arrays of a value of this kind have; 0 for anything else."""
+        if type(value) is not self.nesting or len(value) != len(self.keys):
+            return 0
+        if self.nesting is dict and not all(key in value for key in self.keys):
+            return 0
+        rows = {p.rows(value[key]) for key, p in zip(self.keys, self.parts)}
+        return rows.pop() if len(rows) == 1 else 0
+
+
+def _kind(value: Any, prefix: str) -> _Single | _Several | None:
     """The kind of arrays, None for anything else."""
-    nesting, names = type(value), None
     if isinstance(value, np.ndarray):
-        arrays = [value]
-    elif nesting in (list, tuple):
-        arrays = value
-    elif nesting is dict:
-        names = tuple(key for key, _ in tree.items(value))
-        arrays = [value[n] for n in names]
-    else:
+        return _Single(value, f"{prefix}0") if value.ndim else None
+    if type(value) not in (list, tuple, dict) or not value:
         return None
-    if not arrays or not all(isinstance(a, np.ndarray) and a.ndim for a in arrays):
+    keys, arrays = zip(*tree.items(value))
+    if not all(isinstance(a, np.ndarray) and a.ndim for a in arrays):
         return None
-    labels = tuple(f"{prefix}{i}" for i in range(len(arrays)))
-    return _Kind(nesting, names, labels, tuple((a.dtype, a.shape[1:]) for a in arrays))
+    return _Several(type(value), keys, [_Single(a, f"{prefix}{n}") for n, a in enumerate(arrays)])
