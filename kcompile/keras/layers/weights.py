@@ -16,7 +16,9 @@ from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.node import Node
 from kcompile.keras.tracing.variable import Variable
 
-_UNTRACKED = frozenset({"_arguments", "_called_shape", "_inbound_nodes", "_outbound_nodes", "_losses", "_build_shapes"})
+_UNTRACKED = frozenset(
+    {"_arguments", "_called_shape", "_inbound_nodes", "_outbound_nodes", "_losses", "_loss_functions", "_build_shapes"}
+)
 _BASE_PARAMETERS = ("activity_regularizer", "trainable", "dtype", "autocast", "name")
 
 
@@ -31,6 +33,8 @@ class LayerWeights:
             "_arguments": given_arguments(cls, args, kwargs),
             "_weights": [],
             "_losses": [],
+            "_loss_functions": [],
+            "_adds_losses": False,
             "_inbound_nodes": [],
             "_outbound_nodes": [],
             "_build_shapes": None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kcompile.errors import ArgumentError, NotSupportedError, ShapeError
+from kcompile.errors import ArgumentError, ShapeError
 from kcompile.ir.dim import Dim
 from kcompile.keras import initializers, ops
 from kcompile.keras.layers import calling
@@ -37,7 +37,8 @@ class TimeDistributed(Wrapper):
     """The same layer on every timestep: [batch, time, ...] -> [batch, time, ...].
 
     Timesteps become rows of one large batch, so that the layer is one piece of work whatever the number of
-    timesteps. A layer with a state (moving averages) sees them one after the other instead, as in Keras.
+    timesteps. A layer with a state (moving averages) or that adds losses sees them one after the other instead,
+    as in Keras.
     """
 
     def __init__(self, layer, **kwargs):
@@ -55,24 +56,37 @@ class TimeDistributed(Wrapper):
     def call(self, inputs, training=None, mask=None):
         if mask is not None:
             _check_mask(mask, inputs)
-        if _has_state(self.layer) and training:
+        if (_has_state(self.layer) and training) or _adds_losses(self.layer):
             return self._step_by_step(inputs, training, mask)
         batch, time, *rest = ops.shape(inputs)
         rows = ops.reshape(inputs, (batch * time, *rest))
-        mask = None if mask is None else ops.reshape(mask, (batch * time, *ops.shape(mask)[2:]))
-        outputs = self._inner(rows, training, mask)
+        flat_mask = None if mask is None else ops.reshape(mask, (batch * time, *ops.shape(mask)[2:]))
+        outputs = self._inner(rows, training, flat_mask)
+        if _adds_losses(self.layer):  # the first call tells: what it adds is of each timestep
+            self.layer._clear_losses()
+            return self._step_by_step(inputs, training, mask)
         return tree.map_structure(lambda y: ops.reshape(y, (batch, time, *ops.shape(y)[1:])), outputs)
 
     def _step_by_step(self, inputs, training, mask):
         time = ops.shape(inputs)[1]
         if isinstance(time, Dim):
-            raise NotSupportedError(
-                f"TimeDistributed around {type(self.layer).__name__}, which changes its state in training, needs a "
-                "known number of timesteps"
-            )
+            return self._loop(inputs, training, mask)
         steps = [self._inner(inputs[:, i], training, None if mask is None else mask[:, i]) for i in range(time)]
         flat = zip(*(tree.flatten(s) for s in steps))
         return tree.pack_sequence_as(steps[0], [ops.stack(list(parts), axis=1) for parts in flat])
+
+    def _loop(self, inputs, training, mask):
+        """The same for any number of timesteps."""
+
+        def step(_, at):
+            rows, given = (at, None) if mask is None else at
+            return (), self._inner(rows, training, given)
+
+        def turned(x):
+            return ops.swapaxes(x, 0, 1)
+
+        sequence = turned(inputs) if mask is None else (turned(inputs), turned(mask))
+        return tree.map_structure(turned, ops.scan(step, (), sequence)[1])
 
     def _inner(self, rows, training, mask):
         """Run the layer's own `call`: penalties on its activations do not count here, as in Keras."""
@@ -89,6 +103,11 @@ class TimeDistributed(Wrapper):
 def _has_state(layer: Layer) -> bool:
     """Whether calls may change the layer: it holds variables that are never trained."""
     return any(not v.trainable_when_made for v in layer.weights)
+
+
+def _adds_losses(layer: Layer) -> bool:
+    """Whether calls of the layer, or of one within it, are known to add losses."""
+    return any(inner._adds_losses for inner in layer._flatten_layers())
 
 
 def _check_mask(mask, inputs) -> None:

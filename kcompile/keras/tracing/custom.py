@@ -47,8 +47,9 @@ def custom_gradient(f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[
     cotangents = [graph.input(f"g{n}", v.type) for n, v in enumerate(results)]
     with enter(inside), graph.origin(scope.graph._origin.layer, scope.graph._origin.line):
         given = _called(gradient, cotangents, result)
-    if inside.written:
-        raise NotSupportedError(f"custom_gradient: the gradient of {name!r} assigns a variable")
+    if inside.written or inside.losses:
+        what = "assigns a variable" if inside.written else "adds a loss"
+        raise NotSupportedError(f"custom_gradient: the gradient of {name!r} {what}")
     wrt, numbers = _matched(name, tree.flatten(args), tree.flatten(given))
     for n, (value, found) in enumerate(zip(wrt, numbers)):
         graph.output(f"d{n}", _fitted(name, n, graph, found, value))
@@ -146,9 +147,13 @@ def branch(fn: Callable[[], Any], counts: Value, where: str) -> Any:
         raise NotSupportedError(f"{where} assigns {path!r}: use keras.ops.where on the new value instead")
     leaves = tree.flatten(made)
     wanted = [graph.adopt(v) for v in leaves if isinstance(v, Value)]
+    wanted += [as_value(graph, loss) for _, loss in inside.losses]
     known = {source: _gated(scope.graph, outer, counts) for outer, source in graph.captured.items()}
     copied = iter(transplant(scope.graph, wanted, known))
-    return tree.pack_sequence_as(made, [next(copied) if isinstance(v, Value) else v for v in leaves])
+    results = tree.pack_sequence_as(made, [next(copied) if isinstance(v, Value) else v for v in leaves])
+    for (kept, _), loss in zip(inside.losses, copied, strict=True):
+        scope.add_loss(kept, op_table.get("select")(scope.graph.adopt(counts), loss, 0.0))
+    return results
 
 
 def _gated(around: TraceGraph, value: Value, counts: Value) -> Value:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from kcompile.errors import ArgumentError, ShapeError
+from kcompile.errors import ArgumentError, NotSupportedError, ShapeError
+from kcompile.ir import op as op_table
 from kcompile.ir.body import Body
 from kcompile.ir.dim import Dim, DimLike
 from kcompile.ir.graph import Graph, Value
@@ -121,6 +122,13 @@ class BodyScope(TraceScope):
         self.around, self.carried = around, carried
         self.variables = around.variables
         self.written: dict[int, Any] = {}
+        self.losses: list[tuple[list, Any]] = []  # what layers inside add: it leaves with the results
+
+    def add_loss(self, kept, loss) -> None:
+        self.losses.append((kept, loss))
+
+    def drop_losses(self, kept) -> None:
+        self.losses = [(own, loss) for own, loss in self.losses if own is not kept]
 
     def read(self, variable, assigned=None):
         assigned = self._assigned if assigned is None else assigned
@@ -161,6 +169,9 @@ class _Recording:
         values = [scope.read(v) for v in variables.values()]
         nexts = [as_value(graph, v) for v in (*carries, *values)]
         rows = [as_value(graph, flat[n]) for n in kept]
+        if scope.losses and self.guarded:
+            raise NotSupportedError("add_loss inside a while_loop: carry the sum, and add it after the loop")
+        rows += [as_value(graph, loss) for _, loss in scope.losses]
         for n, value in enumerate(nexts):
             graph.output(f"c{n}", value)
         for n, value in enumerate(rows):
@@ -176,6 +187,8 @@ class _Recording:
         stacked: list[Any] = [None] * len(flat)
         for n, value in zip(kept, found[len(nexts) :]):
             stacked[n] = value
+        for (layers_own, _), value in zip(scope.losses, found[len(nexts) + len(kept) :]):
+            self.scope.add_loss(layers_own, op_table.get("reduce_sum")(value, axes=(0,), keepdims=False))
         return tree.pack_sequence_as(self.init, found[:count]), tree.pack_sequence_as(ys, stacked)
 
     def trace(self, variables: dict[int, Any]):

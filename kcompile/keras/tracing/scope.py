@@ -147,6 +147,14 @@ class TraceScope:
         self._owners[id(arena)] = arena
         self._assigned[id(arena)] = value
 
+    def add_loss(self, kept: list, loss: Any) -> None:
+        """Keep a penalty for the step that is traced; `kept` is the list of the layer that adds it."""
+        kept.append(loss)
+
+    def drop_losses(self, kept: list) -> None:
+        """Forget what one layer has added."""
+        kept.clear()
+
     def finish(self) -> None:
         """Enter the last assigned values as the graph's assignments."""
         for arena in {id(a): a for a in self._arena_of.values()}.values():

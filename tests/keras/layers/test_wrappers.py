@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kcompile import keras
-from kcompile.errors import ArgumentError, NotSupportedError, ShapeError
+from kcompile.errors import ArgumentError, ShapeError
 from kcompile.keras import layers
 from kcompile.testing import check_layer
 
@@ -51,8 +51,20 @@ def test_moving_averages_move_step_by_step(real_keras):
     np.testing.assert_allclose(ours(x, training=True), np.asarray(theirs(x, training=True)), rtol=1e-4, atol=1e-5)
     for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    with pytest.raises(NotSupportedError, match="known number of timesteps"):
-        ours(keras.Input((None, 5)), training=True)
+
+
+def test_moving_averages_over_an_open_number_of_timesteps():
+    def model(time):
+        norm = layers.TimeDistributed(layers.BatchNormalization(momentum=0.9))
+        made = keras.Sequential([keras.Input((time, 5)), norm])
+        made.compile("sgd", "mse")
+        return made
+
+    x = np.random.default_rng(0).standard_normal((4, 3, 5)).astype("f")
+    known, open_ = model(3), model(None)
+    np.testing.assert_allclose(known.train_on_batch(x, x), open_.train_on_batch(x, x), rtol=1e-5)
+    for a, b in zip(known.get_weights(), open_.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_masks_reach_the_inner_layer_and_pass_on():

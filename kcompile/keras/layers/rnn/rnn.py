@@ -247,7 +247,8 @@ class LayerOfCell(RNN):
         kwargs = given.pop("kwargs")
         given.pop("use_cudnn", None)
         known = constructor_parameters(self.cell_class)
-        cell = {k: given.pop(k) for k in [*given] if k in known}
+        own = ("activity_regularizer",)  # a penalty on what the layer returns, not on every step
+        cell = {k: given.pop(k) for k in [*given] if k in known and k not in own}
         if "implementation" in kwargs:
             cell["implementation"] = kwargs.pop("implementation")
         cell |= {k: kwargs[k] for k in ("dtype", "trainable") if k in kwargs}
