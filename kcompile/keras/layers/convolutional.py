@@ -6,6 +6,7 @@ from kcompile.errors import ArgumentError, ShapeError
 from kcompile.keras import activations, config, constraints, initializers, ops, regularizers
 from kcompile.keras.layers.input_spec import InputSpec
 from kcompile.keras.layers.layer import Layer
+from kcompile.keras.layers.lora import LowRank
 from kcompile.keras.ops.windows import per_axis
 from kcompile.keras.registry import register
 
@@ -56,7 +57,7 @@ class _Windowed(Layer):
         return self.activation(x)
 
 
-class _Convolution(_Windowed):
+class _Convolution(_Windowed, LowRank):
     """activation(convolve(x, kernel) + bias).
 
     Weights: kernel [*kernel_size, channels / groups, filters], bias [filters].
@@ -80,9 +81,12 @@ class _Convolution(_Windowed):
         activity_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
+        lora_rank=None,
+        lora_alpha=None,
         **kwargs,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self._take_rank(lora_rank, lora_alpha)
         if not isinstance(filters, int) or filters <= 0:
             raise ArgumentError(
                 f"Invalid value for argument `filters`. Expected a strictly positive value. Received filters={filters}."
@@ -127,6 +131,7 @@ class _Convolution(_Windowed):
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
             )
+        self._adapt()
 
     def kernel_shape(self, channels: int) -> tuple[int, ...]:
         return (*self.kernel_size, channels // self.groups, self.filters)
@@ -134,7 +139,7 @@ class _Convolution(_Windowed):
     def call(self, inputs):
         x = ops.conv(
             inputs,
-            self.kernel,
+            self._adapted(),
             strides=self.strides,
             padding=self.padding,
             dilation_rate=self.dilation_rate,
@@ -179,6 +184,8 @@ class _TransposedConvolution(_Convolution):
 
     Weights: kernel [*kernel_size, filters, channels], bias [filters].
     """
+
+    adapted_name = ""
 
     def __init__(
         self,

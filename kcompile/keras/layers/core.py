@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from kcompile.errors import ArgumentError, ShapeError
+from kcompile.errors import ArgumentError, NotSupportedError, ShapeError
 from kcompile.keras import activations, constraints, initializers, ops, regularizers
 from kcompile.keras.layers.input_spec import InputSpec
 from kcompile.keras.layers.layer import Layer
+from kcompile.keras.layers.lora import LowRank
 from kcompile.keras.registry import register
 from kcompile.keras.tracing.node import Node
 from kcompile.keras.tracing.tensor import KerasTensor
 
 
 @register
-class Dense(Layer):
+class Dense(LowRank):
     """activation(x · kernel + bias) on the last axis.
 
     Shapes:  [..., n] -> [..., units].
@@ -36,6 +37,8 @@ class Dense(Layer):
         activity_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
+        lora_rank=None,
+        lora_alpha=None,
         **kwargs,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
@@ -43,6 +46,7 @@ class Dense(Layer):
             raise ArgumentError(
                 f"Received an invalid value for `units`, expected a positive integer. Received: units={units}"
             )
+        self._take_rank(lora_rank, lora_alpha)
         self.units = units
         self.activation = activations.get(activation)
         self.use_bias = use_bias
@@ -79,9 +83,10 @@ class Dense(Layer):
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
             )
+        self._adapt()
 
     def call(self, inputs, training=None):
-        x = ops.matmul(inputs, self.kernel)
+        x = ops.matmul(inputs, self._adapted())
         if self.bias is not None:
             x = ops.add(x, self.bias)
         return self.activation(x)
@@ -101,12 +106,14 @@ class Activation(Layer):
 
 
 @register
-class Embedding(Layer):
+class Embedding(LowRank):
     """Rows of a table, looked up by integers.
 
     Shapes:  [...] integers in 0..input_dim-1 -> [..., output_dim].
     Weights: embeddings [input_dim, output_dim].
     """
+
+    adapted_name = "embeddings"
 
     def __init__(
         self,
@@ -117,12 +124,15 @@ class Embedding(Layer):
         embeddings_constraint=None,
         mask_zero=False,
         weights=None,
+        lora_rank=None,
+        lora_alpha=None,
         **kwargs,
     ):
         length = kwargs.pop("input_length", None)
         if length is not None and "input_shape" not in kwargs and "batch_input_shape" not in kwargs:
             kwargs["input_shape"] = (length,)
         super().__init__(**kwargs)
+        self._take_rank(lora_rank, lora_alpha)
         self.input_dim, self.output_dim = int(input_dim), int(output_dim)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
@@ -142,9 +152,15 @@ class Embedding(Layer):
             regularizer=self.embeddings_regularizer,
             constraint=self.embeddings_constraint,
         )
+        self._adapt()
 
     def call(self, inputs):
-        return ops.take(self.embeddings, ops.cast(inputs, "int32"), axis=0)
+        rows = ops.cast(inputs, "int32")
+        found = ops.take(self.embeddings, rows, axis=0)
+        if not self.lora_enabled:
+            return found
+        on_top = ops.matmul(ops.take(self._lora[0], rows, axis=0), self._lora[1]) * (self.lora_alpha / self.lora_rank)
+        return ops.add(found, ops.cast(on_top, ops.dtype(found)))
 
     def compute_mask(self, inputs, previous_mask=None):
         return ops.not_equal(inputs, 0) if self.mask_zero else None
@@ -225,8 +241,14 @@ class InputLayer(Layer):
         batch_shape = kwargs.pop("batch_input_shape", batch_shape)
         shape = kwargs.pop("input_shape", shape)
         super().__init__(name=name, **kwargs)
-        if sparse or ragged:
-            raise ArgumentError("sparse and ragged inputs are not supported: pass a dense array")
+        for option, given, instead in (
+            ("sparse", sparse, "pass a dense array, or class indices to an Embedding layer"),
+            ("ragged", ragged, "pad the rows (keras.utils.pad_sequences) and use a Masking layer"),
+        ):
+            if given:
+                raise NotSupportedError(
+                    f"Input {self.name!r}: {option}=True: {option} tensors are not supported; {instead}"
+                )
         if input_tensor is not None:
             batch_shape, dtype = input_tensor.shape, dtype or input_tensor.dtype
         if batch_shape is None:

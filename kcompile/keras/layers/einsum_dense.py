@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kcompile.errors import ArgumentError
 from kcompile.keras import activations, constraints, initializers, ops, regularizers
 from kcompile.keras.layers.input_spec import InputSpec
-from kcompile.keras.layers.layer import Layer
+from kcompile.keras.layers.lora import LowRank
 from kcompile.keras.registry import register
 
 _FORMS = (  # no dots; dots in front; dots behind
@@ -20,7 +20,7 @@ _FORMS = (  # no dots; dots in front; dots behind
 
 
 @register
-class EinsumDense(Layer):
+class EinsumDense(LowRank):
     """activation(einsum(equation, x, kernel) + bias).
 
     Shapes:  as the equation says; `output_shape` gives the sizes of the axes after the batch, None to take the
@@ -43,9 +43,12 @@ class EinsumDense(Layer):
         bias_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
+        lora_rank=None,
+        lora_alpha=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self._take_rank(lora_rank, lora_alpha)
         self.equation = equation
         self.partial_output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
         self.bias_axes = bias_axes
@@ -76,9 +79,10 @@ class EinsumDense(Layer):
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
             )
+        self._adapt()
 
     def call(self, inputs, training=None):
-        x = ops.einsum(self.equation, inputs, self.kernel)
+        x = ops.einsum(self.equation, inputs, self._adapted())
         if self.bias is not None:
             x = ops.add(x, self.bias)
         return self.activation(x)

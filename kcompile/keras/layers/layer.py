@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from kcompile.errors import ArgumentError, KcompileError
+from kcompile.errors import ArgumentError, KcompileError, suggestion
 from kcompile.keras import constraints, dtype_policies, initializers, ops, regularizers
+from kcompile.keras.configurable import constructor_parameters
 from kcompile.keras.layers import calling
 from kcompile.keras.layers.input_spec import check_inputs, shown_shape
 from kcompile.keras.layers.weights import LayerConfig, LayerNodes, LayerWeights
@@ -32,6 +33,16 @@ from kcompile.keras.tracing.scope import autocast, current_path, current_scope, 
 from kcompile.keras.tracing.tensor import KerasTensor, is_tensor
 from kcompile.keras.tracing.trace import infer
 from kcompile.keras.tracing.variable import Variable
+
+
+# options of Keras's layers that none here has, and what to do instead
+_UNSUPPORTED = {
+    "quantization_config": " Integer weights are missing from kcompile: for less memory traffic use the dtype policy "
+    "'mixed_bfloat16'.",
+    "sparse": " Sparse tensors are missing from kcompile: the dense result is the default.",
+    "ragged": " Ragged tensors are missing from kcompile: pad the rows and use a mask.",
+    "lora_rank": " Dense, EinsumDense, Embedding and convolutions take it.",
+}
 
 
 class Layer(LayerWeights, LayerNodes, LayerConfig):
@@ -67,9 +78,11 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
     ):
         self._take_legacy_arguments(kwargs)
         if kwargs:
+            known = [*constructor_parameters(type(self)), "input_shape", "weights"]
             raise ArgumentError(
-                f"Unrecognized keyword arguments passed to {type(self).__name__}: {kwargs}. "
-                f"Expected: {', '.join(inspect.signature(type(self)).parameters)}"
+                f"Unrecognized keyword arguments passed to {type(self).__name__}: {kwargs}"
+                f"{'' if name is None else f' (layer {name!r})'}."
+                f"{''.join(_UNSUPPORTED.get(k, suggestion(k, known)) for k in kwargs)} It takes: {', '.join(known)}"
             )
         self.name = name if name is not None else auto_name(type(self).__name__)
         if not isinstance(self.name, str) or "/" in self.name:
@@ -197,11 +210,28 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
     # losses ---------------------------------------------------------------------------------------
 
     def add_loss(self, loss) -> None:
-        """Add scalars to what training minimises; call it inside `call`."""
+        """Add scalars to what training minimises; call it inside `call`.
+
+        A function without arguments may be given anywhere: it is called whenever the losses are read.
+        """
         scope = current_scope()
-        if scope is not None and scope.abstract:
-            return
-        self._losses.extend(tree.flatten(loss))
+        for one in tree.flatten(loss):
+            if callable(one) and not is_tensor(one):
+                self._loss_functions.append(one)
+                continue
+            if not is_tensor(one) and not isinstance(one, (int, float)):
+                raise ArgumentError(f"add_loss of layer {self.name!r} takes scalar tensors. Received: {one!r}")
+            if scope is None and calling.current_call() is None and not self._building:
+                raise ArgumentError(
+                    f"add_loss of layer {self.name!r}: a value counts for the call it is computed in, so it is added "
+                    "inside `build()` or `call()`. What depends on weights alone can be given as a function: "
+                    f"`add_loss(lambda: ...)`. Received: {one!r}"
+                )
+            self._adds_losses = True
+            if scope is None:
+                self._losses.append(one)
+            elif not scope.abstract:
+                scope.add_loss(self._losses, one)
 
     def _add_activity_loss(self, outputs) -> None:
         for output in tree.flatten(outputs):
@@ -211,13 +241,18 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
                 self.add_loss(ops.divide(loss, batch))
 
     def _clear_losses(self) -> None:
+        scope = current_scope()
         for layer in self._flatten_layers():
-            layer._losses.clear()
+            if scope is None:
+                layer._losses.clear()
+            else:
+                scope.drop_losses(layer._losses)
 
     @property
     def losses(self) -> list:
         """Penalties of the last call (add_loss, activity) and of the weights' regularizers, as scalars."""
         found = [loss for layer in self._flatten_layers() for loss in layer._losses]
+        found += [loss() for layer in self._flatten_layers() for loss in layer._loss_functions]
         for variable in self.trainable_weights:
             if variable.regularizer is not None:
                 found.append(ops.convert_to_tensor(variable.regularizer(variable)))

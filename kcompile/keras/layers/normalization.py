@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from kcompile.errors import ArgumentError
+from kcompile.errors import ArgumentError, NotSupportedError, ShapeError
 from kcompile.keras import constraints, initializers, ops, regularizers
+from kcompile.keras.layers import renormalization
 from kcompile.keras.layers.input_spec import InputSpec
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.registry import register
+
+_INSTEAD = {
+    "virtual_batch_size": "train with smaller batches, or use GroupNormalization",
+    "adjustment": "scale and shift the result in a layer of your own",
+}
 
 
 @register
@@ -34,18 +40,26 @@ class BatchNormalization(Layer):
         beta_constraint=None,
         gamma_constraint=None,
         synchronized=False,
+        renorm=False,
+        renorm_clipping=None,
+        renorm_momentum=0.99,
         **kwargs,
     ):
-        if kwargs.pop("renorm", False):
-            raise ArgumentError("BatchNormalization(renorm=True) is not supported")
-        for unused in ("renorm_clipping", "renorm_momentum", "fused", "virtual_batch_size", "adjustment"):
-            kwargs.pop(unused, None)
+        kwargs.pop("fused", None)  # how, not what
+        for missing in ("virtual_batch_size", "adjustment"):
+            if kwargs.pop(missing, None) is not None:
+                raise NotSupportedError(
+                    f"BatchNormalization({missing}=...) of layer {kwargs.get('name')!r} is missing from kcompile, as "
+                    "from Keras 3; " + _INSTEAD[missing]
+                )
         super().__init__(**kwargs)
         self.axis = axis[0] if isinstance(axis, (list, tuple)) and len(axis) == 1 else axis
         if not isinstance(self.axis, int):
             raise ArgumentError(f"BatchNormalization expects an integer `axis`. Received: axis={axis}")
         self.momentum, self.epsilon = float(momentum), float(epsilon)
-        self.center, self.scale, self.synchronized = center, scale, synchronized
+        self.center, self.scale, self.synchronized = center, scale, synchronized  # one process: always synchronized
+        self.renorm, self.renorm_momentum = bool(renorm), renorm_momentum
+        self.renorm_clipping = renormalization.checked_bounds(renorm_clipping) if renorm else renorm_clipping
         self.beta_initializer = initializers.get(beta_initializer)
         self.gamma_initializer = initializers.get(gamma_initializer)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
@@ -58,6 +72,11 @@ class BatchNormalization(Layer):
         self.gamma = self.beta = None
 
     def build(self, input_shape):
+        if not -len(input_shape) <= self.axis < len(input_shape):
+            raise ShapeError(
+                f"BatchNormalization layer {self.name!r}: axis={self.axis} is none of an input of shape "
+                f"{tuple(input_shape)}"
+            )
         shape = (input_shape[self.axis],)
         if shape[0] is None:
             raise ArgumentError(
@@ -86,23 +105,37 @@ class BatchNormalization(Layer):
         self.moving_variance = self.add_weight(
             shape=shape, name="moving_variance", initializer=self.moving_variance_initializer, trainable=False
         )
+        if self.renorm:
+            renormalization.add_averages(self, shape)
 
     def call(self, inputs, training=None, mask=None):
         place = self.axis % len(inputs.shape)
         if training and self.trainable:
             mean, variance = self._statistics(inputs, [a for a in range(len(inputs.shape)) if a != place], mask)
-            self._move(self.moving_mean, mean)
-            self._move(self.moving_variance, variance)
+            if self.renorm:
+                return self._renormalized(inputs, mean, variance, place)
+            self.move(self.moving_mean, mean)
+            self.move(self.moving_variance, variance)
         else:
             mean, variance = self.moving_mean, self.moving_variance
         return ops.batch_normalization(
             inputs, mean, variance, axis=place, offset=self.beta, scale=self.gamma, epsilon=self.epsilon
         )
 
-    def _move(self, average, value) -> None:
-        """Move a running average a little towards `value`."""
-        value = ops.reshape(value, average.shape)
-        average.assign(average * self.momentum + value * (1.0 - self.momentum))
+    def _renormalized(self, inputs, mean, variance, place):
+        r, d = renormalization.corrections(self, mean, variance)
+        renormalization.update(self, mean, variance)
+        flat = ops.batch_normalization(inputs, mean, variance, axis=place, epsilon=self.epsilon) * r + d
+        for weight, apply in ((self.gamma, ops.multiply), (self.beta, ops.add)):
+            flat = flat if weight is None else apply(flat, ops.reshape(weight, mean.shape))
+        return ops.cast(flat, self.compute_dtype)
+
+    def move(self, average, value, momentum=None):
+        """Move a running average a little towards `value`; returns where it is then."""
+        momentum = self.momentum if momentum is None else momentum
+        moved = average * momentum + ops.reshape(value, average.shape) * (1.0 - momentum)
+        average.assign(moved)
+        return moved
 
     def _statistics(self, inputs, axes, mask):
         """Return mean and variance over `axes`, which are kept as size 1."""
@@ -138,13 +171,11 @@ class LayerNormalization(Layer):
         gamma_regularizer=None,
         beta_constraint=None,
         gamma_constraint=None,
+        rms_scaling=False,
         **kwargs,
     ):
-        if kwargs.pop("rms_scaling", False):
-            raise ArgumentError(
-                "LayerNormalization(rms_scaling=True) is not supported; see keras.ops.rms_normalization"
-            )
         super().__init__(**kwargs)
+        self.rms_scaling = bool(rms_scaling)  # as Keras has it: divides by the deviation, subtracts no mean
         self.axis = list(axis) if isinstance(axis, (list, tuple)) else axis
         self.epsilon, self.center, self.scale = epsilon, center, scale
         self.beta_initializer = initializers.get(beta_initializer)
@@ -165,7 +196,7 @@ class LayerNormalization(Layer):
                 f"LayerNormalization needs known sizes along axis {self.axis}, received shape {tuple(input_shape)}"
             )
         self.input_spec = InputSpec(ndim=len(input_shape), axes=dict(zip(places, shape)))
-        if self.scale:
+        if self.scale or self.rms_scaling:
             self.gamma = self.add_weight(
                 name="gamma",
                 shape=shape,
@@ -173,7 +204,7 @@ class LayerNormalization(Layer):
                 regularizer=self.gamma_regularizer,
                 constraint=self.gamma_constraint,
             )
-        if self.center:
+        if self.center and not self.rms_scaling:
             self.beta = self.add_weight(
                 name="beta",
                 shape=shape,
@@ -183,7 +214,17 @@ class LayerNormalization(Layer):
             )
 
     def call(self, inputs):
+        if self.rms_scaling:
+            return self._scaled(inputs)
         return ops.layer_normalization(inputs, self.gamma, self.beta, axis=self.axis, epsilon=self.epsilon)
+
+    def _scaled(self, inputs):
+        axes = self.axis if isinstance(self.axis, list) else [self.axis]
+        places = {a % len(inputs.shape) for a in axes}
+        spread = tuple(s if a in places else 1 for a, s in enumerate(inputs.shape))
+        x = ops.cast(inputs, ops.result_type(inputs.dtype, "float32"))
+        x = x * ops.rsqrt(ops.var(x, axis=sorted(places), keepdims=True) + self.epsilon)
+        return ops.cast(x * ops.cast(ops.reshape(self.gamma, spread), x.dtype), self.compute_dtype)
 
 
 @register

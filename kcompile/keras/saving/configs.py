@@ -36,7 +36,7 @@ _MODULE_OF_KEY = {
 
 # arguments of other versions that change nothing here, by class
 _IGNORED = {
-    "BatchNormalization": ("renorm_clipping", "renorm_momentum", "virtual_batch_size", "fused", "adjustment"),
+    "BatchNormalization": ("virtual_batch_size", "fused", "adjustment"),
     "Dense": ("input_dim_", "quantization_config"),
     "InputLayer": ("sparse", "ragged"),
 }

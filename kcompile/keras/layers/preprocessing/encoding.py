@@ -33,7 +33,7 @@ def encode(indices, output_mode: str, depth: int, dtype, count_weights=None):
     return ops.sum(hot, axis=1 if len(indices.shape) > 1 else 0)
 
 
-def check_output_mode(output_mode: str, allowed: tuple[str, ...], sparse: bool = False) -> str:
+def check_output_mode(output_mode: str, allowed: tuple[str, ...], sparse: bool, layer: Layer) -> str:
     """Return the mode by its present name.
 
     Raises: ArgumentError for an unknown one, NotSupportedError for sparse output.
@@ -42,7 +42,10 @@ def check_output_mode(output_mode: str, allowed: tuple[str, ...], sparse: bool =
     if output_mode not in allowed:
         raise ArgumentError(f"Unknown arg for output_mode: {output_mode}. Expected one of {allowed}")
     if sparse:
-        raise NotSupportedError("sparse=True: sparse tensors are not supported; the dense result is the default")
+        raise NotSupportedError(
+            f"{type(layer).__name__}(sparse=True) of layer {layer.name!r}: sparse tensors are not supported; leave it "
+            "out for the same numbers in a dense array, or feed output_mode='int' to an Embedding layer"
+        )
     return output_mode
 
 
@@ -65,7 +68,7 @@ class CategoryEncoding(Layer):
         if num_tokens < 1:
             raise ArgumentError(f"`num_tokens` must be >= 1. Received: num_tokens={num_tokens}.")
         self.num_tokens, self.sparse = num_tokens, sparse
-        self.output_mode = check_output_mode(output_mode, ("count", "one_hot", "multi_hot"), sparse)
+        self.output_mode = check_output_mode(output_mode, ("count", "one_hot", "multi_hot"), sparse, self)
 
     def call(self, inputs, count_weights=None):
         if count_weights is not None and self.output_mode != "count":

@@ -50,7 +50,7 @@ class Hashing(HostLayer):
             raise ArgumentError(
                 f"The `num_bins` for `Hashing` cannot be `None` or non-positive values. Received: num_bins={num_bins}."
             )
-        self.output_mode = check_output_mode(output_mode, ("int", "one_hot", "multi_hot", "count"), sparse)
+        self.output_mode = check_output_mode(output_mode, ("int", "one_hot", "multi_hot", "count"), sparse, self)
         if self.output_mode == "int" and self.dtype not in ("int32", "int64"):
             raise ArgumentError(
                 "When `output_mode=\"int\"`, `dtype` should be an integer type, 'int32' or 'int64'. "

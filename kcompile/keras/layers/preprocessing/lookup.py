@@ -155,7 +155,10 @@ class IntegerLookup(_Lookup, Layer):
         for ignored in ("vocabulary_size", "has_input_vocabulary", "dtype"):
             kwargs.pop(ignored, None)
         if oov_method != "floormod":
-            raise ArgumentError(f"IntegerLookup: oov_method={oov_method!r} is missing from kcompile, use 'floormod'")
+            raise ArgumentError(
+                f"IntegerLookup(oov_method={oov_method!r}) of layer {name!r} is missing from kcompile: use 'floormod', or a "
+                "Hashing layer"
+            )
         super().__init__(name=name, **kwargs)
         self.vocabulary_dtype, self.oov_method, self.autocast = vocabulary_dtype, oov_method, False
         self._set_up(

@@ -160,7 +160,7 @@ class Discretization(Layer):
             )
         if num_bins is None and bin_boundaries is None:
             raise ArgumentError("You need to set either `num_bins` or `bin_boundaries`.")
-        self.output_mode = check_output_mode(output_mode, ("int", "one_hot", "multi_hot", "count"), sparse)
+        self.output_mode = check_output_mode(output_mode, ("int", "one_hot", "multi_hot", "count"), sparse, self)
         self.bin_boundaries = None if bin_boundaries is None else [float(b) for b in bin_boundaries]
         self.num_bins, self.epsilon, self.sparse = num_bins, epsilon, sparse
         self._summary = np.zeros((2, 0), np.float32)

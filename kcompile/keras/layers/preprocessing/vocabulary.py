@@ -24,7 +24,7 @@ class Vocabulary:
         self, max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert, output_mode,
         pad_to_max_tokens, sparse, salt,
     ) -> None:  # fmt: skip
-        self.output_mode = check_output_mode(output_mode, MODES, sparse)
+        self.output_mode = check_output_mode(output_mode, MODES, sparse, self)
         if max_tokens is not None and max_tokens <= 1:
             raise ArgumentError(f"If set, `max_tokens` must be greater than 1. Received: max_tokens={max_tokens}")
         if pad_to_max_tokens and max_tokens is None:
