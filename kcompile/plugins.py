@@ -107,6 +107,7 @@ def get(group: str, name: str) -> Any:
     if found is None:
         raise UnknownNameError(
             f"Unknown {_singular(group)}: {name!r}.{suggestion(name, table)} "
+            "One of your own: register it, or pass it in `custom_objects`. "
             f"Known: {', '.join(sorted(n for n, e in table.items() if not e.is_alias))}"
         )
     return found.obj

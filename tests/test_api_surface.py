@@ -74,28 +74,11 @@ def named(area: str, names: str, reason: str) -> dict[str, str]:
 STEP = "a step is traced and compiled when its first batch comes: there is no Python function to make before"
 MISSING = {
     **named("model-member", "Model.make_train_function Model.make_test_function Model.make_predict_function", STEP),
-    **named("model-member", "Model.jit_compile", "kcompile's own argument is called jit"),
     **named("model-member", "Model.quantize", "int8 weights are not supported"),
-    **named("model-member", "Model.stateless_call", "variables live in arenas; a traced program is stateless already"),
-    **named("layer-member", "Layer.stateless_call", "variables live in arenas; a traced program is stateless already"),
-    **named(
-        "model-member",
-        "Model.fit_generator Model.evaluate_generator Model.predict_generator Model.predict_classes "
-        "Model.predict_proba Model.reset_states",
-        "left out of Keras since 2.6; fit, evaluate and predict take generators",
-    ),
-    **named(
-        "layer-member",
-        "Layer.add_variable Layer.get_input_mask_at Layer.get_output_mask_at Layer.inbound_nodes "
-        "Layer.outbound_nodes Layer.metrics",
-        "not built yet",
-    ),
     **named("top-level", "device", "there is one device, the CPU"),
     **named("top-level", "Function Operation StatelessScope", "parts of Keras's own tracing; kcompile's is another"),
     **named("parameter", "to_categorical.y", "called x, as in Keras 3"),
     **named("preprocessing", "image.DirectoryIterator", "not built yet"),
-    **named("utils", "GeneratorEnqueuer OrderedEnqueuer SequenceEnqueuer", "the data loop has its own prefetching"),
-    **named("legacy-backend", "K.gradients", "gradients of a model belong to its training step"),
     **named("export", "ExportArchive", "a model is exported as a shared library"),
     **named("wrapper", "SKLearnClassifier SKLearnRegressor SKLearnTransformer", "not built yet"),
 }

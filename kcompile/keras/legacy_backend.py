@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from kcompile.errors import ArgumentError
+from kcompile import autodiff
+from kcompile.errors import ArgumentError, NotSupportedError
+from kcompile.ir.graph import Value
 from kcompile.keras import config, ops, random
+from kcompile.keras.tracing.scope import unwrap
 from kcompile.keras.tracing.tensor import KerasTensor
 
 _learning_phase = [0]
@@ -180,6 +183,22 @@ def stop_gradient(variables: Any):
     if isinstance(variables, (list, tuple)):
         return [ops.stop_gradient(v) for v in variables]
     return ops.stop_gradient(variables)
+
+
+def gradients(loss: Any, variables: Any):
+    """Return d sum(loss) / d variable for each variable or tensor, where a step is traced.
+
+    Raises: NotSupportedError for symbolic tensors of a model graph, and outside a trace.
+    """
+    value = unwrap(loss)
+    if not isinstance(value, Value):
+        raise NotSupportedError(
+            "keras.backend.gradients: call it where a step is traced - in `call` of a layer or in `train_step` - not on "
+            f"symbolic tensors of a model or on numbers. Received: {loss!r}"
+        )
+    several = isinstance(variables, (list, tuple))
+    found = autodiff.grad(ops.sum(loss), [unwrap(v) for v in (variables if several else [variables])])
+    return found if several else found[0]
 
 
 # making tensors

@@ -24,6 +24,7 @@ from kcompile.keras import constraints, dtype_policies, initializers, ops, regul
 from kcompile.keras.configurable import constructor_parameters
 from kcompile.keras.layers import calling
 from kcompile.keras.layers.input_spec import check_inputs, shown_shape
+from kcompile.keras.layers.stateless import stateless_call
 from kcompile.keras.layers.weights import LayerConfig, LayerNodes, LayerWeights
 from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.dtypes import is_float
@@ -33,7 +34,6 @@ from kcompile.keras.tracing.scope import autocast, current_path, current_scope, 
 from kcompile.keras.tracing.tensor import KerasTensor, is_tensor
 from kcompile.keras.tracing.trace import infer
 from kcompile.keras.tracing.variable import Variable
-
 
 # options of Keras's layers that none here has, and what to do instead
 _UNSUPPORTED = {
@@ -207,6 +207,16 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
         self.built = True
         self._set_initial_weights()
 
+    def stateless_call(
+        self, trainable_variables, non_trainable_variables, *args, return_losses: bool = False, **kwargs
+    ) -> tuple:
+        """Call the layer with these values of its variables; returns (outputs, new non-trainable values[, losses])."""
+
+        def call():
+            return self(*args, **kwargs)
+
+        return stateless_call(self, call, trainable_variables, non_trainable_variables, return_losses)
+
     # losses ---------------------------------------------------------------------------------------
 
     def add_loss(self, loss) -> None:
@@ -252,7 +262,11 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
     def losses(self) -> list:
         """Penalties of the last call (add_loss, activity) and of the weights' regularizers, as scalars."""
         found = [loss for layer in self._flatten_layers() for loss in layer._losses]
-        found += [loss() for layer in self._flatten_layers() for loss in layer._loss_functions]
+        return found + self.lasting_losses()
+
+    def lasting_losses(self) -> list:
+        """Penalties that come from the weights alone."""
+        found = [loss() for layer in self._flatten_layers() for loss in layer._loss_functions]
         for variable in self.trainable_weights:
             if variable.regularizer is not None:
                 found.append(ops.convert_to_tensor(variable.regularizer(variable)))
@@ -307,6 +321,21 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
             variable.trainable = False
         self._weights.append(variable)
         return variable
+
+    def add_variable(
+        self,
+        shape,
+        initializer,
+        dtype=None,
+        trainable=True,
+        autocast=True,
+        regularizer=None,
+        constraint=None,
+        name=None,
+    ) -> Variable:
+        """`add_weight` under its older name."""
+        given = {k: v for k, v in locals().items() if k != "self"}
+        return self.add_weight(**given)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"

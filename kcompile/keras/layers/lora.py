@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kcompile.errors import ArgumentError
-from kcompile.keras import initializers, ops
+from kcompile.keras import ops
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.tracing.variable import Variable
 

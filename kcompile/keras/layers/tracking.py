@@ -59,5 +59,10 @@ def is_layer(value: Any) -> bool:
     return getattr(type(value), "plugin_group", None) == "layers"
 
 
+def metrics_of(layer: Any) -> list[Any]:
+    """Return the metrics that a layer and those inside it hold."""
+    return unique((v for one in layer._flatten_layers() for v in attribute_values(one, one.untracked)), is_metric)
+
+
 def is_metric(value: Any) -> bool:
     return getattr(type(value), "plugin_group", None) == "metrics"

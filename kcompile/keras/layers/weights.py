@@ -100,6 +100,11 @@ class LayerWeights:
         return [*self.weights, *(g.state for g in self._seed_generators())]
 
     @property
+    def metrics(self) -> list:
+        """The metrics that the layer, and those inside it, hold."""
+        return tracking.metrics_of(self)
+
+    @property
     def trainable_weights(self) -> list[Variable]:
         return [v for v in self.weights if v.trainable] if self.trainable else []
 
@@ -251,11 +256,33 @@ class LayerNodes:
         """Return the output(s) of the n-th call."""
         return self._node(node_index).outputs
 
+    def get_input_mask_at(self, node_index: int):
+        """Return the mask(s) of the input(s) of the n-th call, None where there is none."""
+        return tree.map_structure(mask_of_one, self.get_input_at(node_index))
+
+    def get_output_mask_at(self, node_index: int):
+        """Return the mask(s) of the output(s) of the n-th call, None where there is none."""
+        return tree.map_structure(mask_of_one, self.get_output_at(node_index))
+
+    @property
+    def inbound_nodes(self) -> list[Node]:
+        """The calls of the layer in model graphs."""
+        return self._inbound_nodes
+
+    @property
+    def outbound_nodes(self) -> list[Node]:
+        """The calls that read what the layer returned."""
+        return self._outbound_nodes
+
     def get_input_shape_at(self, node_index: int):
         return tree.map_structure(lambda t: t.shape, self.get_input_at(node_index))
 
     def get_output_shape_at(self, node_index: int):
         return tree.map_structure(lambda t: t.shape, self.get_output_at(node_index))
+
+
+def mask_of_one(tensor: Any) -> Any:
+    return getattr(tensor, "_keras_mask", None)
 
 
 def _single(tensors: list) -> Any:

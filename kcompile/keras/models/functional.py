@@ -89,12 +89,10 @@ def _renumbered(structure: Any, kept: set[int]) -> Any:
 
 def _operation_config(operation: Any) -> dict[str, Any]:
     if isinstance(operation, FunctionCall):
-        return {
-            "module": "keras.ops",
-            "class_name": "FunctionCall",
-            "config": {"function": operation.function_name, "name": operation.name},
-            "registered_name": None,
-        }
+        config = {"function": operation.function_name, "name": operation.name}
+        if PUBLIC.get(operation.function_name) is not operation.function:  # one of the user's, with its own gradient
+            config["custom"] = serialize_keras_object(operation.function)
+        return {"module": "keras.ops", "class_name": "FunctionCall", "config": config, "registered_name": None}
     return serialize_keras_object(operation)
 
 
@@ -139,6 +137,9 @@ def from_config(config: dict[str, Any], cls: type = Functional) -> Model:
 
 def _operation_of(entry: dict[str, Any]) -> Any:
     if entry["class_name"] == "FunctionCall":
+        custom = entry["config"].get("custom")
+        if custom is not None:
+            return FunctionCall(deserialize_keras_object(custom), entry["config"]["name"])
         function = PUBLIC.get(entry["config"]["function"])
         if function is None:
             raise SavedFileError(f"unknown keras.ops function {entry['config']['function']!r} in a model's config")

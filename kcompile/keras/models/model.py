@@ -18,6 +18,7 @@ from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.scope import is_tracing
 from kcompile.keras.tracing.tensor import KerasTensor, is_tensor
 from kcompile.keras.tracing.trace import infer
+from kcompile.keras.training.legacy import LegacyMethods
 from kcompile.keras.training.trainer import Trainer
 
 
@@ -27,7 +28,7 @@ def is_functional_call(cls: type, args: tuple, kwargs: dict) -> bool:
 
 
 @register
-class Model(Trainer, Layer):
+class Model(Trainer, LegacyMethods, Layer):
     """A model: functional (`Model(inputs, outputs)`) or subclassed (override `call`).
 
     >>> from kcompile.keras import Input, Model, layers

@@ -110,7 +110,7 @@ def to_keras(entry: dict[str, Any]) -> dict[str, Any]:
     """Return a call of a function as Keras's operation; one that Keras has no class for stays as it is."""
     function, name = entry["config"]["function"], entry["config"]["name"]
     nodes = entry.get("inbound_nodes", ())
-    if function not in PUBLIC or len(nodes) != 1:
+    if function not in PUBLIC or "custom" in entry["config"] or len(nodes) != 1:
         return entry
     signature = inspect.signature(PUBLIC[function])
     try:

@@ -254,9 +254,13 @@ class Compiling:
     def _attribute_metrics(self) -> list[Metric]:
         compiled = self._training
         if compiled.attribute_metrics is None:
-            values = (v for layer in self._flatten_layers() for v in tracking.attribute_values(layer, layer.untracked))
-            compiled.attribute_metrics = tracking.unique(values, tracking.is_metric)
+            compiled.attribute_metrics = tracking.metrics_of(self)
         return compiled.attribute_metrics
+
+    @property
+    def jit_compile(self) -> bool:
+        """Whether steps run as native code; `compile(jit_compile=False)` has them interpreted."""
+        return bool(self._training.jit)
 
     @property
     def metrics_names(self) -> list[str]:

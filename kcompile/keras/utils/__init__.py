@@ -5,7 +5,7 @@ images.py      arrays, Pillow images, files             sequences.py  pad_sequen
 numerical.py   to_categorical, normalize                packing.py    x, y, sample_weight
 dataset.py     PyDataset (Sequence)                     progbar.py    the progress bar
 plotting.py    a model as a drawing                     graphs.py     from a tensor back to its inputs
-legacy.py      what Keras 3 dropped
+legacy.py      what Keras 3 dropped              enqueuers.py  batches read ahead by threads
 """
 
 from kcompile.keras.backend import is_keras_tensor
@@ -34,6 +34,7 @@ from kcompile.keras.utils.batches import (
     timeseries_dataset_from_array,
 )
 from kcompile.keras.utils.dataset import PyDataset, Sequence
+from kcompile.keras.utils.enqueuers import GeneratorEnqueuer, OrderedEnqueuer, SequenceEnqueuer
 from kcompile.keras.utils.files import get_file
 from kcompile.keras.utils.graphs import get_source_inputs
 from kcompile.keras.utils.images import array_to_img, img_to_array, load_img, save_img
@@ -52,10 +53,13 @@ def clear_session(free_memory: bool = True) -> None:
 
 __all__ = [
     "CustomObjectScope",
+    "GeneratorEnqueuer",
     "HDF5Matrix",
+    "OrderedEnqueuer",
     "Progbar",
     "PyDataset",
     "Sequence",
+    "SequenceEnqueuer",
     "array_to_img",
     "clear_session",
     "convert_all_kernels_in_model",

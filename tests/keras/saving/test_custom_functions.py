@@ -1,0 +1,140 @@
+"""Models that hold functions of the user: saved, loaded, exported; and what is said if nobody knows the function."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from kcompile import keras
+from kcompile.errors import UnknownNameError
+from kcompile.keras import layers, ops
+from kcompile.keras.saving import register_keras_serializable
+
+X = np.random.default_rng(0).standard_normal((4, 3)).astype("f")
+
+
+@register_keras_serializable("tests")
+@ops.custom_gradient
+def clipped(x):
+    """tanh, with gradients cut at 0.01."""
+    return ops.tanh(x), lambda upstream: ops.clip(upstream, -0.01, 0.01)
+
+
+@ops.custom_gradient
+def nameless(x):
+    return ops.tanh(x), lambda upstream: upstream
+
+
+@register_keras_serializable("tests")
+def doubled(x):
+    return 2.0 * x
+
+
+class Net(keras.Model):
+    """A subclass that calls the function in `call`."""
+
+    def __init__(self, units=2, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.dense = units, layers.Dense(units)
+
+    def call(self, x):
+        return nameless(self.dense(x))
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+def sequential(*stack):
+    return keras.Sequential([keras.Input((3,)), layers.Dense(2), *stack])
+
+
+def called(function):
+    x = keras.Input((3,))
+    return keras.Model(x, function(layers.Dense(2)(x)))
+
+
+MAKE = {
+    "activation": lambda f: sequential(layers.Dense(2, activation=f)),
+    "Activation": lambda f: sequential(layers.Activation(f)),
+    "Lambda": lambda f: sequential(layers.Lambda(f)),
+}
+
+
+@pytest.mark.parametrize("file", ["m.keras", "m.h5"])
+@pytest.mark.parametrize("make", [*MAKE, "called"])
+def test_registered_functions_are_found(make, file, tmp_path):
+    functions = (clipped,) if make == "called" else (clipped, doubled)
+    for function in functions:
+        model = called(function) if make == "called" else MAKE[make](function)
+        model.save(tmp_path / file)
+        again = keras.models.load_model(tmp_path / file)
+        np.testing.assert_array_equal(again(X), model(X))
+
+
+def test_the_gradient_is_kept(tmp_path):
+    model = called(clipped)
+    model.save(tmp_path / "m.keras")
+    for one in (model, keras.models.load_model(tmp_path / "m.keras")):
+        before = one.get_weights()[1]
+        one.compile(keras.optimizers.SGD(1.0), "mse")
+        one.train_on_batch(X, 100.0 * np.ones((4, 2), "f"))
+        np.testing.assert_allclose(one.get_weights()[1] - before, [0.04, 0.04], rtol=1e-4)
+
+
+@pytest.mark.parametrize("file", ["m.keras", "m.h5"])
+@pytest.mark.parametrize("make", [*MAKE, "called"])
+def test_unknown_functions_are_asked_for(make, file, tmp_path):
+    model = called(nameless) if make == "called" else MAKE[make](nameless)
+    model.save(tmp_path / file)
+    with pytest.raises(UnknownNameError, match="'nameless'.*custom_objects.*register_keras_serializable"):
+        keras.models.load_model(tmp_path / file)
+    again = keras.models.load_model(tmp_path / file, custom_objects={"nameless": nameless})
+    np.testing.assert_array_equal(again(X), model(X))
+
+
+def test_of_a_name_that_is_taken(tmp_path):
+    @ops.custom_gradient
+    def relu(x):
+        return ops.maximum(x, -1.0), lambda upstream: upstream
+
+    model = called(relu)
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras", custom_objects={"relu": relu})
+    np.testing.assert_array_equal(again(-10 * X), model(-10 * X))
+
+
+def test_a_subclass_and_its_clones(tmp_path):
+    model = Net()
+    model(X)
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(UnknownNameError, match="'Net'.*custom_objects"):
+        keras.models.load_model(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras", custom_objects={"Net": Net})
+    np.testing.assert_array_equal(again(X), model(X))
+    wired = called(clipped)
+    clone = keras.models.clone_model(wired)
+    clone.set_weights(wired.get_weights())
+    np.testing.assert_array_equal(clone(X), wired(X))
+
+
+def test_a_loss_nobody_knows(tmp_path):
+    def mine(y, z):
+        return ops.mean(ops.abs(y - z))
+
+    for file in ("m.keras", "m.h5"):
+        model = sequential()
+        model.compile("sgd", mine)
+        model.save(tmp_path / file)
+        with pytest.raises(UnknownNameError, match="'mine'.*custom_objects"):
+            keras.models.load_model(tmp_path / file)
+        keras.models.load_model(tmp_path / file, custom_objects={"mine": mine})
+        keras.models.load_model(tmp_path / file, compile=False)
+
+
+@pytest.mark.skipif(not any(shutil.which(c) for c in ("cc", "gcc", "clang")), reason="no C compiler")
+def test_exported(tmp_path):
+    from kcompile.export.load import ExportedModel
+
+    model = called(clipped)
+    model.export(tmp_path / "libm.so")
+    np.testing.assert_array_equal(ExportedModel(tmp_path / "libm.so").predict(X), model.predict(X, verbose=0))
