@@ -78,9 +78,7 @@ MISSING = {
     **named("top-level", "device", "there is one device, the CPU"),
     **named("top-level", "Function Operation StatelessScope", "parts of Keras's own tracing; kcompile's is another"),
     **named("parameter", "to_categorical.y", "called x, as in Keras 3"),
-    **named("preprocessing", "image.DirectoryIterator", "not built yet"),
     **named("export", "ExportArchive", "a model is exported as a shared library"),
-    **named("wrapper", "SKLearnClassifier SKLearnRegressor SKLearnTransformer", "not built yet"),
 }
 SEED = "as the project's documents have it"
 DIFFERS = {

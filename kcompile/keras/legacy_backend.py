@@ -193,8 +193,8 @@ def gradients(loss: Any, variables: Any):
     value = unwrap(loss)
     if not isinstance(value, Value):
         raise NotSupportedError(
-            "keras.backend.gradients: call it where a step is traced - in `call` of a layer or in `train_step` - not on "
-            f"symbolic tensors of a model or on numbers. Received: {loss!r}"
+            "keras.backend.gradients: call it where a step is traced - in `call` of a layer or in `train_step` - not "
+            f"on symbolic tensors of a model or on numbers. Received: {loss!r}"
         )
     several = isinstance(variables, (list, tuple))
     found = autodiff.grad(ops.sum(loss), [unwrap(v) for v in (variables if several else [variables])])

@@ -96,7 +96,7 @@ def test_stateless_call(real_keras):
         for a, b in zip(keras.tree.flatten(mine), keras.tree.flatten(other), strict=True):
             np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-4, atol=1e-5)
     assert len(ours.stateless_call(ours.trainable_variables, ours.non_trainable_variables, X)) == 2
-    with pytest.raises(ArgumentError, match="`trainable_variables`.*Received 1, expected 4"):
+    with pytest.raises(ArgumentError, match=r"`trainable_variables`.*Received 1, expected 4"):
         ours.stateless_call([0.0], [], X)
 
 

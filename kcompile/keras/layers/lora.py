@@ -63,6 +63,8 @@ class LowRank(Layer):
         vars(self).update({a: self._lora[0], b: self._lora[1]})
         kernel.trainable = False
         self.lora_enabled, self.lora_rank, self.lora_alpha = True, rank, rank if lora_alpha is None else lora_alpha
+        # how files hold this layer from now on
+        vars(self).update(save_own_variables=self._save_merged, load_own_variables=self._load_merged)
 
     def _adapted(self) -> Any:
         """The kernel in use."""
@@ -74,20 +76,15 @@ class LowRank(Layer):
     def _on_top(self) -> Any:
         return ops.matmul(*self._lora) * (self.lora_alpha / self.lora_rank)
 
-    def save_own_variables(self, store) -> None:
+    def _save_merged(self, store) -> None:
         """Write the weights, the kernel as it is used."""
-        if not self.lora_enabled:
-            return super().save_own_variables(store)
         kernel, own = getattr(self, self.adapted_name), self._without_lora()
         for position, variable in enumerate(own):
             value = ops.add(kernel, self._on_top()) if variable is kernel else variable
             store[str(position)] = np.asarray(ops.convert_to_numpy(value))
-        return None
 
-    def load_own_variables(self, store) -> None:
-        """Read what `save_own_variables` wrote; nothing is left on top."""
-        if not self.lora_enabled:
-            return super().load_own_variables(store)
+    def _load_merged(self, store) -> None:
+        """Read what `_save_merged` wrote; nothing is left on top."""
         own = self._without_lora()
         if len(store) != len(own):
             raise ArgumentError(
@@ -97,7 +94,6 @@ class LowRank(Layer):
             variable.assign(np.asarray(store[str(position)]))
         for variable in self._lora:
             variable.assign(np.zeros(variable.shape, "float32"))
-        return None
 
     def _without_lora(self) -> list[Variable]:
         return [v for v in self._own_variables() if not any(v is one for one in self._lora)]

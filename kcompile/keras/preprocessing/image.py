@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator as IteratorType
 from typing import Any
 
 import numpy as np
 
-from kcompile.errors import ArgumentError, NotSupportedError
+from kcompile.errors import ArgumentError
 from kcompile.keras import config
 from kcompile.keras.preprocessing.affine import (
     FILL_MODES,
@@ -22,10 +21,12 @@ from kcompile.keras.preprocessing.affine import (
     random_shift,
     random_zoom,
 )
-from kcompile.keras.utils.dataset import PyDataset
+from kcompile.keras.preprocessing.directory import DirectoryIterator
+from kcompile.keras.preprocessing.iterator import Iterator
 from kcompile.keras.utils.images import array_to_img, img_to_array, load_img, save_img, smart_resize
 
 __all__ = [
+    "DirectoryIterator",
     "ImageDataGenerator",
     "Iterator",
     "NumpyArrayIterator",
@@ -44,52 +45,6 @@ __all__ = [
     "save_img",
     "smart_resize",
 ]
-
-
-class Iterator(PyDataset):
-    """Batches by number, for `fit`; as an iterator it goes on for ever, in a new order after each pass.
-
-    Args:   n: number of rows.
-    """
-
-    def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int | None, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.n, self.batch_size, self.shuffle, self.seed = n, batch_size, shuffle, seed
-        self.rng = np.random.default_rng(seed)
-        self._next = 0
-        self._order = np.arange(n)
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        return -(-self.n // self.batch_size)
-
-    def __getitem__(self, index: int) -> Any:
-        if not 0 <= index < len(self):
-            raise IndexError(f"batch {index} of {len(self)}")
-        start = index * self.batch_size
-        return self._get_batches_of_transformed_samples(self._order[start : start + self.batch_size])
-
-    def on_epoch_end(self) -> None:
-        if self.shuffle:
-            self.rng.shuffle(self._order)
-
-    def reset(self) -> None:
-        """Start the next pass."""
-        self._next = 0
-
-    def __iter__(self) -> IteratorType:
-        return self
-
-    def __next__(self) -> Any:
-        if self._next >= len(self):
-            self._next = 0
-            self.on_epoch_end()
-        self._next += 1
-        return self[self._next - 1]
-
-    def _get_batches_of_transformed_samples(self, index_array: np.ndarray) -> Any:
-        """Return the batch of these rows; written by subclasses."""
-        raise NotSupportedError(f"{type(self).__name__} must implement `_get_batches_of_transformed_samples`.")
 
 
 class NumpyArrayIterator(Iterator):
@@ -264,6 +219,28 @@ class ImageDataGenerator:
         )
 
     # one image ------------------------------------------------------------------------------------
+
+    def flow_from_directory(
+        self,
+        directory,
+        target_size=(256, 256),
+        color_mode="rgb",
+        classes=None,
+        class_mode="categorical",
+        batch_size=32,
+        shuffle=True,
+        seed=None,
+        save_to_dir=None,
+        save_prefix="",
+        save_format="png",
+        follow_links=False,
+        subset=None,
+        interpolation="nearest",
+        keep_aspect_ratio=False,
+    ) -> DirectoryIterator:
+        """Return changed images out of a folder that has a subfolder for each class."""
+        given = {k: v for k, v in locals().items() if k not in ("self", "directory")}
+        return DirectoryIterator(directory, self, data_format=self.data_format, dtype=self.dtype, **given)
 
     def standardize(self, x: np.ndarray) -> np.ndarray:
         """Return an image preprocessed, rescaled and normalized as configured.

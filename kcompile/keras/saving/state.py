@@ -214,8 +214,8 @@ def _group_of(file: Any, path: str) -> Any | None:
 
 
 def _has_own_loader(owner: Any) -> bool:
-    loader = getattr(type(owner), "load_own_variables", None)
-    return loader is not None and loader is not LayerWeights.load_own_variables
+    loader = getattr(owner, "load_own_variables", None)
+    return loader is not None and getattr(loader, "__func__", None) is not LayerWeights.load_own_variables
 
 
 def _assignments(owner: Any, group: Any | None, name: str, path: str) -> list[tuple]:

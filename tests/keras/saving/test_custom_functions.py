@@ -86,7 +86,7 @@ def test_the_gradient_is_kept(tmp_path):
 def test_unknown_functions_are_asked_for(make, file, tmp_path):
     model = called(nameless) if make == "called" else MAKE[make](nameless)
     model.save(tmp_path / file)
-    with pytest.raises(UnknownNameError, match="'nameless'.*custom_objects.*register_keras_serializable"):
+    with pytest.raises(UnknownNameError, match=r"'nameless'.*custom_objects.*register_keras_serializable"):
         keras.models.load_model(tmp_path / file)
     again = keras.models.load_model(tmp_path / file, custom_objects={"nameless": nameless})
     np.testing.assert_array_equal(again(X), model(X))
@@ -107,7 +107,7 @@ def test_a_subclass_and_its_clones(tmp_path):
     model = Net()
     model(X)
     model.save(tmp_path / "m.keras")
-    with pytest.raises(UnknownNameError, match="'Net'.*custom_objects"):
+    with pytest.raises(UnknownNameError, match=r"'Net'.*custom_objects"):
         keras.models.load_model(tmp_path / "m.keras")
     again = keras.models.load_model(tmp_path / "m.keras", custom_objects={"Net": Net})
     np.testing.assert_array_equal(again(X), model(X))
@@ -125,7 +125,7 @@ def test_a_loss_nobody_knows(tmp_path):
         model = sequential()
         model.compile("sgd", mine)
         model.save(tmp_path / file)
-        with pytest.raises(UnknownNameError, match="'mine'.*custom_objects"):
+        with pytest.raises(UnknownNameError, match=r"'mine'.*custom_objects"):
             keras.models.load_model(tmp_path / file)
         keras.models.load_model(tmp_path / file, custom_objects={"mine": mine})
         keras.models.load_model(tmp_path / file, compile=False)

@@ -142,5 +142,5 @@ def test_no_number_is_refused_by_name():
             self.add_loss("mean")
             return x
 
-    with pytest.raises(ArgumentError, match="add_loss.*'odd.*'mean'"):
+    with pytest.raises(ArgumentError, match=r"add_loss.*'odd.*'mean'"):
         Odd()(X)

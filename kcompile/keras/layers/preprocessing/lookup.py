@@ -156,8 +156,8 @@ class IntegerLookup(_Lookup, Layer):
             kwargs.pop(ignored, None)
         if oov_method != "floormod":
             raise ArgumentError(
-                f"IntegerLookup(oov_method={oov_method!r}) of layer {name!r} is missing from kcompile: use 'floormod', or a "
-                "Hashing layer"
+                f"IntegerLookup(oov_method={oov_method!r}) of layer {name!r} is missing from kcompile: use 'floormod', "
+                "or a Hashing layer"
             )
         super().__init__(name=name, **kwargs)
         self.vocabulary_dtype, self.oov_method, self.autocast = vocabulary_dtype, oov_method, False

@@ -62,8 +62,8 @@ class TextVectorization(HostLayer):
                 raise ArgumentError(f"Unknown `{what}`: expected one of {known} or a function. Received: {value!r}")
         if ragged:
             raise NotSupportedError(
-                f"TextVectorization(ragged=True) of layer {self.name!r}: ragged tensors are not supported; leave it out: "
-                "shorter texts are padded with 0, which Embedding(mask_zero=True) masks"
+                f"TextVectorization(ragged=True) of layer {self.name!r}: ragged tensors are not supported; leave it "
+                "out: shorter texts are padded with 0, which Embedding(mask_zero=True) masks"
             )
         self.output_mode = check_output_mode(output_mode, MODES, sparse, self)
         if output_sequence_length is not None and self.output_mode != "int":
