@@ -64,9 +64,8 @@ CASES = {
         k.layers.TimeDistributed(ones(k, activity_regularizer="l2")),
         k.layers.Flatten(),
     ],
-    "lstm": lambda k: [recurrent(k, "LSTM")],
-    "gru_sequences": lambda k: [recurrent(k, "GRU", return_sequences=True), k.layers.Flatten()],
-    "bidirectional": lambda k: [k.layers.Bidirectional(recurrent(k, "LSTM"))],
+    "lstm_sequences": lambda k: [recurrent(k, "LSTM", return_sequences=True), k.layers.Flatten()],
+    "gru_both_ways": lambda k: [k.layers.Bidirectional(recurrent(k, "GRU"))],
     # a loop that real Keras on JAX cannot take losses out of: there it is unrolled
     "cell": lambda k: [k.layers.RNN(cell(k), unroll=k is not keras)],
 }
