@@ -43,6 +43,7 @@ WINDOW_COST = 8  # operations per window element that still cost less than a pas
 CACHED_BYTES = 8 << 20  # of a result that a later kernel reads as cheaply as a contraction's epilogue adds to sums
 FEWEST_COLUMNS = 8  # of a contraction that also sums them: fewer lie badly in vectors
 MAX_UNITS = 24  # per cluster: LLVM's register allocation and our patience
+MAX_DEPTH = 40  # map nodes computed one inside the other, at most: whatever walks an expression recurses
 
 MAP, ROW, REDUCE, WINDOW, CONTRACT, SINGLE = "map", "row", "reduce", "window", "contract", "single"
 TILES = "tiles"
@@ -88,8 +89,8 @@ def is_scalar_constant(value: Value) -> bool:
 
 def fuse(graph: Graph) -> Fusion:
     """Group the graph's nodes into clusters."""
-    roots = choose_roots(graph)
-    builder = _Builder(graph, roots)
+    roots, depths = cut_chains(graph, choose_roots(graph))
+    builder = _Builder(graph, roots, depths)
     for node in graph.live_nodes():
         if node in roots or not (node.is_source or is_map_node(node)):
             builder.place(node)
@@ -125,6 +126,19 @@ def choose_roots(graph: Graph) -> set[Node]:
         elif _must_exist(node, users, targets, costs[node], len(arrays[node])) or _is_sought(node, targets, consumers):
             roots.add(base if is_view(node) else node)
     return roots
+
+
+def cut_chains(graph: Graph, roots: set[Node]) -> tuple[set[Node], dict[Node, int]]:
+    """Return roots so close that no chain between them passes MAX_DEPTH, and how deep each map node is above them."""
+    roots, depths = set(roots), {}
+    for node in graph.live_nodes():
+        if not is_map_node(node):
+            continue
+        below = (depths.get(v.node, 0) for v in node.inputs if v.node not in roots)
+        depths[node] = 1 + max(below, default=0)
+        if depths[node] >= MAX_DEPTH and not is_view(node):
+            roots.add(node)
+    return roots, depths
 
 
 def inlined_costs(graph: Graph) -> dict[Node, int]:
@@ -322,8 +336,9 @@ def _is_affine(address) -> bool:
 class _Builder:
     """Places units one by one; keeps, per cluster, the set of clusters it depends on."""
 
-    def __init__(self, graph: Graph, roots: set[Node]):
-        self.graph, self.roots = graph, roots
+    def __init__(self, graph: Graph, roots: set[Node], inner_depths: dict[Node, int]):
+        self.graph, self.roots, self.inner_depths = graph, roots, inner_depths
+        self.depths: dict[Node, int] = {}  # of each unit's expression, through the other units of its cluster
         self.clusters: list[Cluster] = []
         self.cluster_of: dict[Node, Cluster] = {}
         self.refusals: list[tuple[Node, Cluster, str]] = []
@@ -348,6 +363,14 @@ class _Builder:
             readers = self.readers.setdefault(value, [])
             if self.cluster_of[node] not in readers:
                 readers.append(self.cluster_of[node])
+        self.depths[node] = self.depth_in(node, self.cluster_of[node])
+
+    def depth_in(self, node: Node, cluster: Cluster) -> int:
+        """How many map nodes at most would be computed one inside the other for this unit, in this cluster."""
+        if not is_map_node(node):
+            return 0
+        below = (self.depths[v.node] for v in self.inputs[node] if self.cluster_of.get(v.node) is cluster)
+        return self.inner_depths[node] + max(below, default=0)
 
     def written_inputs(self, node: Node) -> list[Value]:
         """Values in memory that computing this unit reads, through the map nodes computed inside it."""
@@ -392,6 +415,8 @@ class _Builder:
         """Return why `node` may not join `cluster`, or None if it may."""
         if len(cluster.units) >= MAX_UNITS:
             return "the kernel is large enough"
+        if self.depth_in(node, cluster) > MAX_DEPTH:
+            return "its expression would be too deep"
         bit = 1 << cluster.number
         for other in needed:
             if other is not cluster and self.before[other.number] & bit:

@@ -10,7 +10,7 @@ from kcompile.ir.graph import Graph
 from kcompile.ir.interpret import run
 from kcompile.ir.text import parse
 from kcompile.ir.types import Type, f32
-from kcompile.passes.fuse import choose_roots
+from kcompile.passes.fuse import MAX_DEPTH, choose_roots, fuse
 from tests.simulate import simulate
 
 GRAPHS = {
@@ -75,3 +75,14 @@ def test_a_value_that_is_compared_with_its_own_maximum_is_computed_once():
     value = ops.add(smooth.input("x", Type(f32, (4, 3))), 1.0)
     smooth.output("y", ops.exp(ops.sub(value, ops.reduce_max(value, axes=(1,), keepdims=True))))
     assert not any(n.op.name == "add" for n in choose_roots(smooth))  # nobody looks for equals: cheap to repeat
+
+
+def test_a_long_chain_is_cut_into_kernels():
+    lines = [f"%{n}: f32[3] = {'sin' if n % 2 else 'cos'}({f'%{n - 1}' if n else 'x'})" for n in range(1000)]
+    graph = parse("\n".join(["graph g(x: f32[3]) {", *lines, "return y=%999", "}"]))
+    given = {"x": np.linspace(-1, 1, 3).astype(np.float32)}
+    expected, _ = run(graph, given)
+    found, _ = simulate(graph, given)
+    np.testing.assert_allclose(found["y"], expected["y"], rtol=1e-5)
+    fusion = fuse(graph)
+    assert 1000 // MAX_DEPTH <= len(fusion.clusters) < 3 * 1000 // MAX_DEPTH
