@@ -238,7 +238,7 @@ def _mask_weight(sample_weight, mask, dtype, reduction):
 
 
 def _check_weights(sample_weight, values) -> None:
-    if len(sample_weight.shape) > len(values.shape):
+    if len(sample_weight.shape) > len(values.shape) > 0:  # one number for the whole batch is weighted by every row
         raise ArgumentError(
             f"`sample_weight` of shape {tuple(sample_weight.shape)} has more dimensions than the loss values of "
             f"shape {tuple(values.shape)}."

@@ -243,3 +243,9 @@ def test_errors():
         losses.SparseCategoricalCrossentropy()(ONE_HOT, PROBS)
     with pytest.raises(ShapeError, match="sparse_categorical_crossentropy"):
         losses.CategoricalCrossentropy()([1, 2], PROBS)
+
+
+def test_one_number_for_the_whole_batch_is_weighted_by_every_row():
+    y_true, y_pred, weight = np.ones((3, 2), "f4"), np.zeros((3, 2), "f4"), np.array([1.0, 2.0, 6.0], "f4")
+    total = losses.LossFunctionWrapper(lambda y, p: ops.mean(ops.square(y - p)))
+    assert float(total(y_true, y_pred, sample_weight=weight)) == pytest.approx(3.0)
