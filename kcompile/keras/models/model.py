@@ -275,6 +275,11 @@ class Model(Trainer, LegacyMethods, Layer):
 
         load_weights(self, filepath, by_name, skip_mismatch, options)
 
+    def __reduce__(self):  # pickles and copies hold what a saved file holds, and no compiled program
+        from kcompile.keras.saving import pickled
+
+        return pickled.reduce(self)
+
     def to_json(self, layout="keras3", **kwargs) -> str:
         """Return the structure as JSON, in the layout of Keras 3 or ("classic") of tf.keras 2."""
         from kcompile.keras.saving import model_to_json
