@@ -8,6 +8,7 @@ from kcompile import ops as prim
 from kcompile.errors import ArgumentError
 from kcompile.ir.dim import Dim
 from kcompile.ir.types import bf16
+from kcompile.keras.config import floatx
 from kcompile.keras.ops.function import cast, dtype_key, promote, public, rank, tensor
 from kcompile.keras.ops.shapes import moveaxis, part
 from kcompile.keras.tracing.bfloat16 import BFloat16Tensor
@@ -128,18 +129,30 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
 @public
 def eye(N, M=None, k=0, dtype=None):
     """Return ones on the k-th diagonal, zeros elsewhere."""
+    if isinstance(N, Dim) or isinstance(M, Dim):
+        row, column = _places(N, M)
+        return cast(prim.eq(column, prim.add(*promote(row, int(k), dtype="int32"))), dtype or floatx())
     return cast(np.eye(int(N), None if M is None else int(M), int(k), dtype=numpy_dtype(dtype)), dtype)
+
+
+def _places(rows, columns) -> tuple:
+    """The row and the column of each element of a matrix."""
+    shape = (rows, rows if columns is None else columns)
+    return iota(shape, 0, "int32"), iota(shape, 1, "int32")
 
 
 @public
 def identity(n, dtype=None):
     """Return the identity matrix."""
-    return cast(np.eye(int(n), dtype=numpy_dtype(dtype)), dtype)
+    return eye(n, dtype=dtype)
 
 
 @public
 def tri(N, M=None, k=0, dtype=None):
     """Return ones at and below the k-th diagonal."""
+    if isinstance(N, Dim) or isinstance(M, Dim):
+        row, column = _places(N, M)
+        return cast(prim.le(column, prim.add(*promote(row, int(k), dtype="int32"))), dtype or floatx())
     return cast(np.tri(int(N), None if M is None else int(M), int(k), dtype=numpy_dtype(dtype)), dtype)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from kcompile import ops as prim
 from kcompile.errors import NotSupportedError
 from kcompile.ir import dim
+from kcompile.ir.dim import Dim
 from kcompile.ir.graph import Value
 from kcompile.keras import config
 from kcompile.keras.ops.creation import iota
@@ -66,7 +67,8 @@ def one_hot(x, num_classes, axis=-1, dtype=None, sparse=False):
         raise NotSupportedError("one_hot(sparse=True): sparse tensors are not supported")
     x = as_indices(x)
     place = axis_of(axis, rank(x) + 1)
-    shape = (*x.shape[:place], int(num_classes), *x.shape[place:])
+    classes = num_classes if isinstance(num_classes, Dim) else int(num_classes)
+    shape = (*x.shape[:place], classes, *x.shape[place:])
     labels = prim.reshape(x, shape=(*x.shape[:place], 1, *x.shape[place:]))
     hot = prim.eq(prim.broadcast_to(labels, shape=shape), iota(shape, place, dtype_key(x)))
     return tensor(hot, dtype or config.floatx())

@@ -1,0 +1,40 @@
+"""Functions whose size is one that is known when the program runs: rows of a batch against each other."""
+
+import numpy as np
+import pytest
+
+from kcompile import keras
+from kcompile.keras import layers, ops
+
+X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+
+
+class OfRows(layers.Layer):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x):
+        return self.function(x, ops.shape(x)[0])
+
+
+CASES = {
+    "eye": (lambda x, n: ops.eye(n, k=1) @ x, lambda x, n: np.eye(n, k=1) @ x),
+    "wide eye": (lambda x, n: ops.eye(3, n) @ x, lambda x, n: np.eye(3, n) @ x),
+    "identity": (lambda x, n: ops.identity(n) @ x, lambda x, n: x),
+    "tri": (lambda x, n: ops.tri(n, k=-1) @ x, lambda x, n: np.tri(n, k=-1) @ x),
+    "one_hot": (lambda x, n: ops.one_hot(0 * ops.arange(n), n) @ x, lambda x, n: x[[0] * n]),
+    "similarities": (
+        lambda x, n: keras.losses.sparse_categorical_crossentropy(ops.arange(n), x @ ops.transpose(x), True),
+        lambda x, n: np.log(np.exp(x @ x.T).sum(1)) - (x * x).sum(1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_sizes_of_the_batch(name):
+    function, expected = CASES[name]
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, OfRows(function)(inputs))
+    for rows in (X, X[:2]):
+        np.testing.assert_allclose(model.predict_on_batch(rows), expected(rows, len(rows)), rtol=1e-5, atol=1e-6)
