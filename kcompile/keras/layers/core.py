@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kcompile.errors import ArgumentError, NotSupportedError, ShapeError
-from kcompile.keras import activations, constraints, initializers, ops, regularizers
+from kcompile.keras import activations, config, constraints, initializers, ops, regularizers
 from kcompile.keras.layers.input_spec import InputSpec
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.layers.lora import LowRank
@@ -262,7 +262,7 @@ class InputLayer(Layer):
                     f"Cannot convert {tuple(batch_shape)!r} to a shape. Found invalid dimension {size!r}."
                 )
         self.batch_shape = tuple(batch_shape)
-        self._input_dtype = KerasTensor((), dtype or "float32").dtype
+        self._input_dtype = KerasTensor((), dtype or config.floatx()).dtype
         self.optional = optional
         tensor = input_tensor if isinstance(input_tensor, KerasTensor) else None
         if tensor is None:

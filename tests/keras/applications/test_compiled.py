@@ -68,18 +68,28 @@ def test_predicts_as_keras(name, plain_keras, tmp_path):  # noqa: F811
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["VGG16", "MobileNet", "ResNet50"])
-def test_trains_as_keras(name, plain_keras):  # noqa: F811
-    """Two steps of SGD from the same weights; then the loss of the same batch has fallen."""
+@pytest.mark.parametrize("name, size, off", [("VGG16", 32, 0.01), ("MobileNet", 32, 0.01), ("ResNet50", 64, 0.05)])
+def test_trains_as_keras(name, size, off, plain_keras):  # noqa: F811
+    """A step of SGD from the same weights moves every weight alike.
+
+    One step only: with eight rows and images of one pixel in the end, batch normalization is so badly conditioned that
+    a change of 1e-9 in the input, in double precision, moves the third loss by a hundredth. Single precision itself is
+    off by some hundredths in ResNet50's first weights: against double precision real Keras is as far away as we are.
+    """
     arguments = {"dropout": 0.0, "alpha": 0.5} if name == "MobileNet" else {}
-    ours, theirs = twins(name, plain_keras, input_shape=(32, 32, 3), classes=10, **arguments)
+    ours, theirs = twins(name, plain_keras, input_shape=(size, size, 3), classes=10, **arguments)
     randomize(theirs)
-    ours.set_weights([np.asarray(w) for w in theirs.weights])
+    before = [np.asarray(w) for w in theirs.weights]
+    ours.set_weights(before)
     draw = np.random.default_rng(1)
-    x, y = draw.normal(size=(8, 32, 32, 3)).astype("float32"), draw.integers(0, 10, 8)
+    x, y = draw.normal(size=(8, size, size, 3)).astype("float32"), draw.integers(0, 10, 8)
     losses = []
     for package, model in ((keras, ours), (plain_keras, theirs)):
         model.compile(optimizer=package.optimizers.SGD(1e-3), loss="sparse_categorical_crossentropy")
-        losses.append([float(model.train_on_batch(x, y)) for _ in range(3)])
-    assert np.isfinite(losses[0]).all() and losses[0][-1] < losses[0][0]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
+        losses.append(float(model.train_on_batch(x, y)))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    for start, mine, reference in zip(before, ours.weights, theirs.weights):
+        moved = np.asarray(reference) - start
+        difference = np.linalg.norm(mine.numpy() - start - moved)
+        assert difference <= off * np.linalg.norm(moved) + 1e-6, mine.path
+    assert np.isfinite(ours.fit(x, y, batch_size=8, epochs=2, verbose=0).history["loss"]).all()

@@ -131,3 +131,15 @@ def test_half_precision_scales_the_loss():
         assert isinstance(made.optimizer, keras.optimizers.SGD)
     finally:
         dtype_policies.set_dtype_policy(policy)
+
+
+def test_inputs_are_of_the_default_float_type():
+    x = np.random.default_rng(0).normal(size=(3, 4))  # float64
+    keras.config.set_floatx("float64")
+    try:
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Activation("linear")])
+        assert model.inputs[0].dtype == "float64"
+        np.testing.assert_array_equal(model.predict(x, verbose=0), x)
+        np.testing.assert_array_equal(np.asarray(model(x)), x)
+    finally:
+        keras.config.set_floatx("float32")
