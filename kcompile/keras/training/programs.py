@@ -2,7 +2,8 @@
 
 The signature of a program is the mode, the nesting, ranks, dtypes and fixed sizes of the batch, and how it
 runs. Sizes that the model leaves open (the batch, a `None` of an Input) are symbols and not part of it: one
-program serves every batch size.
+program serves every batch size. Open sizes of several inputs are symbols of their own, unless the model cannot be
+traced so (it adds two sequences, say); then sizes that are equal in a batch share one, and the signature says which.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kcompile.errors import KcompileError
+from kcompile.errors import KcompileError, ShapeError
 from kcompile.ir import dim
 from kcompile.ir.graph import INPUT, Graph
 from kcompile.keras.optimizers import FlatWeights
@@ -32,6 +33,7 @@ from kcompile.runtime import results
 from kcompile.runtime.interpreted import InterpretedProgram
 
 TRAIN, TEST, PREDICT = "train", "test", "predict"
+Described = Mapping[str, tuple[tuple, str]]  # by input name: sizes and dtype
 
 
 @dataclass
@@ -113,6 +115,7 @@ class Programs:
     def __init__(self, model: Any):
         self._model = weakref.ref(model)
         self._found: dict[Any, StepProgram] = {}
+        self._sharing: set[Any] = set()  # keys of batches whose open sizes must share symbols
         self._arenas: list[VariableArena] = []
         self._weights: list[Variable] | None = None
         self._flat: list[FlatWeights] = []
@@ -125,21 +128,35 @@ class Programs:
         """
         model = self._model()
         key = (mode, compile_graph is not None, signature(model, batch))
+        alike = equal_sizes(model, batch) if key in self._sharing else {}
+        if alike:
+            key = (*key, tuple(alike.items()))
         found = self._found.get(key)
         if found is not None and (found.adoptions == VariableArena.adoptions or found.is_current):
             return found
         own = model.own_method(f"{mode}_step")
         if model.implements_call:
             build(model, batch, training=mode == TRAIN)
-        traced = self._traced(mode, model, batch) if own is None else self._traced_own(mode, model, batch, own)
-        model._clear_losses()
+        try:
+            described = specs(model, batch, alike)
+            if own is None:
+                traced = self._traced(mode, model, batch, described)
+            else:
+                traced = self._traced_own(mode, model, batch, own, described)
+        except ShapeError:
+            if key in self._sharing or alike or not equal_sizes(model, batch):
+                raise
+            self._sharing.add(key)
+            return self.get(mode, batch, compile_graph)
+        finally:
+            model._clear_losses()
         program = InterpretedProgram(traced.graph) if compile_graph is None else compile_graph(traced.graph)
         found = self._found[key] = StepProgram(
             mode, traced, program, limits=_limits(model, batch), rows=fixed_rows(model)
         )
         return found
 
-    def _traced(self, mode: str, model, batch: Batch) -> Traced:
+    def _traced(self, mode: str, model, batch: Batch, described: Described) -> Traced:
         """The built-in step."""
         if mode == TRAIN:
             self._prepare_training(model)
@@ -158,11 +175,10 @@ class Programs:
 
         arenas = self._living()
         arenas += [a for part in self._flat for a in part.slots.values()] if mode == TRAIN else []
-        return trace(run, specs(model, batch), arenas=arenas, name=f"{model.name}_{mode}")
+        return trace(run, described, arenas=arenas, name=f"{model.name}_{mode}")
 
-    def _traced_own(self, mode: str, model, batch: Batch, own: Callable[[Any], Any]) -> Traced:
+    def _traced_own(self, mode: str, model, batch: Batch, own: Callable[[Any], Any], described: Described) -> Traced:
         """A step that the model writes itself: traced once more if optimizers can move whole arenas."""
-        described = specs(model, batch)
         build_compiled(model, (_symbolic("x", batch.x, described), _symbolic("y", batch.y, described)))
 
         def run(values: dict) -> Any:
@@ -285,11 +301,28 @@ def _partners(model: Any, prefix: str, part: Any) -> dict[str, tuple[np.ndarray,
     return {f"{prefix}{i}": (a, t) for i, (a, t) in enumerate(pairs) if a is not None and t is not None}
 
 
-def specs(model: Any, batch: Batch) -> dict[str, tuple[tuple, str]]:
-    """Return (sizes, dtype) per input: symbols for the batch and for what the model leaves open."""
+def equal_sizes(model: Any, batch: Batch) -> dict[tuple[str, int], tuple[str, int]]:
+    """Return the open axes of inputs x that are as long, in this batch, as one before them: axis -> that one."""
+    arrays, first, found = batch.inputs(), {}, {}
+    for name, axes in open_axes(model, batch).items():
+        for axis in axes if name.startswith("x") else ():
+            before = first.setdefault(arrays[name].shape[axis], (name, axis))
+            if before != (name, axis):
+                found[name, axis] = before
+    return found
+
+
+def specs(model: Any, batch: Batch, alike: Mapping[tuple[str, int], tuple[str, int]]) -> Described:
+    """Return (sizes, dtype) per input: symbols for the batch and for what the model leaves open.
+
+    alike: open axes that take the symbol of another.
+    """
     free = open_axes(model, batch)
     given = batch.inputs()
     found = {name: (_sizes(name, a, free.get(name, ())), a.dtype.name) for name, a in given.items()}
+    for (name, axis), (other, there) in alike.items():
+        sizes, dtype = found[name]
+        found[name] = ((*sizes[:axis], found[other][0][there], *sizes[axis + 1 :]), dtype)
     if not any(name[0] != "x" for name in free):
         return found
     # the open sizes of targets are those the outputs have for these inputs, unless the loss says otherwise
