@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.keras.layers.steps import reference
@@ -22,7 +23,7 @@ def of(name: str, *shapes: Any, like: str | None = None, call: dict | None = Non
     return Branch((name,), build, given, (lambda k, *t: build(k, *t, cls=like)) if like else None)
 
 
-def around(names: str, build, *shapes: Any, given=None) -> Branch:
+def around(names: str, build: Callable[..., Any], *shapes: Any) -> Branch:
     """Return a branch built by a function of (keras, tensors...)."""
     return Branch(tuple(names.split()), build, tuple(s if isinstance(s, Given) else Given(s) for s in shapes))
 
@@ -277,9 +278,7 @@ CELLS = {
         lambda k, x: k.layers.Bidirectional(k.layers.LSTM(3, return_sequences=True), merge_mode="mul")(x),
         MASKED,
     ),
-    "both_ways_last": around(
-        "Bidirectional", lambda k, x: k.layers.Bidirectional(k.layers.GRU(3))(x), (4, 2)
-    ),
+    "both_ways_last": around("Bidirectional", lambda k, x: k.layers.Bidirectional(k.layers.GRU(3))(x), (4, 2)),
     "conv_lstm1d": of("ConvLSTM1D", (3, 5, 2), filters=2, kernel_size=2, strides=2),
     "conv_lstm2d": of("ConvLSTM2D", (3, 3, 4, 2), filters=2, kernel_size=3, padding="same", return_sequences=True),
     "conv_lstm2d_first": of("ConvLSTM2D", (2, 2, 3, 2), filters=2, kernel_size=(2, 1), **FIRST),
