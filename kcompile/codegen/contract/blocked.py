@@ -120,7 +120,7 @@ def _emit_main(module, target, sig: Signature, plan: Plan, name: str, task_fn, p
 def _grouped_units(frame: Frame, plan: Plan, task_fn) -> None:
     """Run row tiles [begin, end) of all groups of column blocks, at most `units_per_task` at a time, equally many."""
     b = frame.b
-    units, begin, end = frame.index(plan.units), b["begin"], b["end"]
+    units, begin, end = b.max(frame.index(plan.units), 1), b["begin"], b["end"]  # a named size may be 0
     scratch = _worker_scratch(frame, plan)
     with b.loop("group", b.div_nonneg(begin, units), b.ceildiv(end, units), **ROLLED) as group:
         start = b.mul(group, units)
