@@ -279,10 +279,6 @@ CELLS = {
         MASKED,
     ),
     "both_ways_last": around("Bidirectional", lambda k, x: k.layers.Bidirectional(k.layers.GRU(3))(x), (4, 2)),
-    "conv_lstm1d": of("ConvLSTM1D", (3, 5, 2), filters=2, kernel_size=2, strides=2),
-    "conv_lstm2d": of("ConvLSTM2D", (3, 3, 4, 2), filters=2, kernel_size=3, padding="same", return_sequences=True),
-    "conv_lstm2d_first": of("ConvLSTM2D", (2, 2, 3, 2), filters=2, kernel_size=(2, 1), **FIRST),
-    "conv_lstm3d": of("ConvLSTM3D", (2, 2, 3, 2, 1), filters=1, kernel_size=2),
     "each_step": around("TimeDistributed", lambda k, x: k.layers.TimeDistributed(k.layers.Dense(2))(x), MASKED),
     "each_image": around(
         "TimeDistributed",
@@ -290,6 +286,13 @@ CELLS = {
         (3, 4, 3, 2),
     ),
     "wrapped": around("Wrapper", reference.wrapper, (4,)),
+}
+
+RECURRENT_CONVOLUTIONS = {
+    "conv_lstm1d": of("ConvLSTM1D", (3, 5, 2), filters=2, kernel_size=2, strides=2),
+    "conv_lstm2d": of("ConvLSTM2D", (3, 3, 4, 2), filters=2, kernel_size=3, padding="same", return_sequences=True),
+    "conv_lstm2d_first": of("ConvLSTM2D", (2, 2, 3, 2), filters=2, kernel_size=(2, 1), **FIRST),
+    "conv_lstm3d": of("ConvLSTM3D", (2, 2, 3, 2, 1), filters=1, kernel_size=2),
 }
 
 Q, V = (5, 4), (7, 4)
@@ -386,6 +389,7 @@ FAMILIES = {
     "merging": MERGING,
     "recurrent": RECURRENT,
     "cells": CELLS,
+    "recurrent_convolutions": RECURRENT_CONVOLUTIONS,
     "attention": ATTENTION,
     "preprocessing": PREPROCESSING,
     "indices": INDICES,
