@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral
 
 from kcompile.errors import CompilerBug
 
@@ -93,6 +94,8 @@ class Dim:
     def __add__(self, other: DimLike) -> DimLike:
         terms = dict(self.terms)
         if not isinstance(other, Dim):  # the constant term is the last one
+            if not isinstance(other, Integral):
+                return NotImplemented  # a tensor knows what to do
             constant = terms.pop((), 0) + int(other)
             if constant:
                 terms[()] = constant
@@ -114,6 +117,8 @@ class Dim:
 
     def __mul__(self, other: DimLike) -> DimLike:
         if not isinstance(other, Dim):
+            if not isinstance(other, Integral):
+                return NotImplemented
             factor = int(other)
             if factor == 1:
                 return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,6 @@ def __getattr__(name: str):
     if name.startswith("__"):
         raise MissingNameError(f"keras.backend has no {name!r} in kcompile")
     found = getattr(legacy_backend, name, None) or getattr(ops, _OLDER.get(name, name), None)
-    if found is None:
+    if found is None or inspect.ismodule(found):
         raise MissingNameError(f"keras.backend has no {name!r} in kcompile")
     return found

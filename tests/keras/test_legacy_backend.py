@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kcompile import keras
 from kcompile.errors import KcompileError
 from kcompile.keras import backend as K
 
@@ -53,3 +54,12 @@ def test_random_numbers_have_shape_and_range():
     u = np.asarray(K.random_uniform((100,), 2.0, 3.0, seed=1))
     assert u.min() >= 2 and u.max() < 3
     assert (np.asarray(K.dropout(X, 0.5, seed=1)) == 0).any()
+
+
+def test_function_of_part_of_a_model():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(2)])
+    features = K.function([model.input], [model.get_layer("hidden").output])
+    (found,) = features([X[:, 0]])
+    np.testing.assert_allclose(found, X[:, 0] @ model.get_layer("hidden").kernel.numpy(), rtol=1e-5, atol=1e-6)
+    with pytest.raises(KcompileError, match="no 'signal'"):
+        K.signal  # noqa: B018

@@ -38,3 +38,16 @@ def test_sizes_of_the_batch(name):
     model = keras.Model(inputs, OfRows(function)(inputs))
     for rows in (X, X[:2]):
         np.testing.assert_allclose(model.predict_on_batch(rows), expected(rows, len(rows)), rtol=1e-5, atol=1e-6)
+
+
+def test_a_named_size_beside_tensors():
+    class Countdown(keras.layers.Layer):
+        def call(self, x):
+            rows = ops.shape(x)[0]
+            return x * ops.cast(rows - ops.arange(rows), "float32")[:, None] + ops.cast(rows * ops.arange(2), "float32")
+
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, Countdown()(inputs))
+    for rows in (3, 5):
+        expected = np.arange(rows, 0, -1)[:, None] + rows * np.arange(2.0)
+        np.testing.assert_array_equal(model.predict(np.ones((rows, 2), "float32"), verbose=0), expected)
