@@ -137,7 +137,7 @@ def test_inputs_are_of_the_default_float_type():
     x = np.random.default_rng(0).normal(size=(3, 4))  # float64
     keras.config.set_floatx("float64")
     try:
-        model = keras.Sequential([keras.Input((4,)), keras.layers.Activation("linear")])
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Activation("linear", dtype="float64")])
         assert model.inputs[0].dtype == "float64"
         np.testing.assert_array_equal(model.predict(x, verbose=0), x)
         np.testing.assert_array_equal(np.asarray(model(x)), x)
