@@ -7,18 +7,20 @@ in coefficients alone: the plan is made once, holds for every batch size, and is
 program. A region begins where the one before it ends.
 
 Source: greedy by size within a region (Pisarchyk, Lee 2020, "Efficient memory management for deep
-neural net inference", section 4).
+neural net inference", section 4); where that leaves the peak above the live set, other orders, and orders
+in which the buffer that made the peak comes first.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kcompile.errors import CompilerBug
 from kcompile.ir import dim
-from kcompile.ir.dim import Dim, DimLike
+from kcompile.ir.dim import Dim, DimLike, FloorDiv
 
 ALIGN_BYTES = 64  # a cache line, and the widest vector
 
@@ -66,7 +68,7 @@ def plan_memory(buffers: Sequence[Buffer]) -> Plan:
     """
     groups: dict[DimLike, list[tuple[Buffer, int]]] = {}
     for buffer in buffers:
-        coefficient, unit = _factored(buffer.nbytes)
+        coefficient, unit = _factored(_without_small_floors(buffer.nbytes))
         groups.setdefault(unit, []).append((buffer, _aligned(coefficient)))
     offsets: dict[str, DimLike] = {}
     slots: dict[str, tuple[int, int, int]] = {}
@@ -92,14 +94,82 @@ def _factored(nbytes: DimLike) -> tuple[int, DimLike]:
     return common, unit
 
 
+def _without_small_floors(nbytes: DimLike) -> DimLike:
+    """Round `c * batch + ((p * batch + q) // r)` up to a multiple of batch, where that costs little for any batch.
+
+    So a buffer with a few rows of rounding (a Winograd transform's last tile) shares the region of all others.
+    """
+    if not isinstance(nbytes, Dim):
+        return nbytes
+    rounded: DimLike = nbytes
+    for monomial, coefficient in nbytes.terms.items():
+        found = _linear_bound(monomial, coefficient)
+        if found is not None:
+            unit, at_most, slope = found
+            if at_most - slope > SMALL_SHARE * nbytes.terms.get(unit, 0):
+                return nbytes
+            rounded = rounded + Dim({unit: at_most}) - Dim({monomial: coefficient})
+    return rounded
+
+
+SMALL_SHARE = 0.02
+
+
+def _linear_bound(monomial: tuple, coefficient: int) -> tuple[tuple, int, float] | None:
+    """For coefficient * ((p * s + q) // r): the unit s, the least b with b * s not below it for s >= 0, and its slope.
+
+    (p * s + q) // r <= b * s follows from q < r at s = 0, and from b >= (p + q) // r and b >= p / r at s >= 1.
+    """
+    if len(monomial) != 1 or not isinstance(monomial[0], FloorDiv) or coefficient < 0:
+        return None
+    numerator, r = monomial[0].numerator, monomial[0].denominator
+    terms = dict(numerator.terms) if isinstance(numerator, Dim) else {}
+    q = terms.pop((), 0)
+    if not isinstance(r, int) or len(terms) != 1 or not 0 <= q < r:
+        return None
+    ((unit, p),) = terms.items()
+    if p < 0:
+        return None
+    return unit, coefficient * max((p + q) // r, -(-p // r)), coefficient * p / r
+
+
 def _aligned(nbytes: int) -> int:
     return max(ALIGN_BYTES, -(-nbytes // ALIGN_BYTES) * ALIGN_BYTES)
 
 
 def _place(buffers: Sequence[tuple[Buffer, int]]) -> dict[str, tuple[int, int]]:
-    """Lowest free offset for each buffer, largest first."""
+    """Lowest free offset for each buffer; of several orders to place them in, the one with the lowest peak."""
+    bound = _live_set(buffers)
+    best: dict[str, tuple[int, int]] = {}
+    best_peak = math.inf
+    for key in _ORDERS:
+        order = sorted(buffers, key=lambda b: (*key(b), b[0].first, b[0].name))
+        for _ in range(REPAIRS):
+            placed = _first_fit(order)
+            peak = max((o + size for o, size in placed.values()), default=0)
+            if peak < best_peak:
+                best, best_peak = placed, peak
+            if peak == bound:
+                return placed
+            highest = next(b for b in order if sum(placed[b[0].name]) == peak)
+            if highest is order[0]:
+                break
+            order = [highest, *(b for b in order if b is not highest)]  # what did not fit below goes first next time
+    return best
+
+
+_ORDERS = (
+    lambda b: (-b[1],),  # largest first: the best of the simple ones, most of the time
+    lambda b: (-b[1] * (b[0].last - b[0].first + 1),),  # largest area of size and time
+    lambda b: (b[0].first - b[0].last,),  # longest alive
+)
+REPAIRS = 16
+
+
+def _first_fit(order: Sequence[tuple[Buffer, int]]) -> dict[str, tuple[int, int]]:
+    """The lowest offset at which each buffer overlaps none placed before it."""
     placed: list[tuple[Buffer, int, int]] = []
-    for buffer, size in sorted(buffers, key=lambda b: (-b[1], b[0].first, b[0].name)):
+    for buffer, size in order:
         taken = sorted((o, s) for other, o, s in placed if _alive_together(buffer, other))
         offset = 0
         for other_offset, other_size in taken:
@@ -108,6 +178,15 @@ def _place(buffers: Sequence[tuple[Buffer, int]]) -> dict[str, tuple[int, int]]:
             offset = max(offset, other_offset + other_size)
         placed.append((buffer, offset, size))
     return {b.name: (o, s) for b, o, s in placed}
+
+
+def _live_set(buffers: Sequence[tuple[Buffer, int]]) -> int:
+    """The largest sum of sizes alive at one step: no placement has a lower peak."""
+    change: dict[int, int] = {}
+    for buffer, size in buffers:
+        change[buffer.first] = change.get(buffer.first, 0) + size
+        change[buffer.last + 1] = change.get(buffer.last + 1, 0) - size
+    return max(itertools.accumulate(change[step] for step in sorted(change)), default=0)
 
 
 def _alive_together(a: Buffer, b: Buffer) -> bool:
@@ -128,7 +207,7 @@ def check_plan(plan: Plan) -> None:
         raise CompilerBug(f"regions end at {ends}, the arena at {plan.arena_bytes}")
     for n, a in enumerate(plan.buffers):
         region_a, offset_a, size_a = plan.slots[a.name]
-        coefficient, unit = _factored(a.nbytes)
+        coefficient, unit = _factored(_without_small_floors(a.nbytes))
         if unit != plan.regions[region_a].unit or coefficient > size_a or offset_a % ALIGN_BYTES:
             raise CompilerBug(f"buffer {a.name} of {a.nbytes} bytes got the slot {plan.slots[a.name]}")
         if offset_a + size_a > plan.regions[region_a].peak:
