@@ -2,12 +2,12 @@
 
 Names are loaded on first use, so that importing costs nothing. Folders, top to bottom:
 
-models/ training/ saving/ datasets/ applications/     built of all below
+models/ training/ saving/ datasets/ applications/     built of all below (and backend.py, the old K)
 layers/ losses/ metrics/ optimizers/ callbacks/       pieces that plug in (see registry.py)
 ops/ random/ activations/ initializers/ regularizers/ constraints/
 tracing/                                              symbolic tensors, variables, trace
 serialization.py configurable.py                      objects <-> configs
-backend.py config.py dtype_policies/                  settings
+config.py dtype_policies/                             settings
 """
 
 from __future__ import annotations

@@ -19,11 +19,13 @@ from kcompile.keras.config import (
     set_image_data_format,
     standardize_data_format,
 )
+from kcompile.keras.models.function import function
 from kcompile.keras.ops.recurrence import rnn
 from kcompile.keras.tracing.dtypes import is_float, is_int, result_type, standardize_dtype
 from kcompile.keras.tracing.names import auto_name, reset_names
 from kcompile.keras.tracing.scope import name_scope
-from kcompile.keras.tracing.tensor import KerasTensor, is_symbolic, is_tensor
+from kcompile.keras.tracing.tensor import KerasTensor, is_tensor
+from kcompile.keras.tracing.tensor import is_symbolic as is_keras_tensor
 from kcompile.keras.tracing.variable import Variable
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "clear_session",
     "epsilon",
     "floatx",
+    "function",
     "get_uid",
     "image_data_format",
     "is_float_dtype",
@@ -63,11 +66,6 @@ def get_uid(prefix: str = "") -> int:
     name = auto_name(prefix or "default")
     tail = name.rsplit("_", 1)[-1]
     return int(tail) + 1 if tail.isdigit() else 1
-
-
-def is_keras_tensor(x: Any) -> bool:
-    """True for a symbolic tensor of a model."""
-    return is_symbolic(x)
 
 
 def cast_to_floatx(x: Any) -> np.ndarray:

@@ -347,19 +347,3 @@ def sparse_categorical_crossentropy(
     counted = ops.not_equal(target, ignore_class)
     found = ops.sparse_categorical_crossentropy(ops.where(counted, target, 0), output, from_logits, axis)
     return ops.where(ops.reshape(counted, ops.shape(found)), found, 0.0)
-
-
-def function(inputs: Any, outputs: Any, updates: Any = None, name: str | None = None):
-    """Return a function of a list of arrays that gives the outputs of part of a model, as NumPy arrays.
-
-    >>> features = K.function([model.input], [model.layers[1].output])
-    >>> features([images])[0]
-    """
-    from kcompile.keras.models import Model  # models are built of what is here
-
-    if updates:
-        raise NotSupportedError("K.function(updates=...): variables are updated by a model's training step")
-    model = Model(inputs, outputs, name=name)
-    return lambda values: model.predict_on_batch(
-        values[0] if isinstance(values, (list, tuple)) and len(values) == 1 else values
-    )

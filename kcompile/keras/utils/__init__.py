@@ -8,7 +8,6 @@ plotting.py    a model as a drawing                     graphs.py     from a ten
 legacy.py      what Keras 3 dropped              enqueuers.py  batches read ahead by threads
 """
 
-from kcompile.keras.backend import is_keras_tensor
 from kcompile.keras.config import (
     disable_interactive_logging,
     enable_interactive_logging,
@@ -27,6 +26,7 @@ from kcompile.keras.serialization import (
 )
 from kcompile.keras.tracing.dtypes import standardize_dtype
 from kcompile.keras.tracing.names import reset_names as _reset_names
+from kcompile.keras.tracing.tensor import is_symbolic as is_keras_tensor
 from kcompile.keras.utils.batches import (
     image_dataset_from_directory,
     split_dataset,
