@@ -224,9 +224,9 @@ def public_shape(dims: Sequence[DimLike]) -> tuple[int | None, ...]:
     return tuple(None if isinstance(d, Dim) else d for d in dims)
 
 
-def is_symbolic(value: Any) -> bool:
+def is_symbolic(x: Any) -> bool:
     """True for a KerasTensor."""
-    return isinstance(value, KerasTensor)
+    return isinstance(x, KerasTensor)
 
 
 def is_tensor(x: Any) -> bool:
