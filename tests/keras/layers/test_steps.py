@@ -7,17 +7,6 @@ from tests.keras.layers.steps.branches import compare
 from tests.keras.layers.steps.cases import ELSEWHERE, FAMILIES
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_reference(real_keras):
-    """Let XLA compile the reference without its costly passes: each program runs a few times on a few numbers."""
-    import jax  # real Keras's backend in these tests
-
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_five_steps(family, real_keras):
     compare(real_keras, keras, FAMILIES[family])
