@@ -21,6 +21,7 @@ class Target:
     vector_bytes:          widest vector worth using: 64 AVX-512, 32 AVX2, 16 SSE/NEON/WASM.
     vector_registers:      how many of them the register file has.
     fma:                   a*b+c with one rounding is one instruction; if not, it would be a library call.
+    bf16_pairs:            products of two neighbouring bfloat16, added to a float32, are one instruction.
     l1d_bytes ... :        data caches seen by one core; l3_bytes is the shared one, 0 if there is none.
     """
 
@@ -30,6 +31,7 @@ class Target:
     vector_bytes: int = 16
     vector_registers: int = 16
     fma: bool = False
+    bf16_pairs: bool = False
     l1d_bytes: int = 32 * 1024
     l2_bytes: int = 512 * 1024
     l3_bytes: int = 8 * 1024 * 1024

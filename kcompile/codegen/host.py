@@ -30,6 +30,7 @@ def host_target() -> Target:
         vector_bytes=vector_bytes,
         vector_registers=vector_registers,
         fma=fma,
+        bf16_pairs=vector_bytes == 64 and bool(features.get("avx512bf16")),
         l1d_bytes=caches.get("l1d_bytes", fallback.l1d_bytes),
         l2_bytes=caches.get("l2_bytes", fallback.l2_bytes),
         # a cache listing without a level 3 means there is none; no listing means we do not know

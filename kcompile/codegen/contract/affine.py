@@ -28,14 +28,23 @@ class Affine:
 
 @dataclass(frozen=True)
 class Memory:
-    """An operand read in place: elements of `buffer` at an affine address."""
+    """An operand read in place: elements of `buffer` at an affine address.
+
+    unit: neighbouring elements that are read as one: 2 for pairs (pairs.py), which lie this far apart then.
+    """
 
     buffer: str
     dtype: DType
     at: Affine
+    unit: int = 1
 
     def stride(self, axis: Axis) -> DimLike:
         return self.at.stride(axis)
+
+    @property
+    def unit_bytes(self) -> int:
+        """Bytes that are read as one."""
+        return self.unit * self.dtype.size_bytes
 
 
 def linear_address(index: tuple[DimLike, ...], shape: Shape) -> DimLike:

@@ -46,18 +46,18 @@ def asked(plan: Plan, target: Target) -> tuple[str, ...]:
 def _in_rows(plan: Plan, target: Target) -> bool:
     """True if k runs along rows of lhs that are some lines long, one for every step of the tiled axis."""
     line = target.cache_line_bytes // plan.a.dtype.size_bytes
-    if plan.rows.inside or plan.a.stride(plan.k[-1]) != 1 or not dim.is_static(plan.a.stride(plan.rows.along)):
+    if plan.rows.inside or plan.a.stride(plan.k[-1]) != plan.a.unit or not dim.is_static(plan.a.stride(plan.rows.along)):
         return False
-    return min(plan.a.stride(plan.rows.along), nominal(plan.k[-1].extent)) >= FEWEST_LINES * line
+    return min(plan.a.stride(plan.rows.along), plan.a.unit * nominal(plan.k[-1].extent)) >= FEWEST_LINES * line
 
 
 def next_rows(frame: Frame, plan: Plan, a: ir.Value, step: Index) -> None:
     """Ask for lhs of the next row tile: in each step for a line of one row, in as many steps as it has elements."""
     b = frame.b
-    line = b.target.cache_line_bytes // plan.a.dtype.size_bytes
+    line = b.target.cache_line_bytes // plan.a.unit_bytes
     stride = frame.index(plan.a.stride(plan.rows.along))
     row = step % line if isinstance(step, int) else b.ll.and_(step, b.index(line - 1))
-    place = b.add(b.mul(stride, plan.rows.sizes[0]), b.mul(row, b.sub(stride, 1)))
+    place = b.add(b.mul(stride, plan.rows.sizes[0]), b.mul(row, b.sub(stride, plan.a.unit)))
     b.prefetch(a, plan.a.dtype, place, locality=2)
 
 

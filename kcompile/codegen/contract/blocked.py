@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from kcompile.codegen.build import I64, Index, Param, memory_type, pointer
-from kcompile.codegen.contract import columns, pack, turn
+from kcompile.codegen.contract import beside, columns, pack, packpairs, turn
 from kcompile.codegen.contract.affine import Memory, ceildiv
 from kcompile.codegen.contract.finish import finish_function, transposed_finish_function
 from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, WORKER_SPACE, Frame, Signature
@@ -57,9 +57,10 @@ def emit_phases(
 
     partials, sums: where partial tiles and the partial sums of columns start in the shared workspace, in elements.
     """
-    phases = [*turn.emit_phases(module, target, sig, plan, name)]
+    phases = [*turn.emit_phases(module, target, sig, plan, name), *beside.emit_phases(module, target, sig, plan, name)]
     if plan.packed:
-        phases.append(pack.emit_phase(module, target, sig, plan, name))
+        fill = packpairs.fill if plan.problem.pair else pack.fill
+        phases.append(pack.emit_phase(module, target, sig, plan, name, fill))
     variants = _variants(module, target, sig, plan, name)
     task = _task_function(module, target, sig, plan, f"{name}.task", variants, sums)
     _emit_main(module, target, sig, plan, name, task, partials)
@@ -271,6 +272,9 @@ class _Task:
             places = unflatten(frame, around, b.div_nonneg(number, parts))
             begin = b.mul(b.mod_nonneg(number, parts), frame.index(plan.k_steps))
             steps = b.min(frame.index(plan.k_steps), b.sub(size, begin))
+            if plan.ends_in_half:
+                elements = frame.index(plan.problem.pair.elements)
+                steps = b.min(b.mul(frame.index(plan.k_steps), 2), b.sub(elements, b.mul(begin, 2)))
             steps = b.select(b.compare(">", outer_count, 0), steps, 0)
             places[cut] = begin
             lhs, rhs = (self.moved(p, m, places) for p, m in ((self.lhs, plan.a), (self.rhs, plan.b)))

@@ -50,10 +50,32 @@ class Operand:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """The last axis of k taken two steps at a time (pairs.py).
+
+    axis: counts pairs. elements: steps there are; if odd, the last pair has one.
+    lhs, rhs: elements from the first of a pair to the second.
+    """
+
+    axis: Axis
+    elements: DimLike
+    lhs: DimLike
+    rhs: DimLike
+
+    @property
+    def is_even(self) -> bool:
+        """True if the last pair is known to be whole."""
+        return dim.is_static(self.elements) and self.elements % 2 == 0
+
+    def swapped(self) -> Pair:
+        return replace(self, lhs=self.rhs, rhs=self.lhs)
+
+
+@dataclass(frozen=True)
 class Problem:
     """out[batch, m, n] = sum over k of lhs[batch, m, k] * rhs[batch, k, n], then sums over columns, then stores.
 
-    Axes of each part are in memory order of the result (k: of rhs), outermost first.
+    Axes of each part are in memory order of the result (k: of rhs), outermost first. pair: operands are read in pairs.
     """
 
     batch: tuple[Axis, ...]
@@ -66,10 +88,12 @@ class Problem:
     sums: tuple[Accumulate, ...]
     shapes: dict[str, Shape]
     dtype: DType
+    pair: Pair | None = None
 
     def swapped(self) -> Problem:
         """The same with lhs and rhs, and so m and n, exchanged."""
-        return replace(self, m=self.n, n=self.m, lhs=self.rhs, rhs=self.lhs)
+        pair = self.pair and self.pair.swapped()
+        return replace(self, m=self.n, n=self.m, lhs=self.rhs, rhs=self.lhs, pair=pair)
 
     def result_stride(self, axis: Axis) -> DimLike | None:
         """Stride of the first store along an axis; None if its address is not affine."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 
+from kcompile.codegen.contract import pairs
 from kcompile.codegen.contract.affine import extent
 from kcompile.codegen.contract.epilogue import scalar_value
 from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, Frame, Signature
@@ -72,7 +73,11 @@ def _copied_rows(module, target, sig: Signature, plan: Plan, name: str) -> tuple
             source, target_ = b.at(frame.pointers[rows.buffer], rows.dtype, start), frame.pointers[SHARED_SPACE]
             with b.loop("p", 0, size, lanes, **ROLLED) as p:
                 p = b.min(p, size - lanes)  # the last vector may overlap another
-                value = widened(b, b.load_vector(source, rows.dtype, p, lanes), rows.dtype, dtype)
-                b.store_vector(value, target_, dtype, b.add(to, p))
+                if problem.pair:  # they lie as such: a copy of bits
+                    pair = b.at(source, rows.dtype, b.mul(p, 2))
+                    value = b.load_vector(pair, pairs.WHOLE, 0, lanes, align_bytes=rows.dtype.size_bytes)
+                else:
+                    value = widened(b, b.load_vector(source, rows.dtype, p, lanes), rows.dtype, dtype)
+                b.store_vector(value, target_, plan.a.dtype, b.add(to, p))
     b.ret()
     return (Phase(f"{name}_lhs", extent(outer), extent(plan.k) * 2),)

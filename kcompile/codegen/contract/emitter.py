@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kcompile.codegen.build import finished_text, new_module
-from kcompile.codegen.contract import blocked, columns, dense, dot, slide, sliding, turn
+from kcompile.codegen.contract import beside, blocked, columns, dense, dot, slide, sliding, turn
 from kcompile.codegen.contract.affine import ceildiv, names_of_sizes
 from kcompile.codegen.contract.classify import classify
 from kcompile.codegen.contract.frame import KEPT_SPACE, SHARED_SPACE, WORKER_SPACE, Signature, signature
@@ -73,7 +73,7 @@ class _Places:
             return cls(end=plan.partial_elements)
         if not isinstance(plan, Plan):
             return cls()
-        before = dense.elements(plan), turn.elements(plan)
+        before = dense.elements(plan), turn.elements(plan), beside.elements(plan)
         behind = partial_elements(plan), columns.elements(plan)
         partials = _aligned(sum(before, start=shared_elements(plan)))
         sums = _aligned(partials + behind[0])
@@ -81,7 +81,7 @@ class _Places:
 
 
 def _uses_shared(plan: Plan) -> bool:
-    return (plan.packed and not plan.keeps) or plan.turned or plan.problem.lhs.memory is None
+    return (plan.packed and not plan.keeps) or plan.turned or plan.beside or plan.problem.lhs.memory is None
 
 
 def _emit_phases(module, target, sig: Signature, plan: AnyPlan, name: str, places: _Places) -> tuple[Phase, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from kcompile.codegen.build import I1, I64, Index, KernelBuilder, Param, memory_type, pointer
-from kcompile.codegen.contract import ask, columns
+from kcompile.codegen.contract import ask, columns, pairs
 from kcompile.codegen.contract.affine import Memory
 from kcompile.codegen.contract.crosswise import Crosswise
 from kcompile.codegen.contract.epilogue import Along, store_vector
@@ -172,9 +172,7 @@ class _Micro:
         if not axes:
             return self._step(acc, a, bp, place, 0)
         axis, inner = axes[0], axes[1:]
-        steps: Index = self.frame.index(axis.extent)
-        if outermost and self.plan.blocked:
-            steps = self.b["steps"]
+        steps, half = self._steps(axis, outermost)
         body = 1
         for other in inner:
             body = body * other.extent if isinstance(other.extent, int) else 10**9
@@ -184,10 +182,19 @@ class _Micro:
             unroll = steps
         else:
             unroll = 1
-        return self._unrolled(axis, inner, acc, a, bp, steps, unroll)
+        return self._unrolled(axis, inner, acc, a, bp, steps, unroll, half)
 
-    def _unrolled(self, axis: Axis, inner, acc: Tile, a, bp, steps: Index, unroll: int) -> Tile:
-        """A loop over `axis`, `unroll` steps per turn, then the steps that are left."""
+    def _steps(self, axis: Axis, outermost: bool) -> tuple[Index, Index]:
+        """Steps along an axis in this block; 0 or 1 half pairs behind them."""
+        b, pair = self.b, self.plan.problem.pair
+        steps = b["steps"] if outermost and self.plan.blocked else self.frame.index(axis.extent)
+        if pair is None or axis != pair.axis or pair.is_even:
+            return steps, 0
+        elements = steps if outermost and self.plan.blocked else self.frame.index(pair.elements)
+        return b.div_nonneg(elements, 2), b.mod_nonneg(elements, 2)
+
+    def _unrolled(self, axis: Axis, inner, acc: Tile, a, bp, steps: Index, unroll: int, half: Index) -> Tile:
+        """A loop over `axis`, `unroll` steps per turn, then the steps that are left, then half a pair if there is one."""
         b = self.b
         stride_a, stride_b = (self.frame.index(m.stride(axis)) for m in (self.plan.a, self.plan.b))
 
@@ -198,16 +205,30 @@ class _Micro:
                 acc = self._nest(inner, acc, pa, pb, False) if inner else self._step(acc, pa, pb, b.add(place, u), u)
             return acc
 
+        def behind(a, bp, count: int):
+            moved = self._advance(a, self.plan.a, b.mul(stride_a, count))
+            return moved, self._advance(bp, self.plan.b, b.mul(stride_b, count))
+
         if isinstance(steps, int) and steps <= unroll:
-            return straight(acc, a, bp, steps)
+            return self._half_pair(straight(acc, a, bp, steps), *behind(a, bp, steps), half)
         turns = b.div_nonneg(steps, unroll)
         acc, a, bp = self._loop(turns, unroll, stride_a, stride_b, acc, a, bp, straight)
         rest = b.sub(steps, b.mul(turns, unroll))
         if isinstance(rest, int):
-            return straight(acc, a, bp, rest)
-        if unroll == 1:
-            return acc
-        return self._loop(rest, 1, stride_a, stride_b, acc, a, bp, straight)[0]
+            return self._half_pair(straight(acc, a, bp, rest), *behind(a, bp, rest), half)
+        if unroll > 1:
+            acc, a, bp = self._loop(rest, 1, stride_a, stride_b, acc, a, bp, straight)
+        return self._half_pair(acc, a, bp, half)
+
+    def _half_pair(self, acc: Tile, a, bp, half: Index) -> Tile:
+        """Add what an odd step at the end contributes."""
+        if isinstance(half, int):
+            return self._step(acc, a, bp, 0, 0, True) if half else acc
+
+        def straight(acc: Tile, a, bp, count: int, place: Index) -> Tile:
+            return self._step(acc, a, bp, 0, 0, True)
+
+        return self._loop(half, 1, 0, 0, acc, a, bp, straight)[0]
 
     def _loop(self, turns: Index, unroll: int, stride_a, stride_b, acc: Tile, a, bp, straight):
         b = self.b
@@ -231,7 +252,7 @@ class _Micro:
 
     # one step -------------------------------------------------------------------------------
 
-    def _step(self, acc: Tile, a: ir.Value, bp: ir.Value, step: Index, turn: int) -> Tile:
+    def _step(self, acc: Tile, a: ir.Value, bp: ir.Value, step: Index, turn: int, is_half: bool = False) -> Tile:
         """Add the products of one step of the innermost axis, the `turn`th of its loop body."""
         b, plan = self.b, self.plan
         mask_b = [None] * self.vectors if plan.packed else self.masks
@@ -254,10 +275,17 @@ class _Micro:
             place = self._advance(a, plan.a, offset)
             if plan.lhs_is_vector:
                 factors = [self._vector(place, plan.a, j * self.lanes, self.masks[j]) for j in range(self.vectors)]
+            elif plan.problem.pair:
+                factors = [b.splat(pairs.load_pair(b, place, plan.a, is_half), self.lanes)] * self.vectors
             else:
                 factors = [b.splat(self._converted(b.load(place, plan.a.dtype), plan.a), self.lanes)] * self.vectors
-            new[i] = [multiply_add(b, self.dtype, f, c, acc[i][j]) for j, (f, c) in enumerate(zip(factors, rhs))]
+            new[i] = [self._multiply_add(f, c, acc[i][j]) for j, (f, c) in enumerate(zip(factors, rhs))]
         return new
+
+    def _multiply_add(self, x: ir.Value, y: ir.Value, acc: ir.Value) -> ir.Value:
+        if self.plan.problem.pair:
+            return pairs.multiply_add(self.b, x, y, acc)
+        return multiply_add(self.b, self.dtype, x, y, acc)
 
     def _ask_ahead(self, a: ir.Value, bp: ir.Value) -> None:
         """Ask for what the next block of k reads in this place; rows of lhs that share no line are left out."""

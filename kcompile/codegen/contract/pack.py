@@ -46,8 +46,13 @@ def panel_memory(
     return Memory(KEPT_SPACE if operand.is_steady else SHARED_SPACE, dtype, Affine(0, strides)), block_stride
 
 
-def emit_phase(module, target, sig: Signature, plan: Plan, name: str) -> Phase:
-    """Write the packing phase."""
+def fill(frame: Frame, plan: Plan, panel) -> None:
+    """Write the loops that fill one panel."""
+    _Packer(frame, plan, panel).emit()
+
+
+def emit_phase(module, target, sig: Signature, plan: Plan, name: str, fill=fill) -> Phase:
+    """Write the packing phase; `fill(frame, plan, panel)` writes the loops over one panel."""
     outer = tuple(a for a in plan.outer if plan.problem.rhs.uses(a))
     frame = Frame.exported(module, target, f"{name}_pack", sig)
     b = frame.b
@@ -60,7 +65,7 @@ def emit_phase(module, target, sig: Signature, plan: Plan, name: str) -> Phase:
         for axis in outer:
             start = b.add(start, b.mul(places[axis], frame.index(plan.b.stride(axis))))
         panel = b.at(frame.pointers[plan.b.buffer], plan.problem.dtype, start)
-        _Packer(frame.with_places(places), plan, panel).emit()
+        fill(frame.with_places(places), plan, panel)
     b.ret()
     tasks = dim.product(a.extent for a in outer) * plan.blocks
     return Phase(f"{name}_pack", tasks, extent(plan.k) * plan.block_lanes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from kcompile.codegen.contract import ask, crosswise, dot, tiles, turn
+from kcompile.codegen.contract import ask, beside, crosswise, dot, pairs, tiles, turn
 from kcompile.codegen.contract.affine import Affine, Memory, affine, extent, linear_address
 from kcompile.codegen.contract.classify import Operand, Problem, classify
 from kcompile.codegen.contract.epilogue import is_light
@@ -60,8 +60,10 @@ def candidates(problem: Problem, target: Target) -> Iterator[Candidate]:
         for axis in view.n:
             if all(_is_column(s, axis, problem) for s in problem.sums):
                 yield Candidate(view, axis, False)
-                if crosswise.serves(view, axis, target):
+                if not problem.pair and crosswise.serves(view, axis, target):
                     yield Candidate(view, axis, False, True)
+        if problem.pair:
+            continue
         if view.rhs.memory and view.lhs.memory:
             for axis in view.batch if not problem.sums else ():
                 if view.lhs.stride(axis) == 1 and view.rhs.stride(axis) == 1:
@@ -85,10 +87,14 @@ def make_plan(problem: Problem, target: Target) -> Plan | dot.DotPlan:
 
 
 def best_plan(form: Contract, target: Target) -> Plan | dot.DotPlan:
-    """The cheapest plan for a form: its operands where they lie, or the rows of one of them copied first."""
+    """The cheapest plan for a form: its operands where they lie, or the rows of one of them copied first; or pairs."""
     problem = classify(form)
     plans = [make_plan(problem, target)]
     plans += [plan for side in ("lhs", "rhs") if (plan := copied_plan(form, problem, side, target)) is not None]
+    in_pairs = pairs.paired(problem, target)
+    if in_pairs is not None and (problem.n or problem.m):
+        plans.append(tiled_plan(in_pairs, target))
+        plans += [p for side in ("lhs", "rhs") if (p := copied_plan(form, in_pairs, side, target)) is not None]
     return min(plans, key=lambda p: p.cycles)
 
 
@@ -102,6 +108,9 @@ def copied_plan(form: Contract, problem: Problem, side: str, target: Target) -> 
     if not rows_can_be_copied(view, target):
         return None
     copied = classify(form, side)
+    copied = pairs.paired(copied, target) if problem.pair else copied
+    if copied is None:
+        return None
     copied = copied if side == "lhs" else copied.swapped()
     lines = target.cache_line_bytes * 2
     strides = [abs(nominal(view.lhs.stride(a))) * view.lhs.memory.dtype.size_bytes for a in view.m]
@@ -115,11 +124,13 @@ def copied_plan(form: Contract, problem: Problem, side: str, target: Target) -> 
 def rows_can_be_copied(problem: Problem, target: Target) -> bool:
     """True if lhs lies in rows along k, of a vector at least, each element once."""
     a = problem.lhs.memory
-    if a is None or not problem.k or not problem.m or problem.lhs.stride(problem.k[-1]) != 1:
+    if a is None or not problem.k or not problem.m or problem.lhs.stride(problem.k[-1]) != a.unit:
+        return False
+    if problem.pair and (a.unit == 1 or not problem.pair.is_even):
         return False
     if not dim.is_static(problem.k[-1].extent) or problem.k[-1].extent < target.lanes(problem.dtype.size_bytes):
         return False
-    elements = nominal(extent((*problem.batch, *problem.m, *problem.k)))
+    elements = a.unit * nominal(extent((*problem.batch, *problem.m, *problem.k)))
     return elements <= nominal(dim.product(problem.shapes[a.buffer]))
 
 
@@ -145,7 +156,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     columns = split_columns(vector.extent, vectors, lanes)
     block_lanes = columns.vectors * lanes
     blocks = column_blocks(vector.extent, columns, lanes)
-    packed = must_pack(problem.rhs, vector, columns, target) or pays_to_pack(problem, k_size)
+    packed = bool(problem.pair) or must_pack(problem.rhs, vector, columns, target) or pays_to_pack(problem, k_size)
     packed = not lhs_is_vector and not candidate.crosswise and (packed or pays_to_keep(problem, block_lanes, target))
     b, block_stride = problem.rhs.memory, block_lanes
     pack_cycles = (
@@ -154,7 +165,8 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         else pack_cost(problem.rhs, outer, k, vector, block_lanes, blocks, problem.dtype, target)
     )
     if packed:
-        b, block_stride = panel_memory(problem.rhs, outer, k, vector, block_lanes, blocks, problem.dtype)
+        element = pairs.WHOLE if problem.pair else problem.dtype
+        b, block_stride = panel_memory(problem.rhs, outer, k, vector, block_lanes, blocks, element)
         cycles += pack_cycles
     a = problem.lhs.memory
     behind = panel_elements(problem, outer, blocks, block_lanes) if packed and not problem.rhs.is_steady else 0
@@ -162,6 +174,10 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     if turned:
         a = turn.turned_memory(problem, behind, lanes)
         cycles += _copied_lhs(problem, PACK_SQUARES, target)
+    spread = not turned and beside.is_needed(problem)
+    if spread:
+        a = beside.memory(problem, behind)
+        cycles += beside_cost(problem, target)
     if a is None:
         a = dense_memory(problem, behind, lanes)
         cycles += _copied_lhs(problem, PACK_ROWS if problem.lhs.rows else PACK_ELEMENTS, target)
@@ -195,6 +211,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         units_per_task=1,
         cycles=cycles,
         crosswise=candidate.crosswise,
+        beside=spread,
         chains=_chains(problem, rows, columns.vectors),
     )
     if candidate.crosswise:
@@ -228,6 +245,12 @@ def _copied_lhs(problem: Problem, cycles: float, target: Target) -> float:
     """Cycles to copy lhs, `cycles` per element near by."""
     count = nominal(extent((*problem.batch, *problem.m, *problem.k)))
     return (cycles + _far(count * problem.dtype.size_bytes, target)) * count
+
+
+def beside_cost(problem: Problem, target: Target) -> float:
+    """Cycles to copy lhs with partners beside each other."""
+    count = nominal(beside.source_elements(problem))
+    return (PACK_ROWS + _far(count * problem.dtype.size_bytes, target)) * count
 
 
 def _far(nbytes: int, target: Target) -> float:
@@ -330,7 +353,7 @@ def _copy_cycles(operand: Operand, k, vector: Axis, lanes: int) -> float:
     if operand.memory.stride(vector) == 1:
         return PACK_ROWS
     inner = nominal(k[-1].extent) if k else 0
-    if inner >= lanes and operand.memory.stride(k[-1]) == 1:
+    if inner >= lanes and operand.memory.stride(k[-1]) == operand.memory.unit:
         return PACK_SQUARES * -(-inner // lanes) * lanes / inner
     return PACK_ELEMENTS
 
@@ -353,7 +376,7 @@ def dense_memory(problem: Problem, offset: DimLike, lanes: int) -> Memory:
     for axis in reversed(rows):
         strides[axis] = step
         step = step * axis.extent
-    return Memory(SHARED_SPACE, problem.dtype, Affine(offset, strides))
+    return Memory(SHARED_SPACE, pairs.WHOLE if problem.pair else problem.dtype, Affine(offset, strides))
 
 
 def dense_elements(problem: Problem, lanes: int) -> DimLike:

@@ -24,6 +24,7 @@ class Plan:
     vector:    the axis vectors lie along; an axis of extent 1 if there is none.
     a, b:      lhs and rhs in memory. b's stride along `vector` is 1; a's is 0, or 1 if `lhs_is_vector`.
     packed: b is a copy in panels. turned: a is a copy with k along its rows (turn.py).
+    beside: a is a copy whose elements lie beside their partners in k (beside.py).
     block_stride: elements of b from one column block to the next.
     outer:     axes run one point at a time: batch, and those of n that are not `vector`.
     k, cut, k_steps: axes of the sum; from `cut` on they form blocks of `k_steps` steps of axis `cut`.
@@ -63,6 +64,13 @@ class Plan:
     crosswise: bool = False
     asked: tuple[str, ...] = ()
     chains: int = 1
+    beside: bool = False
+
+    @property
+    def ends_in_half(self) -> bool:
+        """True if blocks of k cut the axis of pairs, whose last may be half: steps of a block are then counted singly."""
+        pair = self.problem.pair
+        return self.blocked and pair is not None and not pair.is_even and self.k[self.cut] == pair.axis
 
     @property
     def prefetched(self) -> bool:
@@ -183,6 +191,8 @@ class Plan:
         parts = [f"tiled {tile}", f"k {'x'.join(str(a.extent) for a in self.k) or 1}"]
         if self.blocked:
             parts.append(f"block {self.k_steps} of k[{self.cut}]")
+        if self.problem.pair:
+            parts.append("pairs")
         if self.lhs_is_vector:
             parts.append("elementwise rows")
         if self.crosswise:
@@ -197,6 +207,8 @@ class Plan:
             parts.append("kept panels" if self.keeps else "packed")
         if self.turned:
             parts.append("turned")
+        if self.beside:
+            parts.append("partners beside")
         if self.problem.lhs.rows:
             parts.append("rows copied")
         if self.finish != DIRECT:

@@ -9,7 +9,7 @@ number of tasks its phases have at run time: none, for the one that is not wante
 
 Both add the products of one result in the same order, over the same blocks and shares of k, so a row has the same
 bits in any batch. The exception is a rhs that would have to be copied to be read along its columns: it is read
-along k instead, by the dot path.
+along k instead, by the dot path. Kernels that multiply pairs (pairs.py) have one plan: no other adds as they do.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Thin:
 def thin_plan(problem: Problem, main: Plan | dot.DotPlan, target: Target) -> Thin | None:
     """The plan for few rows; None where it would gain nothing."""
     rows = _rows(problem)
-    if rows is None or not isinstance(main, Plan) or problem.sums or main.crosswise:
+    if rows is None or not isinstance(main, Plan) or problem.sums or main.crosswise or main.problem.pair:
         return None
     with dim.assuming(FEW):
         plan = _plan(_read_in_place(problem), main, target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from kcompile.codegen.build import I64, POINTER, VOID, Index, KernelBuilder
+from kcompile.codegen.contract.pairs import joined
 from kcompile.codegen.contract.widen import widened
 from kcompile.ir.types import DType
 
@@ -30,25 +31,42 @@ def transposed(b: KernelBuilder, rows: list[ir.Value]) -> list[ir.Value]:
 
 
 def copy_square(
-    b: KernelBuilder, lines: ir.Value, at: Index, source: DType, to: ir.Value, step: Index, target: DType, lanes: int
+    b: KernelBuilder,
+    lines: ir.Value,
+    at: Index,
+    source: DType,
+    to: ir.Value,
+    step: Index,
+    target: DType,
+    lanes: int,
+    align_bytes: int | None = None,
+    partners: ir.Value | None = None,
 ) -> None:
     """Copy a transposed square: element (i, j) of the result is element `at + i` of line j.
 
     Args:  lines: an array of `lanes` addresses; step: elements of `to` from one row to the next.
+           align_bytes: of the lines; that of one element unless said otherwise.
+           partners: as many addresses more; each element is then the pair of what lies in both lines.
     One function of the module does it: shuffles are slow to compile.
     """
 
-    def emit(inner: KernelBuilder, lines, at, to, step) -> None:
+    def emit(inner: KernelBuilder, lines, at, to, step, *more) -> None:
         rows = []
         for i in range(lanes):
-            place = inner.ll.gep(lines, [I64(i)], inbounds=True, source_etype=POINTER)
-            start = inner.ll.load(place, typ=POINTER, align=inner.target.pointer_bytes)
-            rows.append(widened(inner, inner.load_vector(start, source, at, lanes), source, target))
+            read = [inner.load_vector(line(inner, t, i), source, at, lanes, align_bytes=align_bytes) for t in (lines, *more)]
+            rows.append(joined(inner, *read) if more else widened(inner, read[0], source, target))
         for i, row in enumerate(transposed(inner, rows)):
             inner.store_vector(row, to, target, inner.mul(step, i))
 
     name = f"transpose{lanes}.{source}.{target}"
-    b.helper(name, VOID, [lines, b.index(at), to, b.index(step)], emit, inline=False)
+    more = [] if partners is None else [partners]
+    b.helper(name, VOID, [lines, b.index(at), to, b.index(step), *more], emit, inline=False)
+
+
+def line(b: KernelBuilder, table: ir.Value, i: int) -> ir.Value:
+    """Address `i` of a table."""
+    place = b.ll.gep(table, [I64(i)], inbounds=True, source_etype=POINTER)
+    return b.ll.load(place, typ=POINTER, align=b.target.pointer_bytes)
 
 
 def line_table(b: KernelBuilder, lanes: int) -> ir.Value:

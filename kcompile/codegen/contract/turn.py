@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 
 from kcompile.codegen.build import Index
+from kcompile.codegen.contract import pairs
 from kcompile.codegen.contract.affine import Affine, Memory, ceildiv, extent
 from kcompile.codegen.contract.classify import Problem
 from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, Frame, Signature
@@ -51,7 +52,7 @@ def turned_memory(problem: Problem, offset: DimLike, lanes: int) -> Memory:
     for axis in reversed(_row_axes(problem)):
         strides[axis] = step
         step = step * axis.extent
-    return Memory(SHARED_SPACE, problem.dtype, Affine(offset, strides))
+    return Memory(SHARED_SPACE, pairs.WHOLE if problem.pair else problem.dtype, Affine(offset, strides))
 
 
 def _row_axes(problem: Problem) -> list[Axis]:
@@ -81,17 +82,19 @@ def emit_phases(module, target, sig: Signature, plan: Plan, name: str) -> tuple[
     b = frame.b
     strips = ceildiv(along.extent, lanes)
     count = frame.index(strips)
-    table = line_table(b, lanes)
+    tables = [line_table(b, lanes) for _ in range(2 if problem.pair else 1)]
     with b.loop("task", b["begin"], b["end"], **ROLLED) as task:
         places = unflatten(frame, outer, b.div_nonneg(task, count))
         places[along] = b.mul(b.mod_nonneg(task, count), lanes)
-        _strip(frame, plan, places, table)
+        _strip(frame, plan, places, tables)
     b.ret()
     return (Phase(f"{name}_turn", extent(outer) * strips, extent(plan.k) * lanes),)
 
 
-def _strip(frame: Frame, plan: Plan, places: dict[Axis, Index], table) -> None:
-    b, source, dtype, lanes = frame.b, plan.problem.lhs.memory, plan.problem.dtype, plan.lanes
+def _strip(frame: Frame, plan: Plan, places: dict[Axis, Index], tables) -> None:
+    b, source, dtype, lanes = frame.b, plan.problem.lhs.memory, plan.a.dtype, plan.lanes
+    base, pair = frame.pointers[source.buffer], plan.problem.pair
+    read = pairs.HALF if pair else source.dtype
     *around, inner = plan.k
     size = frame.index(inner.extent)
     left = b.sub(frame.index(plan.rows.along.extent), places[plan.rows.along])
@@ -102,6 +105,12 @@ def _strip(frame: Frame, plan: Plan, places: dict[Axis, Index], table) -> None:
             here[axis] = stack.enter_context(b.loop(axis.name, 0, frame.index(axis.extent), **ROLLED))
         start, to = (_place(frame, m, here) for m in (source, plan.a))
         step = frame.index(source.stride(inner))
+
+        def partner(s: Index) -> Index:
+            """Elements to the second of pair `s`; a half pair has none, any element stands for it."""
+            exists = b.min(1, b.sub(b.sub(frame.index(pair.elements), 1), b.mul(s, 2)))
+            return b.mul(exists, frame.index(pair.lhs))
+
         with (
             b.loop("p", 0, size, lanes, **ROLLED) as p,
             b.if_else(b.compare(">=", left, lanes), likely=True) as branches,
@@ -110,14 +119,20 @@ def _strip(frame: Frame, plan: Plan, places: dict[Axis, Index], table) -> None:
             with then:
                 # steps beyond the last repeat it, in elements that are written again or never read
                 steps = [b.min(b.add(p, i), b.sub(size, 1)) for i in range(lanes)]
-                lines = [b.at(frame.pointers[source.buffer], source.dtype, b.add(start, b.mul(s, step))) for s in steps]
-                set_lines(b, table, lines)
+                lines = [b.add(start, b.mul(s, step)) for s in steps]
+                set_lines(b, tables[0], [b.at(base, read, at) for at in lines])
+                if pair:
+                    set_lines(b, tables[1], [b.at(base, read, b.add(at, partner(s))) for at, s in zip(lines, steps)])
                 corner = b.at(frame.pointers[SHARED_SPACE], dtype, b.add(to, p))
-                copy_square(b, table, 0, source.dtype, corner, row, dtype, lanes)
+                copy_square(b, tables[0], 0, read, corner, row, dtype, lanes, partners=tables[1] if pair else None)
             with otherwise, b.loop("i", 0, left, **ROLLED) as i:
                 with b.loop("q", p, b.min(size, b.add(p, lanes)), **ROLLED) as q:
                     at = b.add(b.add(start, b.mul(q, step)), i)
-                    value = widened(b, b.load(frame.pointers[source.buffer], source.dtype, at), source.dtype, dtype)
+                    value = b.load(base, read, at)
+                    if pair:
+                        value = pairs.joined(b, value, b.load(base, read, b.add(at, partner(q))))
+                    else:
+                        value = widened(b, value, source.dtype, dtype)
                     b.store(value, frame.pointers[SHARED_SPACE], dtype, b.add(b.add(to, b.mul(i, row)), q))
 
 
