@@ -46,7 +46,11 @@ def asked(plan: Plan, target: Target) -> tuple[str, ...]:
 def _in_rows(plan: Plan, target: Target) -> bool:
     """True if k runs along rows of lhs that are some lines long, one for every step of the tiled axis."""
     line = target.cache_line_bytes // plan.a.dtype.size_bytes
-    if plan.rows.inside or plan.a.stride(plan.k[-1]) != plan.a.unit or not dim.is_static(plan.a.stride(plan.rows.along)):
+    if (
+        plan.rows.inside
+        or plan.a.stride(plan.k[-1]) != plan.a.unit
+        or not dim.is_static(plan.a.stride(plan.rows.along))
+    ):
         return False
     return min(plan.a.stride(plan.rows.along), plan.a.unit * nominal(plan.k[-1].extent)) >= FEWEST_LINES * line
 

@@ -194,7 +194,7 @@ class _Micro:
         return b.div_nonneg(elements, 2), b.mod_nonneg(elements, 2)
 
     def _unrolled(self, axis: Axis, inner, acc: Tile, a, bp, steps: Index, unroll: int, half: Index) -> Tile:
-        """A loop over `axis`, `unroll` steps per turn, then the steps that are left, then half a pair if there is one."""
+        """A loop over `axis`, `unroll` steps per turn, then the steps that are left, then half a pair if any."""
         b = self.b
         stride_a, stride_b = (self.frame.index(m.stride(axis)) for m in (self.plan.a, self.plan.b))
 

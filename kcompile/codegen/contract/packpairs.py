@@ -12,6 +12,7 @@ import contextlib
 from kcompile.codegen.build import Index
 from kcompile.codegen.contract import pairs
 from kcompile.codegen.contract.frame import ROLLED, Frame
+from kcompile.codegen.contract.pack import ROWS_AHEAD
 from kcompile.codegen.contract.plan import Plan
 from kcompile.codegen.contract.transpose import copy_square, line_table, set_lines
 from kcompile.ir.dim import Axis
@@ -73,6 +74,12 @@ class _PairPacker:
         b, plan, lanes, base = self.b, self.plan, self.plan.lanes, self.base
         start, to = self.address({**places, self.pair.axis: p}), b.mul(row, plan.block_lanes)
         starts = [start] if is_half else [start, b.add(start, self.partner)]
+        if not is_half:
+            ahead = b.mul(self.frame.index(self.source.stride(self.pair.axis)), ROWS_AHEAD // 2)
+            line = b.target.cache_line_bytes // self.source.dtype.size_bytes
+            for s in starts:
+                for j in range(0, plan.block_lanes, line):
+                    b.prefetch(base, pairs.HALF, b.add(s, b.add(ahead, j)), locality=2)
         with b.if_else(b.compare(">=", self.valid, plan.block_lanes)) as branches:
             for branch, is_whole in zip(branches, (True, False)):
                 with branch:
@@ -86,7 +93,7 @@ class _PairPacker:
                         b.store_vector(value, self.panel, pairs.WHOLE, b.add(to, j), align_bytes=plan.vector_bytes)
 
     def squares(self, places: dict[Axis, Index], row: Index, whole: Index) -> None:
-        """Pairs lie along k: read vectors of them, write them along the columns; the last square may overlap another."""
+        """Pairs lie along k: read vectors of them, write them along the columns; the last square may overlap."""
         b, lanes = self.b, self.plan.lanes
         if isinstance(whole, int):
             (self.squares_of_row if whole >= lanes else self.pairs_of_row)(places, row, whole)

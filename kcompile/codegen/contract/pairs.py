@@ -27,12 +27,13 @@ from llvmlite import ir
 from kcompile.codegen.build import I16, I32, KernelBuilder, constant, with_element
 from kcompile.codegen.contract.affine import Affine, Memory, ceildiv
 from kcompile.codegen.contract.classify import Operand, Pair, Problem
+from kcompile.forms.scalar import rewrite
+from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.types import bf16, f32, u16, u32
 from kcompile.target import Target
 
 HALF, WHOLE = u16, u32  # how one number and a pair are read: bits
-
 
 
 class _BFloat(ir.types.HalfType):
@@ -70,7 +71,8 @@ def _step(operand: Operand, axis: Axis) -> DimLike:
 
 
 def _paired_operand(operand: Operand, last: Axis, pair: Axis) -> Operand:
-    memory = operand.memory
+    memory, double = operand.memory, dim.of(pair) * 2
+    operand = replace(operand, expr=rewrite(operand.expr, on_axis=lambda axis: double if axis == last else None))
     if memory is None:
         return operand
     strides = {pair if axis == last else axis: s * 2 if axis == last else s for axis, s in memory.at.strides.items()}

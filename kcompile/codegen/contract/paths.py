@@ -22,12 +22,13 @@ from kcompile.codegen.contract.tiles import column_blocks, k_block, split_column
 from kcompile.forms.records import Accumulate, Contract
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, nominal
-from kcompile.ir.types import DType
 from kcompile.target import Target
 
 # Cycles per element; measured on Zen 5, the order of magnitude is that of every current core.
 PACK_ROWS, PACK_SQUARES, PACK_ELEMENTS = 0.15, 0.35, 2.0
 PANELS_L3, PANELS_MEMORY = 1.0, 1.5  # writing and reading panels that live there
+# The same of pairs, which come from half as many bytes; BESIDE per element of lhs.
+PAIR_ROWS, PAIRS_L3, PAIRS_MEMORY, BESIDE = 0.3, 0.1, 1.3, 0.2
 STORE_TRANSPOSED, STORE_SCATTERED = 0.4, 3.0
 TASK_CYCLES = 20_000  # a task should last this long: some microseconds
 TASKS_WANTED = 32  # enough for 16 workers to share evenly
@@ -159,11 +160,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     packed = bool(problem.pair) or must_pack(problem.rhs, vector, columns, target) or pays_to_pack(problem, k_size)
     packed = not lhs_is_vector and not candidate.crosswise and (packed or pays_to_keep(problem, block_lanes, target))
     b, block_stride = problem.rhs.memory, block_lanes
-    pack_cycles = (
-        0.0
-        if problem.rhs.is_steady
-        else pack_cost(problem.rhs, outer, k, vector, block_lanes, blocks, problem.dtype, target)
-    )
+    pack_cycles = 0.0 if problem.rhs.is_steady else pack_cost(problem, outer, k, vector, block_lanes, blocks, target)
     if packed:
         element = pairs.WHOLE if problem.pair else problem.dtype
         b, block_stride = panel_memory(problem.rhs, outer, k, vector, block_lanes, blocks, element)
@@ -230,7 +227,8 @@ def _tile(candidate: Candidate, outer, lanes: int, target: Target) -> tuple[tile
         rows, vectors, cycles = crosswise.tile(problem, vector, lanes)
     else:
         given = problem.m, vector.extent, problem.k, lanes, target, candidate.lhs_is_vector
-        rows, vectors, cycles = tiles.choose(*given, None if candidate.lhs_is_vector else problem.lhs.memory)
+        lhs = None if candidate.lhs_is_vector else problem.lhs.memory
+        rows, vectors, cycles = tiles.choose(*given, lhs, _latency(problem))
     return rows, vectors, cycles * max(1, nominal(extent(outer)))
 
 
@@ -238,24 +236,29 @@ def _chains(problem: Problem, rows: tiles.RowTile, vectors: int) -> int:
     """Partial sums per result; one where a size is open, for then other plans must give the same bits."""
     if not all(dim.is_static(a.extent) for a in (*problem.batch, *problem.m, *problem.n)):
         return 1
-    return tiles.chains(rows.max_rows, vectors)
+    return tiles.chains(rows.max_rows, vectors, _latency(problem))
+
+
+def _latency(problem: Problem) -> int:
+    return tiles.PAIR_LATENCY if problem.pair else tiles.FMA_LATENCY
 
 
 def _copied_lhs(problem: Problem, cycles: float, target: Target) -> float:
     """Cycles to copy lhs, `cycles` per element near by."""
     count = nominal(extent((*problem.batch, *problem.m, *problem.k)))
-    return (cycles + _far(count * problem.dtype.size_bytes, target)) * count
+    return (cycles + _far(count * problem.dtype.size_bytes, target, bool(problem.pair))) * count
 
 
 def beside_cost(problem: Problem, target: Target) -> float:
     """Cycles to copy lhs with partners beside each other."""
     count = nominal(beside.source_elements(problem))
-    return (PACK_ROWS + _far(count * problem.dtype.size_bytes, target)) * count
+    return (BESIDE + _far(count * problem.dtype.size_bytes, target, True)) * count
 
 
-def _far(nbytes: int, target: Target) -> float:
+def _far(nbytes: int, target: Target, in_pairs: bool = False) -> float:
     """Cycles per element to write a copy and read it, from where so many bytes lie."""
-    return 0.0 if nbytes <= target.l2_bytes else PANELS_L3 if 2 * nbytes <= target.l3_bytes else PANELS_MEMORY
+    l3, memory = (PAIRS_L3, PAIRS_MEMORY) if in_pairs else (PANELS_L3, PANELS_MEMORY)
+    return 0.0 if nbytes <= target.l2_bytes else l3 if 2 * nbytes <= target.l3_bytes else memory
 
 
 def k_rows_in_cache(b: Memory, k, rows, row_bytes: int, target: Target) -> int | None:
@@ -337,21 +340,20 @@ def may_be_few(problem: Problem) -> bool:
         return any(not dim.is_static(e) and nominal(e) == 1 for e in (extent(problem.m), extent(problem.n)))
 
 
-def pack_cost(
-    operand: Operand, outer, k, vector: Axis, block_lanes: int, blocks: DimLike, dtype: DType, target: Target
-) -> float:
+def pack_cost(problem: Problem, outer, k, vector: Axis, block_lanes: int, blocks: DimLike, target: Target) -> float:
     """Cycles to copy rhs into panels, and to fetch them from where they then lie."""
+    operand, size_bytes, in_pairs = problem.rhs, problem.dtype.size_bytes, bool(problem.pair)
     count = nominal(extent([a for a in outer if operand.uses(a)]) * extent(k) * blocks * block_lanes)
-    nbytes, lanes = count * dtype.size_bytes, target.lanes(dtype.size_bytes)
-    return (_copy_cycles(operand, k, vector, lanes) + _far(nbytes, target)) * count
+    cycles = _copy_cycles(operand, k, vector, target.lanes(size_bytes), in_pairs)
+    return (cycles + _far(count * size_bytes, target, in_pairs)) * count
 
 
-def _copy_cycles(operand: Operand, k, vector: Axis, lanes: int) -> float:
+def _copy_cycles(operand: Operand, k, vector: Axis, lanes: int, in_pairs: bool) -> float:
     """Cycles per element of a panel."""
     if operand.memory is None:
         return PACK_ELEMENTS
     if operand.memory.stride(vector) == 1:
-        return PACK_ROWS
+        return PAIR_ROWS if in_pairs else PACK_ROWS
     inner = nominal(k[-1].extent) if k else 0
     if inner >= lanes and operand.memory.stride(k[-1]) == operand.memory.unit:
         return PACK_SQUARES * -(-inner // lanes) * lanes / inner

@@ -68,7 +68,7 @@ class Plan:
 
     @property
     def ends_in_half(self) -> bool:
-        """True if blocks of k cut the axis of pairs, whose last may be half: steps of a block are then counted singly."""
+        """True if blocks of k cut the axis of pairs and its last may be half: a block then has single steps."""
         pair = self.problem.pair
         return self.blocked and pair is not None and not pair.is_even and self.k[self.cut] == pair.axis
 

@@ -124,7 +124,7 @@ def _cycles(plan: Plan | dot.DotPlan, target: Target) -> float:
     cycles *= max(1, nominal(extent(plan.outer)))
     if plan.packed and not plan.keeps:
         panels = plan.outer, plan.k, plan.vector, plan.block_lanes, plan.blocks
-        cycles += pack_cost(plan.problem.rhs, *panels, plan.problem.dtype, target)
+        cycles += pack_cost(plan.problem, *panels, target)
     if plan.turned:
         cycles += PACK_ROWS * nominal(extent((*plan.problem.m, *plan.k)))
     return cycles

@@ -20,6 +20,7 @@ from kcompile.target import Target
 FMA_PER_CYCLE = 2
 LOADS_PER_CYCLE = 2
 FMA_LATENCY = 4
+PAIR_LATENCY = 6  # of two products and two additions at once (pairs.py); as many of them per cycle
 # Cycles a load costs even where multiplications hide it: rows of rhs come from the second-level cache.
 VECTOR_PRESSURE, SCALAR_PRESSURE = 0.5, 0.02
 CROWDED_LOAD = 1.2  # cycles of a scalar load whose line has left the first-level cache before it was read whole
@@ -67,16 +68,16 @@ class Columns:
     tail_lanes: int | None
 
 
-def chains(rows: int, vectors: int) -> int:
+def chains(rows: int, vectors: int, latency: int = FMA_LATENCY) -> int:
     """Partial sums per result that keep the multipliers busy in a tile of so few of them."""
-    return max(1, FMA_LATENCY * FMA_PER_CYCLE // max(1, rows * vectors))
+    return max(1, latency * FMA_PER_CYCLE // max(1, rows * vectors))
 
 
-def step_cost(rows: int, vectors: int, lhs_is_vector: bool, chains: int = 1) -> float:
+def step_cost(rows: int, vectors: int, lhs_is_vector: bool, chains: int = 1, latency: int = FMA_LATENCY) -> float:
     """Cycles per step of k of one tile."""
     products = rows * vectors
     loads = vectors + (products if lhs_is_vector else rows)
-    busy = max(products / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, FMA_LATENCY / chains)
+    busy = max(products / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, latency / chains)
     return busy + VECTOR_PRESSURE * vectors + SCALAR_PRESSURE * rows
 
 
@@ -166,6 +167,7 @@ def choose(
     target: Target,
     lhs_is_vector: bool,
     lhs: Memory | None = None,
+    latency: int = FMA_LATENCY,
 ) -> tuple[RowTile, int, float]:
     """Return the row tile, the vectors per block and the estimated cycles for the whole of m x n.
 
@@ -184,7 +186,7 @@ def choose(
                 if sizes[0] != largest and dim.is_static(rows.along.extent):
                     continue
                 tile = RowTile(rows.along, rows.inside, rows.outside, sizes)
-                cost = tile_cost(tile, vectors, size_n, steps, lanes, lhs_is_vector)
+                cost = tile_cost(tile, vectors, size_n, steps, lanes, lhs_is_vector, latency)
                 crowded = crowded_rows(tile, k, lhs, target)
                 if crowded:
                     tiles = nominal(extent(tile.outside) * ceildiv(tile.along.extent, sizes[0]))
@@ -208,10 +210,18 @@ def row_tiles(m: tuple[Axis, ...]) -> list[RowTile]:
     return found
 
 
-def tile_cost(tile: RowTile, vectors: int, size_n: DimLike, k: int, lanes: int, lhs_is_vector: bool) -> float:
+def tile_cost(
+    tile: RowTile,
+    vectors: int,
+    size_n: DimLike,
+    k: int,
+    lanes: int,
+    lhs_is_vector: bool,
+    latency: int = FMA_LATENCY,
+) -> float:
     """Estimated cycles for all tiles."""
     known = dim.is_static(tile.along.extent) and dim.is_static(size_n)
-    parallel = chains(tile.max_rows, vectors) if known else 1
+    parallel = chains(tile.max_rows, vectors, latency) if known else 1
     n = max(1, nominal(size_n))
     all_vectors = -(-n // lanes)
     blocks = [(vectors, all_vectors // vectors)]
@@ -222,7 +232,7 @@ def tile_cost(tile: RowTile, vectors: int, size_n: DimLike, k: int, lanes: int, 
     for steps, count in cover(max(1, nominal(tile.along.extent)), tile.sizes):
         rows = steps * tile.inner_rows
         for wide, how_many in blocks:
-            cycles = step_cost(rows, wide, lhs_is_vector, parallel) * k + TILE_OVERHEAD + rows * wide
+            cycles = step_cost(rows, wide, lhs_is_vector, parallel, latency) * k + TILE_OVERHEAD + rows * wide
             total += cycles * count * how_many
     return total * outside * (TAIL_PENALTY if len(blocks) > 1 and all_vectors > vectors else 1.0)
 

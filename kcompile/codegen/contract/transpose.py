@@ -53,7 +53,9 @@ def copy_square(
     def emit(inner: KernelBuilder, lines, at, to, step, *more) -> None:
         rows = []
         for i in range(lanes):
-            read = [inner.load_vector(line(inner, t, i), source, at, lanes, align_bytes=align_bytes) for t in (lines, *more)]
+            read = [
+                inner.load_vector(line(inner, t, i), source, at, lanes, align_bytes=align_bytes) for t in (lines, *more)
+            ]
             rows.append(joined(inner, *read) if more else widened(inner, read[0], source, target))
         for i, row in enumerate(transposed(inner, rows)):
             inner.store_vector(row, to, target, inner.mul(step, i))
