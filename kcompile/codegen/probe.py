@@ -1,10 +1,11 @@
 """Code that measures: a chain of multiply-adds, reads of a block of memory, a clocked run of functions.
 
     void kc_probe_fma(args, begin, end, worker)     args: results, rounds
+    void kc_probe_pairs(args, begin, end, worker)   the same for bfloat16, if the target has pairs
     void kc_probe_read(args, begin, end, worker)    args: memory, bytes per task, rounds, results
     void kc_timeline(functions, count, args, sizes, arena, times)
 
-The first two are tasks for `kc_parallel_for`: one task per worker, each on memory of its own. The third calls
+The first three are tasks for `kc_parallel_for`: one task per worker, each on memory of its own. The last calls
 `i32 f(args, sizes, arena)` one after the other and writes count + 1 clock readings in nanoseconds, so a step of
 some hundred nanoseconds is measured without Python in between.
 """
@@ -12,9 +13,10 @@ some hundred nanoseconds is measured without Python in between.
 from __future__ import annotations
 
 from kcompile.codegen.build import I64, POINTER, KernelBuilder, Param, new_module, pointer
+from kcompile.codegen.contract import pairs
 from kcompile.target import Target
 
-FMA, READ, TIMELINE = "kc_probe_fma", "kc_probe_read", "kc_timeline"
+FMA, PAIRS, READ, TIMELINE = "kc_probe_fma", "kc_probe_pairs", "kc_probe_read", "kc_timeline"
 
 SPACE_BYTES = 4096  # of each worker's start values and result: no cache line is shared
 READ_STREAMS = 8  # vectors read per iteration, each into an accumulator of its own
@@ -27,14 +29,16 @@ def fma_chains(target: Target) -> int:
 
 
 def flops_per_round(target: Target) -> int:
-    """Floating point operations (f32) of one round of `kc_probe_fma` of one task."""
+    """Floating point operations (f32) of one round of `kc_probe_fma` of one task; half of `kc_probe_pairs`."""
     return 2 * fma_chains(target) * target.lanes(4)
 
 
 def probe_ir(target: Target) -> str:
-    """LLVM IR of the two probes."""
+    """LLVM IR of the probes."""
     module = new_module("probe", target)
-    _fma(KernelBuilder(module, target, FMA, _TASK), target)
+    _chains(KernelBuilder(module, target, FMA, _TASK), target, "f32", KernelBuilder.fma)
+    if target.bf16_pairs:
+        _chains(KernelBuilder(module, target, PAIRS, _TASK), target, "u32", pairs.multiply_add)
     _read(KernelBuilder(module, target, READ, _TASK), target)
     return str(module)
 
@@ -43,16 +47,17 @@ def _slot(b: KernelBuilder, n: int, kind):
     return b.ll.load(b.at_byte(b["args"], 8 * n), typ=kind)
 
 
-def _fma(b: KernelBuilder, target: Target) -> None:
+def _chains(b: KernelBuilder, target: Target, kind: str, multiply_add) -> None:
+    """Chains of `multiply_add(b, x, y, sum)` with factors read as `kind`."""
     results, rounds = _slot(b, 0, POINTER), _slot(b, 1, I64)
     lanes = target.lanes(4)
     with b.loop("task", b["begin"], b["end"]) as task:
         own = b.at_byte(results, b.mul(task, SPACE_BYTES))
         # read from memory: chains that LLVM knows to be equal would become one
-        factor = b.load_vector(own, "f32", 0, lanes)
+        factor = b.load_vector(own, kind, 0, lanes)
         starts = [b.load_vector(own, "f32", (n + 1) * lanes, lanes) for n in range(fma_chains(target))]
         with b.carried_loop("round", 0, rounds, starts, unroll=False) as loop:
-            loop.next(*(b.fma(factor, factor, c) for c in loop.carried))
+            loop.next(*(multiply_add(b, factor, factor, c) for c in loop.carried))
         total = loop.results[0]
         for chain in loop.results[1:]:
             total = b.fadd(total, chain)

@@ -7,20 +7,25 @@ padded array count as if they were computed; a buffer counts once, however often
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from kcompile.forms.records import INOUT, LOCAL, Contract, Form, Nest
 from kcompile.forms.scalar import Expr, Where, cost, loads, walk
 from kcompile.ir import dim
+from kcompile.ir.types import bf16, f32
 
 
 @dataclass(frozen=True)
 class Work:
-    """multiply_adds: of sums of products; operations: all other scalar ones; nbytes: of its buffers."""
+    """multiply_adds: of sums of products; operations: all other scalar ones; nbytes: of its buffers.
+
+    bf16_products: how many of the multiply-adds have factors of bfloat16.
+    """
 
     multiply_adds: int
     operations: int
     nbytes: int
+    bf16_products: int = 0
 
     @property
     def flops(self) -> int:
@@ -28,9 +33,7 @@ class Work:
         return 2 * self.multiply_adds + self.operations
 
     def __add__(self, other: Work) -> Work:
-        return Work(
-            self.multiply_adds + other.multiply_adds, self.operations + other.operations, self.nbytes + other.nbytes
-        )
+        return Work(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Work)))
 
 
 def work(form: Form, sizes: Mapping[str, int]) -> Work:
@@ -49,7 +52,9 @@ def work(form: Form, sizes: Mapping[str, int]) -> Work:
             nbytes += times * dim.evaluate(buffer.type.nbytes, sizes)
     outer = points(form.out_axes if isinstance(form, Contract) else form.outer)
     if isinstance(form, Contract):
-        return Work(outer * points(form.over), outer * sum(_cost(s.value) for s in form.stores), nbytes)
+        products = outer * points(form.over)
+        in_bf16 = products if {e.dtype for e in loads(form.lhs, form.rhs)} == {bf16} and form.dtype is f32 else 0
+        return Work(products, outer * sum(_cost(s.value) for s in form.stores), nbytes, in_bf16)
     operations = 0
     for statement in form.body:
         if isinstance(statement, Nest):

@@ -44,11 +44,16 @@ class Level:
 
 @dataclass(frozen=True)
 class Machine:
-    """Limits of the machine for a number of threads. `flops_per_s` is float32, a multiply-add counted as two."""
+    """Limits of the machine for a number of threads.
+
+    flops_per_s: of float32, a multiply-add counted as two.
+    pair_flops_per_s: of products of bfloat16 added to float32, where instructions do that in pairs; else 0.
+    """
 
     threads: int
     flops_per_s: float
     levels: tuple[Level, ...]
+    pair_flops_per_s: float = 0.0
 
     def level_for(self, nbytes: int) -> Level:
         """The smallest level that holds this many bytes."""
@@ -69,13 +74,18 @@ def machine(num_threads: int | None = None) -> Machine:
     alone = machine(1) if workers > 1 else None
     hoped = {v.name: GAIN * v.bytes_per_s for v in alone.levels if v.capacity_bytes is not None} if alone else {}
     flops = _flops_per_s(library, target, workers, GAIN * alone.flops_per_s if alone else 0.0)
-    return Machine(workers, flops, _levels(library, target, workers, hoped))
+    pairs = 0.0
+    if target.bf16_pairs:
+        pairs = _flops_per_s(library, target, workers, GAIN * alone.pair_flops_per_s if alone else 0.0, in_pairs=True)
+    return Machine(workers, flops, _levels(library, target, workers, hoped), pairs)
 
 
 def table(found: Machine) -> str:
     """The limits as lines of text."""
     lines = [f"{found.threads} thread{'s' * (found.threads > 1)}"]
     lines.append(f"  multiply-add  {found.flops_per_s / 1e9:9.1f} GFLOP/s float32")
+    if found.pair_flops_per_s:
+        lines.append(f"  in pairs      {found.pair_flops_per_s / 1e9:9.1f} GFLOP/s bfloat16")
     for level in found.levels:
         held = "" if level.capacity_bytes is None else f"  up to {level.capacity_bytes >> 10:,} KiB"
         lines.append(f"  read {level.name:8s} {level.bytes_per_s / 1e9:9.1f} GB/s{held}")
@@ -89,13 +99,16 @@ def _library(target: Target) -> Library:
     return link([cache.get_or_compile(cache.key(text, target), lambda: llvm.compile_module(text, target))])
 
 
-def _flops_per_s(library: Library, target: Target, workers: int, hoped: float) -> float:
+def _flops_per_s(library: Library, target: Target, workers: int, hoped: float, in_pairs: bool = False) -> float:
     from kcompile.codegen import probe
 
     space = _space(workers * probe.SPACE_BYTES)
     space.view(np.float32)[:] = 0.5  # sums grow slowly: no infinities, no denormals
     slots = np.array([address(space), 0], np.int64)
-    return _best(library.address(probe.FMA), slots, 1, probe.flops_per_round(target), workers, hoped)
+    function, per_round = probe.FMA, probe.flops_per_round(target)
+    if in_pairs:
+        function, per_round = probe.PAIRS, 2 * per_round
+    return _best(library.address(function), slots, 1, per_round, workers, hoped)
 
 
 def _levels(library: Library, target: Target, workers: int, hoped: Mapping[str, float]) -> tuple[Level, ...]:

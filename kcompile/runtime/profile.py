@@ -356,7 +356,11 @@ def _limit(fact: _Fact, limits: Machine) -> tuple[float, str]:
     """Time needed at least, and why. Operations that are no multiply-adds run at half the peak."""
     level = limits.level_for(fact.work.nbytes)
     moving = fact.work.nbytes / level.bytes_per_s
-    computing = 2 * (fact.work.multiply_adds + fact.work.operations) * fact.flop_scale / limits.flops_per_s
+    in_pairs = fact.work.bf16_products if limits.pair_flops_per_s else 0
+    others = fact.work.multiply_adds - in_pairs + fact.work.operations
+    computing = 2 * others * fact.flop_scale / limits.flops_per_s
+    if in_pairs:
+        computing += 2 * in_pairs / limits.pair_flops_per_s
     return (computing, COMPUTE) if computing > moving else (moving, level.name)
 
 

@@ -29,9 +29,10 @@ def headline(profile: Profile) -> str:
     sizes = ", ".join(f"{n}={v}" for n, v in profile.sizes.items()) or "fixed sizes"
     machine = profile.machine
     levels = ", ".join(f"{v.name} {v.bytes_per_s / 1e9:.0f}" for v in machine.levels)
+    pairs = f" (bfloat16 {machine.pair_flops_per_s / 1e9:.0f})" if machine.pair_flops_per_s else ""
     return (
         f"{profile.name}: {sizes}; medians of {profile.repetitions} runs, threads: {machine.threads}, machine: "
-        f"{machine.flops_per_s / 1e9:.0f} GFLOP/s, GB/s: {levels}"
+        f"{machine.flops_per_s / 1e9:.0f} GFLOP/s{pairs}, GB/s: {levels}"
     )
 
 

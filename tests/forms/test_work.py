@@ -4,7 +4,7 @@ from kcompile import ops, pipeline
 from kcompile.forms.work import Work, work
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph
-from kcompile.ir.types import Type, f32
+from kcompile.ir.types import Type, bf16, f32
 from kcompile.ops.contract import matmul
 
 BATCH = dim.symbol("batch")
@@ -28,6 +28,15 @@ def test_a_product_with_an_epilogue():
         expected = Work(rows * 6 * 8, rows * 8, 4 * (rows * 6 + 48 + 8 + rows * 8))
         assert work(form, {"batch": rows}) == expected
         assert expected.flops == 2 * rows * 48 + rows * 8
+
+
+def test_products_of_bfloat16_are_counted_apart():
+    def make(g):
+        g.output("y", matmul(*(g.input(n, Type(bf16, s)) for n, s in (("x", (BATCH, 6)), ("w", (6, 8))))))
+
+    found = work(only_form(make), {"batch": 3})
+    assert found.bf16_products == found.multiply_adds == 3 * 6 * 8
+    assert (found + found).bf16_products == 2 * 3 * 6 * 8
 
 
 def test_a_map_counts_operations_and_not_loads():

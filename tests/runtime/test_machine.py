@@ -1,5 +1,7 @@
 """The machine's limits: plausible numbers, the right level for a size, code for every kind of target."""
 
+from dataclasses import replace
+
 import pytest
 
 from kcompile.codegen.llvm import assembly, compile_module
@@ -13,6 +15,7 @@ def test_measured_once_and_plausible():
     assert machine(1) is found
     # any CPU of the last twenty years; a loop that LLVM removed would be far above
     assert 1e8 < found.flops_per_s < 1e12
+    assert 0 <= found.pair_flops_per_s < 2e12
     assert [v.name for v in found.levels][:2] == ["L1", "L2"] and found.levels[-1].name == "memory"
     assert all(1e8 < v.bytes_per_s < 1e13 for v in found.levels)
     assert "multiply-add" in table(found) and "read memory" in table(found)
@@ -35,6 +38,8 @@ def test_no_chain_and_no_read_is_optimised_away():
     text = assembly(probe_ir(target), target)
     assert text.count("vfmadd") == fma_chains(target) == 24
     assert text.count("vpxor") >= 8
+    paired = replace(target, cpu="cooperlake", bf16_pairs=True)
+    assert assembly(probe_ir(paired), paired).count("vdpbf16ps") == 24 and "vdpbf16ps" not in text
 
 
 @pytest.mark.parametrize(("triple", "clock"), [("x86_64-unknown-linux-gnu", 1), ("arm64-apple-macosx12.0.0", 6)])

@@ -105,7 +105,7 @@ def test_panels_of_constant_weights_are_kept():
 def test_nothing_beyond_an_operand_is_multiplied():
     """The number behind the last one of a row stays out of an odd sum; one within it reaches all it belongs to."""
     form = form_of(MATMUL, {"i": 40, "j": 64, "k": 33})
-    (x, wide), (w, _) = numbers((40, 33)), numbers((33, 64), 1)
+    (x, _), (w, _) = numbers((40, 33)), numbers((33, 64), 1)
     x[7, 0], x[11, 32] = 0x7FC0, 0x7F80  # NaN, infinity
     found = run_form(form, {"x0": x, "x1": w})["y"]
     assert "pairs" in describe(form, host_target())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kcompile import keras
+from kcompile.codegen.host import host_target
 from kcompile.keras import dtype_policies, layers, ops
 from kcompile.testing import random_inputs
 from tests.keras.layers.test_all import CASES
@@ -82,6 +83,34 @@ def test_training_follows_keras(policy, real_keras):
         assert found == pytest.approx(expected, rel=1e-5 if policy == "float64" else 4e-2)
     near = 1e-4 if policy == "float64" else 0.1
     np.testing.assert_allclose(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), rtol=near, atol=near)
+
+
+def wide_model(k):
+    """Odd sums, windows, a product per batch and head: wide enough for products in pairs."""
+    x = inputs = k.Input((9, 9, 5))
+    x = k.layers.Conv2D(32, 3, activation="relu")(x)
+    x = k.layers.Conv2D(24, 3, strides=2, padding="same", activation="relu")(x)
+    x = k.layers.Reshape((16, 24))(x)
+    x = k.layers.MultiHeadAttention(2, 33)(x, x)
+    x = k.layers.Dense(70, activation="relu")(k.layers.Flatten()(x))
+    return k.Model(inputs, k.layers.Dense(4, dtype="float32")(x))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16"], indirect=True)
+def test_products_in_pairs_follow_keras(policy, real_keras):
+    ours, theirs = wide_model(keras), wide_model(real_keras)
+    ours.set_weights([np.asarray(w, "f") for w in theirs.get_weights()])
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((33, 9, 9, 5)).astype("f"), rng.standard_normal((33, 4)).astype("f")
+    for m, k in ((ours, keras), (theirs, real_keras)):
+        m.compile(k.optimizers.SGD(0.05), "mse", auto_scale_loss=False)
+    found, expected = (m.predict(x, verbose=0) for m in (ours, theirs))
+    np.testing.assert_allclose(found, expected, rtol=5e-2, atol=2e-2)
+    for _ in range(3):
+        found, expected = (float(np.asarray(m.train_on_batch(x, y))) for m in (ours, theirs))
+        assert found == pytest.approx(expected, rel=1e-2)
+    if host_target().bf16_pairs:
+        assert sum("pairs" in r.path for r in ours.profile(x, y, batch_size=33).records) >= 10
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"], indirect=True)
