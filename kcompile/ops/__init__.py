@@ -18,10 +18,12 @@ from kcompile.ops import (  # noqa: F401  (fill OPS)
     index,
     order,
     pack,
+    pool_gradient,
     random,
     reduce,
     scan,
     shape,
+    unpool,
     window,
     winograd,
 )

@@ -34,7 +34,7 @@ from kcompile.ir.types import Shape, Type, boolean
 from kcompile.passes.alias import is_view, storage
 
 MAP_KINDS = (Kind.ELEMENTWISE, Kind.SHAPE, Kind.INDEX, Kind.RANDOM)
-REUSING_KINDS = (Kind.CONTRACT, Kind.TILES)  # they read each element of an operand several times
+REUSING_KINDS = (Kind.CONTRACT, Kind.TILES)  # if they do not say otherwise (a fact `reads_once`)
 
 CHEAP_COST = 4  # operations that cost about as much as storing and loading the value again
 LIGHT_COST = 8  # the same where storing it would save reading no second array
@@ -150,7 +150,7 @@ def inlined_costs(graph: Graph) -> dict[Node, int]:
     costs: dict[Node, int] = {}
     exists = {v.node for v in graph.results}
     for node in graph.live_nodes():
-        if not node.is_source and node.op.kind in REUSING_KINDS:
+        if not node.is_source and _reads_again(node):
             exists |= {v.node for v in node.inputs if is_map_node(v.node) and not _is_affine_step(v.node)}
     for node in graph.live_nodes():
         if is_map_node(node):
@@ -173,6 +173,11 @@ def inlined_arrays(graph: Graph) -> dict[Node, set[Value]]:
     return arrays
 
 
+def _reads_again(node: Node) -> bool:
+    """True if the node reads each element of an operand several times."""
+    return node.op.kind in REUSING_KINDS and not node.op.facts.get("reads_once")
+
+
 def _is_shared(value: Value, user: Node, costs: dict[Node, int]) -> bool:
     """True if many elements of `user` read the same element of `value`, and it is computed before them."""
     if not _expands(user, value):
@@ -192,9 +197,9 @@ def _must_exist(node: Node, users: list[Node], targets: set[Node], cost: int, ar
         kind = target.op.kind
         if kind is Kind.CONTRACT and not _is_affine_view(node) and not _is_border(node, target):
             return True
-        if kind is Kind.TILES and not _is_affine_view(node):
+        if kind is Kind.TILES and _reads_again(target) and not _is_affine_view(node):
             return True
-        if kind is Kind.WINDOW and cost > WINDOW_COST:
+        if kind in (Kind.WINDOW, Kind.TILES) and cost > WINDOW_COST:
             return True
         if kind in (Kind.PACK, Kind.OPAQUE, Kind.CONTROL) and not is_view(node):
             return True
