@@ -124,6 +124,23 @@ def indices(axes: tuple[Axis, ...]) -> tuple[DimLike, ...]:
     return tuple(dim.of(a) for a in axes)
 
 
+def border(inner: Shape, low: Shape, high: Shape) -> list[tuple[tuple[Axis, ...], tuple[DimLike, ...]]]:
+    """Axes and the place they name, for each side of a border of `low` and `high` elements around an array.
+
+    Every element of the border belongs to one side; sides that are known to be empty are left out.
+    """
+    found = []
+    whole = [a + n + b for a, n, b in zip(low, inner, high)]
+    for n, size in enumerate(inner):
+        for first, width in ((0, low[n]), (low[n] + size, high[n])):
+            if width == 0:
+                continue
+            axes = axes_for((*inner[:n], width, *whole[n + 1 :]), "z")
+            start = (*low[:n], first, *(0 for _ in inner[n + 1 :]))
+            found.append((axes, tuple(s + i for s, i in zip(start, indices(axes)))))
+    return found
+
+
 def map_form(result: Type, operands: tuple[Type, ...], value_at, name: str = "map") -> Loops:
     """The Loops form of `y[i] = value_at(i)`; `value_at` builds the expression from loads of x0, x1, ..."""
     axes = axes_for(result.shape)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kcompile.errors import DTypeError, ShapeError
-from kcompile.forms.records import OUT, Buffer, Loops, Nest, Store, operand_buffers
+from kcompile.forms.records import OUT, Buffer, Loops, Nest, Store, border, operand_buffers
 from kcompile.forms.scalar import Expr, call, const, load
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
@@ -85,15 +85,10 @@ def _lower(x: Type, dy: Type, *, window, strides, dilation=()) -> Loops:
     offsets = {offset: position for position, offset in tap_offsets(window, dilation)}
     every = [_runs(n, *row) for n, row in enumerate(zip(x.shape, dy.shape, strides))]
     body = [_tiles(runs, x, strides, offsets) for runs in itertools.product(*every)]
-    zero = const(0, x.dtype)
-    for n, (size, count, stride) in enumerate(zip(x.shape, dy.shape, strides)):
-        covered, rest = count * stride, size - count * stride
-        if rest == 0 or (dim.is_static(rest) and rest < 0):
-            continue
-        inside = [_least(c * s, m) for c, s, m in zip(dy.shape[:n], strides, x.shape)]
-        axes = tuple(Axis(f"z{m}", e) for m, e in enumerate((*inside, rest, *x.shape[n + 1 :])))
-        place = tuple(dim.of(a) + (covered if m == n else 0) for m, a in enumerate(axes))
-        body.append(Nest(axes, (Store("y", place, zero),)))
+    tiled = [_least(count * stride, size) for size, count, stride in zip(x.shape, dy.shape, strides)]
+    rests = tuple(size - inside for size, inside in zip(x.shape, tiled))
+    for axes, place in border(tuple(tiled), (0,) * x.rank, rests):
+        body.append(Nest(axes, (Store("y", place, const(0, x.dtype)),)))
     buffers = (*operand_buffers((x, dy)), Buffer("y", x, OUT))
     return Loops(buffers, (), tuple(body), "window_max_gradient")
 

@@ -291,6 +291,13 @@ def _adds_zeros(node: Node) -> bool:
     return not node.is_source and node.op.name == "pad" and node.attrs["value"] == 0
 
 
+def is_border(node: Node) -> bool:
+    """True for a pad that puts nothing between elements and cuts none off."""
+    if node.is_source or node.op.name != "pad" or any(node.attrs["interior"]):
+        return False
+    return all(dim.is_nonnegative(n) for n in (*node.attrs["low"], *node.attrs["high"]))
+
+
 def _is_affine_step(node: Node) -> bool:
     """The same for the node's own operand."""
     if node.is_source or node.op.kind is not Kind.SHAPE or len(node.inputs) != 1:
@@ -441,9 +448,19 @@ class _Builder:
             return "nothing joins this kind of kernel"
         if cluster.kind == ROW:
             return self.row_refusal(node, cluster, cluster.domain)
+        if cluster.kind == TILES and is_border(node):
+            return self.border_refusal(node, cluster)
         if node.output.shape != cluster.domain:
             return f"its shape {node.output.shape} is not the kernel's {cluster.domain}"
         if not self.reads_here(node, cluster, _same_place):
+            return "it reads this kernel's result at another place"
+        return None
+
+    def border_refusal(self, node: Node, cluster: Cluster) -> str | None:
+        """A border around what tiles make: it is written beside them, and their elements inside it."""
+        if node.inputs[0].shape != cluster.domain:
+            return f"what it surrounds, {node.inputs[0].shape}, is not the kernel's {cluster.domain}"
+        if not self.reads_here(node, cluster, lambda user, value: user is node or _same_place(user, value)):
             return "it reads this kernel's result at another place"
         return None
 

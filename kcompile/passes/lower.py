@@ -24,6 +24,7 @@ from kcompile.forms.records import (
     Nest,
     Store,
     axes_for,
+    border,
     indices,
 )
 from kcompile.forms.scalar import Expr, Load, const, load, loads, rewrite
@@ -244,8 +245,13 @@ class _Lowering:
         return Accumulate(self.output(unit.output), kept, "sum", value)
 
     def tiles_form(self) -> Loops:
-        """A nest per kind of tile, each with a store per element of a tile; map units follow every one of them."""
+        """A nest per kind of tile, each with a store per element of a tile; map units follow every one of them.
+
+        A unit that puts a border around them stores the element inside it; the border has nests of its own.
+        """
         anchor, *units = self.cluster.units
+        borders = [u for u in units if u.output.shape != self.cluster.domain]
+        units = [u for u in units if u not in borders]
         form = anchor.op.lower(*(v.type for v in anchor.inputs), **anchor.attrs)
         names = self.nest_names(form)
         body = []
@@ -256,7 +262,15 @@ class _Lowering:
                 if self.needed_outside(anchor):
                     stores.append(Store(self.output(anchor.output), element.index, element.value))
                 stores += self.map_stores(units, element.index)
+                for unit in borders:
+                    place = tuple(i + low for i, low in zip(element.index, unit.attrs["low"]))
+                    value = self.expression(unit.inputs[0], element.index)
+                    stores.append(Store(self.output(unit.output), place, value))
             body.append(Nest(nest.axes, tuple(stores)))
+        for unit in borders:
+            value = const(unit.attrs["value"], unit.output.dtype)
+            for axes, place in border(self.cluster.domain, unit.attrs["low"], unit.attrs["high"]):
+                body.append(Nest(axes, (Store(self.output(unit.output), place, value),)))
         return Loops(tuple(self.buffers), (), tuple(body))
 
     def anchored_form(self) -> Loops:

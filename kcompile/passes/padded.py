@@ -18,7 +18,7 @@ from kcompile import ops
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph, Node, Value, copy_node, rebuild
 from kcompile.passes.alias import is_view
-from kcompile.passes.fuse import choose_roots, is_map_node
+from kcompile.passes.fuse import choose_roots, is_border, is_map_node
 
 
 def store_padded(graph: Graph) -> Graph:
@@ -27,18 +27,18 @@ def store_padded(graph: Graph) -> Graph:
     Before: any graph.
     After:  no map value that has to exist in memory is padded into another one, results of the graph excepted.
     """
-    pads = [n for n in graph.live_nodes() if _only_adds_border(n)]
+    pads = [n for n in graph.live_nodes() if is_border(n)]
     if not pads:
         return graph
     graph = _one_border(graph, pads)
-    pads = [n for n in graph.live_nodes() if _only_adds_border(n)]
+    pads = [n for n in graph.live_nodes() if is_border(n)]
     roots = choose_roots(graph)
     results = {v.node for v in graph.results}
     padding: dict[Node, Node] = {}  # value's node -> the pad that stores it
     for pad in pads:
         node = pad.inputs[0].node
         if pad in roots and node in roots and is_map_node(node) and not is_view(node) and node not in results:
-            if not _only_adds_border(node):
+            if not is_border(node):
                 padding.setdefault(node, pad)
     if not padding:
         return graph
@@ -91,9 +91,3 @@ def _one_border(graph: Graph, pads: list[Node]) -> Graph:
 def _holds(wide: Node, narrow: Node) -> bool:
     pairs = zip((*wide.attrs["low"], *wide.attrs["high"]), (*narrow.attrs["low"], *narrow.attrs["high"]))
     return all(dim.is_nonnegative(a - b) for a, b in pairs)
-
-
-def _only_adds_border(node: Node) -> bool:
-    if node.is_source or node.op.name != "pad" or any(node.attrs["interior"]):
-        return False
-    return all(dim.is_nonnegative(n) for n in (*node.attrs["low"], *node.attrs["high"]))

@@ -12,7 +12,7 @@ from kcompile.forms.records import is_map
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph
 from kcompile.ir.interpret import run
-from kcompile.ir.types import Type, boolean, f32, f64, i32
+from kcompile.ir.types import Type, boolean, f32, f64, i32, u8
 
 CASES = [
     ((2, 6, 6, 3), (1, 2, 2, 1), (1, 2, 2, 1), ()),
@@ -84,11 +84,11 @@ def test_the_first_maximum_takes_all():
     np.testing.assert_array_equal(dx, [[1, 10, 0, 100]])
 
 
-def test_nan_is_the_maximum():
-    x = np.array([[1.0, np.nan, 5.0, np.nan]])
+def test_behind_a_nan_the_search_starts_anew():
+    x = np.array([[1.0, np.nan, 5.0, 3.0], [1.0, np.nan, 5.0, np.nan]])
     whole = attrs((1, 4), (1, 4), ())
     assert np.isnan(ops.window_max(x, **whole)).all()
-    assert ops.window_argmax(x, **whole) == 1
+    np.testing.assert_array_equal(ops.window_argmax(x, **whole), [[2], [3]])
 
 
 def test_the_gradient_of_the_gradient():
@@ -105,6 +105,26 @@ def test_windows_that_do_not_overlap_unpool_without_a_sum():
         dy, dy.with_dtype(i32), window=(1, 2, 2, 1), strides=(1, 2, 2, 1), dilation=(), shape=(2, 6, 6, 4)
     )
     assert is_map(form)
+
+
+@pytest.mark.parametrize(
+    "size, window, strides, kept",
+    [(7, 2, 2, False), (7, 2, 3, False), (7, 3, 2, True), (70, 35, 35, True), (dim.symbol("time"), 2, 2, False),
+     (dim.symbol("time"), 2, 3, True)],
+)  # fmt: skip
+def test_places_are_kept_only_where_comparing_is_dearer(size, window, strides, kept):
+    """Windows that overlap, large ones, and gaps before an end that is not known."""
+    graph = Graph()
+    x = graph.input("x", Type(f32, (dim.symbol("batch"), size, 4)))
+    y = ops.window_max(x, **attrs((1, window, 1), (1, strides, 1), ()))
+    graph.output("dx", grad(ops.reduce_sum(y, axes=(0, 1, 2), keepdims=False), [x])[0])
+    names = {n.op.name for n in graph.live_nodes() if not n.is_source}
+    assert ("window_argmax" in names) == kept and ("window_max_gradient" in names) != kept
+
+
+def test_a_place_is_a_byte_where_that_suffices():
+    assert ops.window_argmax.infer(Type(f32, (256,)), window=(256,), strides=(1,)).dtype is u8
+    assert ops.window_argmax.infer(Type(f32, (257,)), window=(257,), strides=(1,)).dtype is i32
 
 
 def test_symbolic_sizes():
