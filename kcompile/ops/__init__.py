@@ -24,6 +24,7 @@ from kcompile.ops import (  # noqa: F401  (fill OPS)
     scan,
     shape,
     unpool,
+    unpool_tiles,
     window,
     winograd,
 )

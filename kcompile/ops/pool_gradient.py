@@ -154,6 +154,6 @@ window_max_gradient = register(
         _lower,
         _samples,
         cost=4,
-        facts={"reads_once": True},
+        facts={"computes_operands": True},
     )
 )

@@ -237,7 +237,7 @@ def _unpool_lower(dy: Type, arg: Type, *, window, strides, shape, dilation=()) -
     return Loops(buffers=buffers, outer=outer, body=body, name="window_unpool")
 
 
-def _unpool_samples(rng):
+def unpool_samples(rng):
     for n, (shape, *rest) in enumerate(CASES):
         attrs = attrs_of(*rest)
         counts = window_shape("window_unpool", shape, *rest)
@@ -253,7 +253,7 @@ window_unpool = register(
         _unpool_ref,
         _unpool_vjp,
         _unpool_lower,
-        _unpool_samples,
+        unpool_samples,
         cost=4,
     )
 )

@@ -30,6 +30,7 @@ from kcompile.ir.types import Type, bf16, boolean, f16, f32
 from kcompile.ops.pool_gradient import is_found_by_comparing, window_max_gradient
 from kcompile.ops.shape import broadcast_to, pad, reshape
 from kcompile.ops.unpool import window_argmax, window_unpool
+from kcompile.ops.unpool_tiles import is_written_out, window_unpool_tiles
 from kcompile.ops.window_shapes import element_place, samples, window_shape, window_view
 
 
@@ -80,7 +81,8 @@ def _max_vjp(g, y, x, *, window, strides, dilation=()):
     attrs = {"window": window, "strides": strides, "dilation": dilation}
     if is_found_by_comparing(tuple(x.shape), window, strides, dilation):
         return (window_max_gradient(x, g, **attrs),)
-    return (window_unpool(g, window_argmax(x, **attrs), **attrs, shape=tuple(x.shape)),)
+    unpool = window_unpool_tiles if is_written_out(window, strides) else window_unpool
+    return (unpool(g, window_argmax(x, **attrs), **attrs, shape=tuple(x.shape)),)
 
 
 def _min_vjp(g, y, x, *, window, strides, dilation=()):

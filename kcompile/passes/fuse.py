@@ -34,7 +34,10 @@ from kcompile.ir.types import Shape, Type, boolean
 from kcompile.passes.alias import is_view, storage
 
 MAP_KINDS = (Kind.ELEMENTWISE, Kind.SHAPE, Kind.INDEX, Kind.RANDOM)
-REUSING_KINDS = (Kind.CONTRACT, Kind.TILES)  # if they do not say otherwise (a fact `reads_once`)
+REUSING_KINDS = (
+    Kind.CONTRACT,
+    Kind.TILES,
+)  # they read elements of operands again, if they do not say otherwise (a fact `computes_operands`)
 
 CHEAP_COST = 4  # operations that cost about as much as storing and loading the value again
 LIGHT_COST = 8  # the same where storing it would save reading no second array
@@ -174,8 +177,8 @@ def inlined_arrays(graph: Graph) -> dict[Node, set[Value]]:
 
 
 def _reads_again(node: Node) -> bool:
-    """True if the node reads each element of an operand several times."""
-    return node.op.kind in REUSING_KINDS and not node.op.facts.get("reads_once")
+    """True if the node reads each element of an operand so often that it has to be in memory."""
+    return node.op.kind in REUSING_KINDS and not node.op.facts.get("computes_operands")
 
 
 def _is_shared(value: Value, user: Node, costs: dict[Node, int]) -> bool:
