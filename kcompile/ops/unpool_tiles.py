@@ -49,7 +49,8 @@ def _runs(n: int, size: DimLike, stride: int) -> list[Run]:
     found: list[Run] = [(axis, dim.of(axis), range(stride))]
     if dim.is_static(size):
         rest = size - whole * stride
-        return found[whole == 0 :] + ([(Axis(f"t{n}", 1), whole, range(rest))] if rest else [])
+        last = [(Axis(f"t{n}", 1), whole, range(rest))] if rest else []
+        return [*found, *last] if whole or not rest else last
     for o in range(stride - 1):
         more = Axis(f"t{n}", dim.floordiv(size - o + stride - 1, stride) - whole)  # 1 if there is such an element
         found.append((more, whole + dim.of(more), range(o, o + 1)))
