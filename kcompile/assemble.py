@@ -27,6 +27,7 @@ from kcompile.codegen.program import (
     Rows,
     Run,
     Stacked,
+    Strips,
     Whole,
 )
 from kcompile.forms.records import Form
@@ -78,9 +79,14 @@ def plan_level(placed: Placed, kernels: Mapping[Form, Kernel], loop: LoopCall | 
             )
             for number, kernel in body.prepared.items():
                 label = f"{PREPARED}{step.number}.{number}"
-                buffers.append(Buffer(label, kernel.shared_workspace_bytes, step.number, step.number))
+                nbytes = kernel.shared_workspace_bytes
+                if step.call.scan.strips:
+                    nbytes = step.call.scan.strips.full(nbytes)
+                buffers.append(Buffer(label, nbytes, step.number, step.number))
         elif step.call is not None:
             buffers += _workspaces(level, step, workers, loop)
+    if loop is not None and loop.scan.strips:  # where things lie is the same in the last strip
+        buffers = [replace(b, nbytes=loop.scan.strips.full(b.nbytes)) for b in buffers]
     level.plan = plan_memory(buffers)
     if flags.get("verify"):
         check_plan(level.plan)
@@ -222,6 +228,10 @@ def _loop(level: Level, step: Step, number: Mapping[str, int]) -> list[Run | Loo
     with_rows = call.rows.sources if call.rows else frozenset()
 
     apart = call.rows is not None and call.rows.numbered  # a task is a step: its rows of operands are its own
+    strips = call.scan.strips
+
+    def bytes_of_step(type_) -> DimLike:
+        return strips.full(type_.nbytes) if strips else type_.nbytes
 
     def rows_of(name: str, type_) -> DimLike:
         return row_bytes(type_.shape, type_.dtype.size_bytes) if name in with_rows else 0
@@ -242,13 +252,13 @@ def _loop(level: Level, step: Step, number: Mapping[str, int]) -> list[Run | Loo
         enter(Carried(places[name], places[last], own, source.type.nbytes, rows_of(name, source.type)), name, last)
     for value in inside.rows:
         name = value.node.name
-        row = value.type.nbytes
+        row = bytes_of_step(value.type)
         enter(Whole(places[name], row) if apart else Stacked(places[name], row, rows_of(name, value.type)), name)
     for value in inside.whole:
         name = value.node.name
         enter(Whole(places[name], rows_of(name, value.type)), name)
     for n, value in enumerate(inside.yields):
-        where, row = places[output_name(f"y{n}")], value.type.nbytes
+        where, row = places[output_name(f"y{n}")], bytes_of_step(value.type)
         bytes_of_row = row_bytes(value.shape, value.dtype.size_bytes) if call.rows and not apart else 0
         enter(Whole(where, row) if apart else Stacked(where, row, bytes_of_row), output_name(f"y{n}"))
     before: list[Run | Loop] = []
@@ -272,6 +282,7 @@ def _loop(level: Level, step: Step, number: Mapping[str, int]) -> list[Run | Loo
         body_bytes(body, call),
         Rows(call.rows.symbol, call.rows.total, call.rows.per_task, apart) if call.rows else None,
         call.scan.guarded,
+        strips=Strips(*strips) if strips else None,
     )
     return [*before, nested]
 

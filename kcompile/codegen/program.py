@@ -131,6 +131,15 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Strips:
+    """Steps that take several rows each: in a step `symbol` is `length`, in the last one what is left of `size`."""
+
+    symbol: str
+    size: DimLike
+    length: int
+
+
+@dataclass(frozen=True)
 class Loop:
     """Run `steps` `count` times.
 
@@ -147,6 +156,7 @@ class Loop:
     rows: Rows | None = None
     guarded: bool = False  # the first Carried is a byte: no step runs once it is 0
     name: str = "loop"
+    strips: Strips | None = None
 
     @property
     def places(self) -> int:
@@ -161,6 +171,14 @@ def runs(steps: Sequence[Run | Copy | Fill | Loop]) -> Iterator[Run]:
             yield step
         elif isinstance(step, Loop):
             yield from runs(step.steps)
+
+
+def loops(loop: Loop) -> Iterator[Loop]:
+    """A loop and all those inside it."""
+    yield loop
+    for step in loop.steps:
+        if isinstance(step, Loop):
+            yield from loops(step)
 
 
 @dataclass(frozen=True)

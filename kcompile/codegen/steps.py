@@ -3,7 +3,8 @@
 A loop is two functions. `NAME_step` runs the steps of the body once; its pointers are into a table. `NAME`
 is a task of the thread pool: for each block of rows (or once, if rows depend on each other) it fills a table
 and calls `NAME_step` count times, moving the table's pointers on in between. Carries take turns between two
-buffers; the last step writes to where the result belongs.
+buffers; the last step writes to where the result belongs. In a loop over strips each step has its own number of
+rows, among the sizes that `NAME_step` reads.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from kcompile.codegen.program import (
     Pointer,
     Run,
     Stacked,
-    runs,
 )
 from kcompile.ir import dim
 from kcompile.ir.dim import DimLike, FloorDiv, Symbol
@@ -199,7 +199,7 @@ def _run_loop(
     if loop.rows is None:
         body.line(f"call void @{name}(ptr %slots, i64 0, i64 1, i64 0)")
     else:
-        blocks = dim.floordiv(loop.rows.total + (loop.rows.per_task - 1), loop.rows.per_task)
+        blocks = _blocks(loop)
         tasks = body.size(blocks)
         workers = "1" if alone else _workers_for(body, loop.count * blocks * _cost_of_task(loop))
         if workers == "1":
@@ -207,8 +207,14 @@ def _run_loop(
         else:
             body.line(f"call void @{PARALLEL_FOR}(ptr @{name}, ptr %slots, i64 {tasks}, i64 {workers})")
     inner = symbols if loop.rows is None else (*symbols, loop.rows.symbol)
+    if loop.strips is not None:
+        inner = (*inner, loop.strips.symbol)
     step, functions = _step_function(loop, inner, name, alone)
     return [*functions, step, _loop_function(loop, symbols, inner, name)]
+
+
+def _blocks(loop: Loop) -> DimLike:
+    return dim.floordiv(loop.rows.total + (loop.rows.per_task - 1), loop.rows.per_task)
 
 
 def _pointers_of(argument: LoopArgument) -> tuple[Pointer, ...]:
@@ -219,9 +225,17 @@ def _pointers_of(argument: LoopArgument) -> tuple[Pointer, ...]:
 
 def _cost_of_task(loop: Loop) -> DimLike:
     """Rough operations of one step over a full task's rows."""
-    cost: DimLike = sum((p.tasks * p.cost_per_task for run in runs(loop.steps) for p in run.chosen), start=0)
-    rows = dim.symbol(loop.rows.symbol)
-    return dim.substitute(cost, lambda atom: loop.rows.per_task if dim.of(atom) == rows else None)
+    cost: DimLike = 0
+    for step in loop.steps:
+        if isinstance(step, Loop):
+            tasks = _blocks(step) if step.rows else 1
+            cost = cost + step.count * tasks * _cost_of_task(step)
+        elif isinstance(step, Run):
+            cost = cost + sum(p.tasks * p.cost_per_task for p in step.chosen)
+    full = {} if loop.rows is None else {loop.rows.symbol: loop.rows.per_task}
+    if loop.strips is not None:
+        full[loop.strips.symbol] = loop.strips.length
+    return dim.substitute(cost, lambda atom: full.get(atom.name) if isinstance(atom, Symbol) else None)
 
 
 def _step_function(loop: Loop, symbols: tuple[str, ...], name: str, alone: bool) -> tuple[str, list[str]]:
@@ -251,6 +265,7 @@ def _loop_function(loop: Loop, symbols: tuple[str, ...], inner: tuple[str, ...],
     if loop.rows is not None:
         arena = body.address(arena, body.value(f"mul i64 %worker, {body.size(loop.arena_bytes)}"))
         total = body.size(loop.rows.total)
+    size_of_strips = "" if loop.strips is None else body.size(loop.strips.size)
     steps = body.size(loop.count)
     strides = {a: body.size(a.stride_bytes) for a in loop.arguments if isinstance(a, Stacked)}
     body.line(f"%none = icmp sle i64 {steps}, 0")
@@ -307,6 +322,10 @@ def _loop_function(loop: Loop, symbols: tuple[str, ...], inner: tuple[str, ...],
     body.line(f"%t = {place_of}")
     body.line("%t.small = trunc i64 %t to i32")
     body.line(f"store i32 %t.small, ptr {counter}")
+    if loop.strips is not None:
+        left = body.value(f"sub i64 {size_of_strips}, {body.value(f'mul i64 %t, {loop.strips.length}')}")
+        rows = body.value(f"call i64 @llvm.umin.i64(i64 {left}, i64 {loop.strips.length})")
+        body.store("i64", rows, "%own.sizes", len(inner) - 1)
     now: list[tuple[str, str, str]] = []  # of each carry: where it is, where the result belongs, bytes
     for place, argument, values in moving:
         if isinstance(argument, Stacked):

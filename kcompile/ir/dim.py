@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -558,6 +558,11 @@ class _Nominal(dict):
     def __missing__(self, name: str) -> int:
         said = re.search(r"_of_(\d+)$", name)  # rows_of_16: what a task of a loop takes (passes/rows.py)
         return int(said[1]) if said else _assumed.get()
+
+
+def degree(sizes: Iterable[DimLike]) -> int:
+    """Return how fast the product of sizes grows with the named ones: 2 for time * time."""
+    return sum(max(map(len, d.terms)) for d in sizes if not is_static(d))
 
 
 def product(sizes) -> DimLike:

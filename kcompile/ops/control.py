@@ -6,6 +6,8 @@ order, the step number (i32), the carries, the rows, the whole values; its outpu
 and the yields. With `reverse`, steps run from the last row to the first; rows keep their places.
 With `guarded`, the first carry is a truth: no step runs once it is False, and nothing is yielded.
 Its gradient runs all `length` steps, those after the end changing nothing; without a bound there is none.
+With `strips`, a step reads and yields several rows of dimension 0, which keep that dimension: the same number
+in every step but the last, which has what is left. The body names that number.
 
 The gradient is a scan in the other direction over the cotangents of the carries. What its body needs of
 a step is yielded by the first scan, unless it is cheap to compute from what is yielded (`_residuals`).
@@ -16,11 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from kcompile.autodiff import pullback
 from kcompile.errors import NotSupportedError, ShapeError
+from kcompile.ir import dim
 from kcompile.ir.body import Body
 from kcompile.ir.dim import DimLike
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value, inline, transplant
@@ -32,6 +36,30 @@ from kcompile.ops.shape import broadcast_to
 CHEAP_COST = 4  # operations per element that cost no more than storing and loading one
 STEP = Type(i32, ())
 FOREVER = 1 << 62  # the length of a guarded scan that nothing bounds
+
+
+class Strips(NamedTuple):
+    """Rows that come several at a time: `size` of them, `length` in each step but the last; `symbol` says how many."""
+
+    symbol: str
+    size: DimLike
+    length: int
+
+    @property
+    def rows(self) -> DimLike:
+        """Rows of a step, as its body knows them: a number where all steps have as many."""
+        even = dim.is_static(self.size) and self.size % self.length == 0
+        return self.length if even else dim.symbol(self.symbol)
+
+    @property
+    def count(self) -> DimLike:
+        """How many steps there are."""
+        return dim.floordiv(self.size + (self.length - 1), self.length)
+
+    def full(self, value: DimLike) -> DimLike:
+        """A size as it is in every step but the last."""
+        here = dim.symbol(self.symbol)
+        return dim.substitute(value, lambda atom: self.length if dim.of(atom) == here else None)
 
 
 @dataclass(frozen=True)
@@ -73,6 +101,7 @@ class Scan:
     stacks: tuple[Value, ...]
     shared: tuple[Value, ...]
     inside: Parts
+    strips: Strips | None = None
 
 
 def scan_of(node: Node) -> Scan:
@@ -81,7 +110,8 @@ def scan_of(node: Node) -> Scan:
     inits, rest = _split(node.inputs, carries)
     stacks, shared = _split(rest, stacked)
     flags = (node.attrs["length"], node.attrs["reverse"], node.attrs["guarded"])
-    return Scan(node, body, *flags, inits, stacks, shared, parts(body, carries, stacked))
+    strips = Strips(*node.attrs["strips"]) if node.attrs.get("strips") else None
+    return Scan(node, body, *flags, inits, stacks, shared, parts(body, carries, stacked), strips)
 
 
 class BodyBuilder:
@@ -117,10 +147,13 @@ def run_scan(
     length: DimLike,
     reverse: bool,
     guarded: bool = False,
+    strips: Strips | None = None,
 ) -> tuple[Value, ...]:
     """Emit a scan; final carries, then stacked yields."""
     attrs = {"body": body, "carries": len(inits), "stacked": len(stacks), "length": length, "reverse": reverse}
     attrs["guarded"] = guarded
+    if strips is not None:
+        attrs["strips"] = tuple(strips)
     found = graph.emit(scan, (*inits, *stacks, *shared), attrs)
     return found if isinstance(found, tuple) else (found,)
 
@@ -128,8 +161,14 @@ def run_scan(
 # the op ----------------------------------------------------------------------------------------
 
 
-def _infer(*types: Type, body: Body, carries: int, stacked: int, length: DimLike, reverse: bool, guarded: bool):
+def _infer(
+    *types: Type, body: Body, carries: int, stacked: int, length: DimLike, reverse: bool, guarded: bool, strips=()
+):
     inside = parts(body, carries, stacked)
+    if strips:
+        return _infer_strips(
+            *types, inside=inside, length=length, strips=Strips(*strips), reverse=reverse, guarded=guarded
+        )
     if guarded and (not inside.carries or inside.carries[0].type != Type(boolean, ()) or inside.yields):
         raise ShapeError("a guarded scan carries a truth first and yields nothing")
     stacks = types[carries : carries + stacked]
@@ -151,8 +190,27 @@ def _infer(*types: Type, body: Body, carries: int, stacked: int, length: DimLike
     return (*(v.type for v in inside.next), *(v.type.with_shape((length, *v.shape)) for v in inside.yields))
 
 
-def _ref(*arrays, body: Body, carries: int, stacked: int, length: int, reverse: bool, guarded: bool):
+def _infer_strips(*types: Type, inside: Parts, length: DimLike, strips: Strips, reverse: bool, guarded: bool):
+    if length != strips.count or reverse or guarded:
+        raise ShapeError(f"scan: {strips.size} rows in strips of {strips.length} are not {length} steps onwards")
+    here = strips.rows
+    carries, rows = len(inside.carries), len(inside.carries) + len(inside.rows)
+    for stack in types[carries:rows]:
+        if stack.shape[:1] != (strips.size,):
+            raise ShapeError(f"scan over strips of {strips.size} rows: a stacked input is {stack}")
+    given = (*types[:carries], *(t.with_shape((here, *t.shape[1:])) for t in types[carries:rows]), *types[rows:])
+    wanted = (*inside.carries, *inside.rows, *inside.whole)
+    if tuple(v.type for v in wanted) != given or [v.type for v in inside.next] != [v.type for v in inside.carries]:
+        raise ShapeError(f"scan over strips: the body takes {[str(v.type) for v in wanted]}, received {given}")
+    if any(v.shape[:1] != (here,) for v in inside.yields):
+        raise ShapeError(f"scan over strips: the body yields {[str(v.type) for v in inside.yields]}")
+    return (*types[:carries], *(v.type.with_shape((strips.size, *v.shape[1:])) for v in inside.yields))
+
+
+def _ref(*arrays, body: Body, carries: int, stacked: int, length: int, reverse: bool, guarded: bool, strips=()):
     inside = parts(body, carries, stacked)
+    if strips:
+        return _ref_strips(*arrays, body=body, inside=inside, strips=Strips(*strips))
     state = list(arrays[:carries])
     stacks, shared = arrays[carries : carries + stacked], arrays[carries + stacked :]
     rows: list = [] if guarded else [None] * length
@@ -172,6 +230,22 @@ def _ref(*arrays, body: Body, carries: int, stacked: int, length: int, reverse: 
     return found[0] if len(found) == 1 else found
 
 
+def _ref_strips(*arrays, body: Body, inside: Parts, strips: Strips):
+    carries, rows = len(inside.carries), len(inside.carries) + len(inside.rows)
+    state, shared = list(arrays[:carries]), arrays[rows:]
+    shapes = [[_size(s, body.sizes) for s in v.shape[1:]] for v in inside.yields]
+    yields = [np.empty((strips.size, *s), _numpy_dtype(v)) for s, v in zip(shapes, inside.yields)]
+    for t in range(strips.count):
+        here = slice(t * strips.length, min((t + 1) * strips.length, strips.size))
+        bound = body.bound({**(body.sizes or {}), strips.symbol: here.stop - here.start})
+        results = bound.run([np.asarray(t, np.int32), *state, *(a[here] for a in arrays[carries:rows]), *shared])
+        state = results[:carries]
+        for whole, found in zip(yields, results[carries:]):
+            whole[here] = found
+    found = (*map(np.asarray, state), *yields)
+    return found[0] if len(found) == 1 else found
+
+
 def _size(size: DimLike, sizes: Mapping[str, int] | None) -> int:
     from kcompile.ir.interpret import concrete
 
@@ -185,8 +259,12 @@ def _numpy_dtype(value: Value) -> np.dtype:
 # the gradient ----------------------------------------------------------------------------------
 
 
-def _vjp(incoming, results, *inputs, body: Body, carries: int, stacked: int, length, reverse: bool, guarded: bool):
+def _vjp(
+    incoming, results, *inputs, body: Body, carries: int, stacked: int, length, reverse: bool, guarded: bool, strips=()
+):
     """A scan that also yields what the gradient needs, then one in the other direction."""
+    if strips:
+        raise NotSupportedError("a loop over strips has no gradient: such loops are made of one that has it")
     if guarded and length == FOREVER:
         raise NotSupportedError(
             "a loop that ends on a condition alone has no gradient: how many steps it keeps for it is not known. "

@@ -31,10 +31,24 @@ def grows(node: Node) -> bool:
     rows = dim.product(node.output.shape[: len(common)])
     if parse_spec(node.attrs["spec"]).out[: len(common)] != common or (dim.is_static(rows) and rows < STEPS_APART):
         return False
+    if is_square(node):
+        return True
     sizes = [dim.nominal(v.type.size) for v in (node.output, *node.inputs)]
     if dim.nominal(dim.product(node.output.shape[len(common) :])) < SMALLEST_ROW:
         return False
     return sizes[0] > sizes[1] + sizes[2]
+
+
+def is_square(node: Node) -> bool:
+    """True if a row of a batched product has more named sizes for factors than one of its operands.
+
+    However small these sizes are taken to be, there are some for which such a row is too large to be stored.
+    """
+    common = _common(node)
+    spec = parse_spec(node.attrs["spec"])
+    given = (zip(v.shape, _plain(side)) for v, side in zip(node.inputs, spec.sides))
+    made = dim.degree(d for d, c in zip(node.output.shape, spec.out) if c not in common)
+    return made > max(dim.degree(d for d, c in side if c not in common) for side in given)
 
 
 def _common(node: Node) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ loop, over strips of that axis:
     sums     products that add up along the axis (the gradients of keys and values): carried, a strip's part added
     rest     what does not have the axis: computed before the strips, or after them from the sums
 
-Strips are equally long; what is missing in the last one is zeros, which sums leave out. The order of all sums
-follows from sizes alone.
+Strips are equally long, but for the last one, which may be shorter. Their length is a constant, of a named size too,
+so that scratch grows with the size and not with its square. The order of all sums follows from sizes alone.
 
 The idea of never holding all scores: Dao et al. 2022, "FlashAttention", and Rabe, Staats 2021, "Self-attention does
 not need O(n^2) memory". Here all keys of a strip's queries are held, so that no sum has to be corrected afterwards:
@@ -28,10 +28,12 @@ from kcompile.ir.dim import DimLike
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value, transplant
 from kcompile.ir.op import OPS, Kind
 from kcompile.ir.types import f32, f64
-from kcompile.ops.control import BodyBuilder, parts, run_scan
+from kcompile.ops.control import BodyBuilder, Strips, parts, run_scan
 from kcompile.ops.spec import parse_spec, plain_letter
 
 STRIP_ELEMENTS = 1 << 16  # of a large value: a few such values fit the second-level cache
+LONGEST = 256  # indices of a strip, where their number is named
+NAMED_LENGTH = 32  # the same where each has a named number of elements
 
 Places = "dict[Value, int]"  # which dimension of a value is the split axis
 
@@ -47,18 +49,11 @@ def in_strips(body: Body, stacked: int) -> Body:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a body is split: `places` of the values that have the axis, `sums` along it; strips of `length`."""
+    """Where a body is split: `places` of the values that have the axis, `sums` along it; which strips."""
 
     places: Places
     sums: tuple[Node, ...]
-    size: DimLike
-    count: DimLike
-    length: DimLike
-
-    @property
-    def is_ragged(self) -> bool:
-        """True if the last strip may be shorter than the others."""
-        return self.count * self.length != self.size
+    strips: Strips
 
 
 class _Mixed(Exception):
@@ -68,7 +63,8 @@ class _Mixed(Exception):
 def _cut(graph: Graph) -> Cut | None:
     """The first axis of the largest product along which nothing depends on its neighbours."""
     products = [n for n in graph.live_nodes() if not n.is_source and n.op.kind is Kind.CONTRACT]
-    seed = max(products, key=lambda n: dim.nominal(n.output.type.size), default=None)
+    sized = lambda n: (dim.degree(n.output.shape), dim.nominal(n.output.type.size))  # noqa: E731
+    seed = max(products, key=sized, default=None)
     if seed is None or (dim.is_static(seed.output.type.size) and seed.output.type.size <= STRIP_ELEMENTS):
         return None
     for axis, size in enumerate(seed.output.shape):
@@ -80,20 +76,20 @@ def _cut(graph: Graph) -> Cut | None:
             continue
         sums = tuple(n for n in graph.live_nodes() if _is_sum(n, places))
         if _is_apart(graph, places, sums):
-            return Cut(places, sums, size, *_strips(size, seed.output.type.size))
+            rest = dim.product(d for n, d in enumerate(seed.output.shape) if n != axis)
+            return Cut(places, sums, _strips(size, rest))
     return None
 
 
-def _strips(size: DimLike, elements: DimLike) -> tuple[DimLike, DimLike]:
-    """How many strips an axis is in, of which a large value has so many elements, and how long they are.
-
-    Neither is 0, whatever named sizes are: kernels divide by them.
-    """
-    if dim.is_static(elements) and dim.is_static(size):
-        count = max(1, min(dim.floordiv(elements + (STRIP_ELEMENTS - 1), STRIP_ELEMENTS), size))
-        return count, dim.floordiv(size + (count - 1), count)
-    count = dim.floordiv(elements, STRIP_ELEMENTS) + 1
-    return count, dim.floordiv(size, count) + 1
+def _strips(size: DimLike, each: DimLike) -> Strips:
+    """The strips of an axis whose indices have so many elements each of a large value."""
+    limit = max(1, STRIP_ELEMENTS // each) if dim.is_static(each) else NAMED_LENGTH
+    if dim.is_static(size):
+        count = -(-size // limit)
+        limit = -(-size // count)
+    else:
+        limit = min(limit, LONGEST)
+    return Strips(f"strip_of_{limit}", size, limit)
 
 
 # which values have the axis ----------------------------------------------------------------------
@@ -230,37 +226,22 @@ class _Strips:
         known = dict(zip((outside.step, *outside.rows, *outside.whole), (outer.step, *outer.rows, *outer.whole)))
         whole = transplant(graph, self.whole, known)
         stacks = [
-            self.strips(v, self.cut.places[old]) for old, v in zip(self.split, transplant(graph, self.split, known))
+            _moved(v, self.cut.places[old], 0) for old, v in zip(self.split, transplant(graph, self.split, known))
         ]
         zeros = [OPS["broadcast_to"](graph.constant(0, t.dtype), shape=tuple(t.shape)) for t in self.carried]
-        found = run_scan(graph, self.inner(), zeros, stacks, whole, self.cut.count, reverse=False)
+        strips = self.cut.strips
+        found = run_scan(graph, self.inner(), zeros, stacks, whole, strips.count, reverse=False, strips=strips)
         known.update((v, OPS["cast"](total, dtype=v.dtype.name)) for v, total in zip(sums, found))
-        known.update((v, self.joined(stack, self.cut.places[v])) for v, stack in zip(self.yields, found[len(sums) :]))
+        known.update((v, _moved(stack, 0, self.cut.places[v])) for v, stack in zip(self.yields, found[len(sums) :]))
         return outer.finish([], transplant(graph, outside.yields, known))
-
-    def strips(self, value: Value, place: int) -> Value:
-        """An operand, stacked by strips: [count, length, its other dimensions]."""
-        cut, none = self.cut, (0,) * (value.rank - 1)
-        value = _moved(value, place, 0)
-        if cut.is_ragged:
-            missing = cut.count * cut.length - cut.size
-            value = OPS["pad"](value, low=(0, *none), high=(missing, *none), interior=(0, *none), value=0)
-        return OPS["reshape"](value, shape=(cut.count, cut.length, *value.shape[1:]))
-
-    def joined(self, stack: Value, place: int) -> Value:
-        """What all steps yielded, as one value that has the axis at `place`."""
-        cut, rest = self.cut, stack.shape[2:]
-        value = OPS["reshape"](stack, shape=(cut.count * cut.length, *rest))
-        if cut.is_ragged:
-            none, ones = (0,) * value.rank, (1,) * value.rank
-            value = OPS["slice"](value, starts=none, sizes=(cut.size, *rest), strides=ones)
-        return _moved(value, 0, place)
 
     def inner(self) -> Body:
         """The body of the loop over strips."""
         cut = self.cut
         moved = [_order_moved(v.rank, cut.places[v], 0) for v in self.split]
-        rows = [v.type.with_shape((cut.length, *(v.shape[p] for p in perm[1:]))) for v, perm in zip(self.split, moved)]
+        rows = [
+            v.type.with_shape((cut.strips.rows, *(v.shape[p] for p in perm[1:]))) for v, perm in zip(self.split, moved)
+        ]
         builder = BodyBuilder(self.carried, rows, [v.type for v in self.whole])
         known = dict(zip(self.whole, builder.whole))
         known.update((v, _moved(row, 0, cut.places[v])) for v, row in zip(self.split, builder.rows))
@@ -281,7 +262,6 @@ class _Strip:
 
     def __init__(self, cut: Cut, graph: Graph, step: Value, known: dict[Value, Value]):
         self.cut, self.graph, self.step, self.known = cut, graph, step, known
-        self.operands = set(known)  # of the loop: zeros where the last strip has no more
 
     def value(self, node: Node) -> Value:
         """The strip of a value that has the axis."""
@@ -290,10 +270,10 @@ class _Strip:
         if node.op.kind is Kind.CONTRACT:
             return self.product(node)
         if "shape" in attrs:
-            attrs["shape"] = (*attrs["shape"][:place], self.cut.length, *attrs["shape"][place + 1 :])
+            attrs["shape"] = (*attrs["shape"][:place], self.cut.strips.rows, *attrs["shape"][place + 1 :])
         if node.op.name == "random_bits":  # the first index of the strip in all rows; a part is what one index has
             attrs["unit"] = dim.product(node.output.shape[place + 1 :])
-            rows = OPS["mul"](inputs[1], self.number(self.cut.size))
+            rows = OPS["mul"](inputs[1], self.number(self.cut.strips.size))
             inputs[1] = OPS["add"](rows, self.first())
         made = self.graph.emit(node.op, inputs, attrs)
         if node.op.name == "iota" and node.attrs["axis"] == place:
@@ -301,12 +281,10 @@ class _Strip:
         return made
 
     def product(self, node: Node) -> Value:
-        """A product of strips; if it adds up along the axis, of what there is of the last one."""
+        """A product of strips, or a strip's part of one that adds up along the axis."""
         letter = _letter(node, self.cut.places)
         inputs = [self.operand(v) for v in node.inputs]
-        if node.output not in self.cut.places and self.cut.is_ragged:
-            inputs = [self.valid(v, x) for v, x in zip(node.inputs, inputs)]
-        sizes = tuple((k, self.cut.length if k == letter else size) for k, size in node.attrs["sizes"])
+        sizes = tuple((k, self.cut.strips.rows if k == letter else size) for k, size in node.attrs["sizes"])
         return self.graph.emit(node.op, inputs, {**node.attrs, "sizes": sizes})
 
     def operand(self, value: Value) -> Value:
@@ -314,19 +292,9 @@ class _Strip:
             self.known[value] = self.graph.constant(value.node.data)
         return self.known[value]
 
-    def valid(self, value: Value, strip: Value) -> Value:
-        """The strip with zeros behind the end of the axis."""
-        if value not in self.cut.places or value in self.operands:
-            return strip
-        place = self.cut.places[value]
-        shape = tuple(self.cut.length if n == place else 1 for n in range(strip.rank))
-        index = OPS["iota"](self.graph.constant(0), shape=shape, axis=place, dtype="i32")
-        there = OPS["lt"](OPS["add"](index, self.first()), self.number(self.cut.size))
-        return OPS["select"](there, strip, self.graph.constant(0, strip.dtype))
-
     def first(self) -> Value:
         """The strip's first index."""
-        return OPS["mul"](self.step, self.number(self.cut.length))
+        return OPS["mul"](self.step, self.number(self.cut.strips.length))
 
     def number(self, size: DimLike) -> Value:
         if dim.is_static(size):

@@ -123,6 +123,9 @@ def _run_loop(executable: ComparedExecutable, loop: Loop, place: Callable[[Point
                     table.append(at_row(argument.pointer, argument.row_bytes) + t * stride)
                 else:
                     table.append(at_row(argument.pointer, argument.row_bytes))
+            if loop.strips:
+                left = dim.evaluate(loop.strips.size, named) - t * loop.strips.length
+                sizes[loop.strips.symbol] = min(loop.strips.length, left)
             _run_steps(executable, loop.steps, _places(table, arena, sizes), sizes)
         for argument, now in carries.items():
             ctypes.memmove(at_row(argument.last, argument.row_bytes), now, dim.evaluate(argument.nbytes, sizes))

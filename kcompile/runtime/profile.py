@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kcompile.codegen.entry import PARALLEL_FOR, emit_entry
-from kcompile.codegen.program import WORKERS, Copy, Loop, Run, runs
+from kcompile.codegen.program import WORKERS, Copy, Loop, Run, loops, runs
 from kcompile.forms.records import Contract
 from kcompile.forms.work import Work, work
 from kcompile.ir import dim
@@ -301,8 +301,12 @@ def _loop_fact(built: Build, loop: Loop, step, named: Mapping[str, int]) -> _Fac
     sizes = dict(named)
     if loop.rows is not None:
         sizes[loop.rows.symbol] = dim.evaluate(loop.rows.total, named)
+    for inner in loops(loop):  # the work of all strips is that of one that holds them all
+        if inner.strips is not None:
+            sizes[inner.strips.symbol] = dim.evaluate(inner.strips.size, named)
     each = [work(built.forms[run.kernel.name], sizes) for run in runs(loop.steps)]
     count = dim.evaluate(loop.rows.total if loop.rows and loop.rows.numbered else loop.count, named)
+    count = 1 if loop.strips else count
     total = Work(*(count * sum(getattr(w, f.name) for w in each) for f in fields(Work)))
     node = step.call.scan.node
     path = f"loop, {len(each)} kernels" + (f", rows of {loop.rows.per_task}" if loop.rows else "")

@@ -39,6 +39,7 @@ from kcompile.codegen.program import (
     Rows,
     Run,
     Stacked,
+    Strips,
     Whole,
 )
 from kcompile.codegen.stored import from_bytes
@@ -200,11 +201,12 @@ def _written_step(step: Run | Copy | Fill | Loop, numbers: Mapping[str, int], si
         return ["run", numbers[step.kernel.name], [place(p) for p in step.pointers], phases]
     if isinstance(step, Loop):
         rows = step.rows and [step.rows.symbol, sizes.number(step.rows.total), step.rows.per_task, step.rows.numbered]
+        strips = step.strips and [step.strips.symbol, sizes.number(step.strips.size), step.strips.length]
         return [
             *("loop", step.name, sizes.number(step.count), step.reverse),
             [_written_argument(a, place, sizes) for a in step.arguments],
             [_written_step(s, numbers, sizes) for s in step.steps],
-            *(place(step.arena), sizes.number(step.arena_bytes), rows, step.guarded),
+            *(place(step.arena), sizes.number(step.arena_bytes), rows, step.guarded, strips),
         ]
     if isinstance(step, Copy):
         return ["copy", place(step.source), place(step.target), sizes.number(step.nbytes)]
@@ -276,14 +278,17 @@ def _read_step(written: Sequence, kernels: Sequence[Kernel], sizes: Sequence) ->
             phases = tuple(range(len(kernels[number].phases))[n] for n in phases)
         return Run(kernels[number], tuple(map(pointer, pointers)), phases)
     if kind == "loop":
-        name, count, is_reverse, arguments, steps, arena, arena_bytes, rows, is_guarded = parts
+        name, count, is_reverse, arguments, steps, arena, arena_bytes, rows, is_guarded, strips = parts
         if rows is not None:
             symbol, total, per_task, is_numbered = rows
             rows = Rows(symbol, sizes[total], int(per_task), bool(is_numbered))
+        if strips is not None:
+            symbol, total, per_step = strips
+            strips = Strips(symbol, sizes[total], int(per_step))
         return Loop(
             *(sizes[count], bool(is_reverse), tuple(_read_argument(a, pointer, sizes) for a in arguments)),
             *(tuple(_read_step(s, kernels, sizes) for s in steps), pointer(arena), sizes[arena_bytes], rows),
-            *(bool(is_guarded), name),
+            *(bool(is_guarded), name, strips),
         )
     if kind == "copy":
         source, target, nbytes = parts
