@@ -24,7 +24,8 @@ from kcompile.ir.types import Type
 from kcompile.ops.control import BodyBuilder, run_scan
 from kcompile.ops.spec import Spec, parse_spec
 from kcompile.passes.algebra import simplify
-from kcompile.passes.regions import Places, Region, Users, grows, places_of, region_of
+from kcompile.passes.regions import Places, Region, Users, count_common, grows, places_of, region_of
+from kcompile.passes.spread import spread
 from kcompile.passes.strips import in_strips
 
 
@@ -33,15 +34,17 @@ def block_rows(graph: Graph) -> Graph:
 
     After: no value of a region's large shape is stored, other than a row of it.
     """
-    regions = _regions(graph)
-    return simplify(_rewritten(graph, regions)) if regions else graph
+    seeds = [n for n in graph.live_nodes() if grows(n)]
+    if not seeds:
+        return graph
+    ready = spread(graph, {tuple(n.output.shape): count_common(n) for n in seeds})
+    regions = _regions(ready)
+    return simplify(_rewritten(ready, regions)) if regions else graph
 
 
 def _regions(graph: Graph) -> list[Region]:
     live = graph.live_nodes()
     seeds = [n for n in live if grows(n)]
-    if not seeds:
-        return []
     users: Users = {}
     for node in live:
         for value in dict.fromkeys(node.inputs):

@@ -51,6 +51,11 @@ def is_square(node: Node) -> bool:
     return made > max(dim.degree(d for d, c in side if c not in common) for side in given)
 
 
+def count_common(node: Node) -> int:
+    """How many axes both operands and the result of a product have."""
+    return len(_common(node))
+
+
 def _common(node: Node) -> tuple[str, ...]:
     """The letters of a product that both operands and the result have, in the order of the result."""
     if node.is_source or node.op.name != "contract":

@@ -61,15 +61,14 @@ class _Mixed(Exception):
 
 
 def _cut(graph: Graph) -> Cut | None:
-    """The first axis of the largest product along which nothing depends on its neighbours."""
+    """The axis of the largest product along which nothing depends on its neighbours; the finest split of all."""
     products = [n for n in graph.live_nodes() if not n.is_source and n.op.kind is Kind.CONTRACT]
     sized = lambda n: (dim.degree(n.output.shape), dim.nominal(n.output.type.size))  # noqa: E731
     seed = max(products, key=sized, default=None)
     if seed is None or (dim.is_static(seed.output.type.size) and seed.output.type.size <= STRIP_ELEMENTS):
         return None
-    for axis, size in enumerate(seed.output.shape):
-        if size == 1:
-            continue
+    for axis in _axes(seed.output.shape):
+        size = seed.output.shape[axis]
         try:
             places = _places(graph, seed.output, axis)
         except _Mixed:
@@ -79,6 +78,16 @@ def _cut(graph: Graph) -> Cut | None:
             rest = dim.product(d for n, d in enumerate(seed.output.shape) if n != axis)
             return Cut(places, sums, _strips(size, rest))
     return None
+
+
+def _axes(shape: tuple[DimLike, ...]) -> list[int]:
+    """The axes that may be split, best first: strips of one index are small enough, or smallest."""
+
+    def each(axis: int) -> tuple[int, int]:
+        others = [d for n, d in enumerate(shape) if n != axis]
+        return dim.degree(others), max(STRIP_ELEMENTS, dim.nominal(dim.product(others)))
+
+    return sorted((n for n, d in enumerate(shape) if d != 1), key=each)
 
 
 def _strips(size: DimLike, each: DimLike) -> Strips:
