@@ -24,7 +24,7 @@ from kcompile.ir.types import Type
 from kcompile.ops.control import BodyBuilder, run_scan
 from kcompile.ops.spec import Spec, parse_spec
 from kcompile.passes.algebra import simplify
-from kcompile.passes.regions import Places, Region, Users, count_common, grows, places_of, region_of
+from kcompile.passes.regions import Places, Region, Users, axes_of, count_common, grows, places_of, region_of
 from kcompile.passes.spread import spread
 from kcompile.passes.strips import in_strips
 
@@ -157,12 +157,15 @@ def _raised(value: Value, perm: tuple[int, ...]) -> Value:
     return OPS["transpose"](full, perm=perm)
 
 
+Operand = "tuple[Value, Places, tuple[int | None, ...]]"  # with the axes of the large values it is read along
+
+
 class _RowBody:
     """The loop of one level: its operands and its body."""
 
     def __init__(self, region: Region, levels: dict[Node, int], level: int, outputs: list[Value]):
         self.region, self.levels, self.level, self.outputs = region, levels, level, outputs
-        self.stacked: dict[tuple[Value, Places], None] = {}
+        self.stacked: dict[Operand, None] = {}
         self.whole: dict[Value, None] = {}
         needed: set[Node] = set()  # what the body computes
         stack = [v.node for v in outputs]
@@ -175,7 +178,7 @@ class _RowBody:
         for node in self.order:
             for n, value in enumerate(node.inputs):
                 if not self.is_inside(value):
-                    self.enter(value, self.places(node, n))
+                    self.enter(value, self.places(node, n), axes_of(self.region, node, n))
 
     def is_inside(self, value: Value) -> bool:
         """True if the body computes the value."""
@@ -187,31 +190,31 @@ class _RowBody:
     def places(self, node: Node, number: int) -> Places:
         return places_of(self.region, node, number)
 
-    def enter(self, value: Value, places: Places) -> None:
+    def enter(self, value: Value, places: Places, axes: tuple) -> None:
         if all(value.shape[p] == 1 for p in places):
             if value.node.role != CONSTANT or value.type.size != 1:
                 self.whole[value] = None
         else:
-            self.stacked[value, places] = None
+            self.stacked[value, places, axes] = None
 
     @property
     def operands(self) -> list[Value]:
         read = [v for n in self.order for v in n.inputs if not self.is_inside(v)]
-        return list(dict.fromkeys([*(v for v, _ in self.stacked), *self.whole, *read]))
+        return list(dict.fromkeys([*(v for v, *_ in self.stacked), *self.whole, *read]))
 
     def emit(self, new: Graph, mapped: dict[Value, Value]) -> list[Value]:
         region = self.region
         total = dim.product(region.rows)
-        rests = [tuple(d for i, d in enumerate(v.shape) if i not in places) for v, places in self.stacked]
+        rests = [tuple(d for i, d in enumerate(v.shape) if i not in places) for v, places, _ in self.stacked]
         builder = BodyBuilder(
             [],
-            [Type(v.dtype, rest) for (v, _), rest in zip(self.stacked, rests)],
+            [Type(v.dtype, rest) for (v, *_), rest in zip(self.stacked, rests)],
             [v.type for v in self.whole],
         )
-        inside: dict[tuple[Value, Places] | Value, Value] = dict(zip(self.whole, builder.whole))
-        for (value, places), source in zip(self.stacked, builder.rows):
+        inside: dict[Operand | Value, Value] = dict(zip(self.whole, builder.whole))
+        for (value, places, axes), source in zip(self.stacked, builder.rows):
             unit = tuple(1 if i in places else d for i, d in enumerate(value.shape))
-            inside[value, places] = OPS["reshape"](source, shape=unit)
+            inside[value, places, axes] = OPS["reshape"](source, shape=unit)
         for node in self.order:
             inputs = [self.operand(builder.graph, node, n, inside) for n in range(len(node.inputs))]
             if node.op.name == "random_bits":
@@ -225,7 +228,7 @@ class _RowBody:
             yields.append(OPS["reshape"](inside[value], shape=rest))
             shapes.append((places, rest))
         stacks = []
-        for (value, places), rest in zip(self.stacked, rests):
+        for (value, places, _), rest in zip(self.stacked, rests):
             full = tuple(region.rows[places.index(i)] if i in places else d for i, d in enumerate(value.shape))
             perm = (*places, *(i for i in range(value.rank) if i not in places))
             if full == tuple(value.shape):
@@ -250,7 +253,7 @@ class _RowBody:
             return inside[value]
         if value.node.role == CONSTANT and value.type.size == 1:
             return graph.constant(value.node.data)
-        return inside[value, self.places(node, number)]
+        return inside[value, self.places(node, number), axes_of(self.region, node, number)]
 
     def resultplaces_of(self, node: Node) -> Places:
         letters = self.region.ends.get(node)

@@ -214,3 +214,18 @@ def places_of(region: Region, node: Node, number: int) -> Places:
         return tuple(range(region.count))
     missing = node.output.rank - value.rank  # operands are aligned at their last dimension
     return tuple(range(max(region.count - missing, 0)))
+
+
+def axes_of(region: Region, node: Node, number: int) -> tuple[int | None, ...]:
+    """Which dimension of a large value each dimension of an operand goes along, if any.
+
+    A value may be read along different ones: what attends to itself is queries and keys.
+    """
+    value = node.inputs[number]
+    if node.op.name != "contract":
+        missing = node.output.rank - value.rank
+        return tuple(n + missing for n in range(value.rank))
+    spec = parse_spec(node.attrs["spec"])
+    sides = (*map(_plain, spec.sides), spec.out)
+    large = next(side for v, side in zip((*node.inputs, node.output), sides) if region.is_large(v))
+    return tuple(large.index(c) if c in large else None for c in sides[number])

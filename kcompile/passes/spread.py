@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kcompile.ir.dim import DimLike
+from kcompile.ir import dim
 from kcompile.ir.graph import Graph, Node, Value, rebuild
 from kcompile.ir.op import OPS, Kind
+from kcompile.passes.regions import REPEATED_SHARE
 
 Shape = "tuple[DimLike, ...]"
 Places = "tuple[int, ...]"  # of a value's dimensions in a region's shape
@@ -63,15 +64,17 @@ class _Region:
 
     def spread(self, value: Value, places: Places) -> Value:
         """The value if it is small, or nothing is known of how it is made; else the same in the region's shape."""
-        if tuple(value.shape) == self.shape or not self.covers(value, places):
+        if tuple(value.shape) == self.shape or not self.is_large(value, places):
             return value
         found = self.made(value, places)
         return value if found is None else found
 
-    def covers(self, value: Value, places: Places) -> bool:
-        """True if the value is as large as a row."""
-        found = {p: d for p, d in zip(places, value.shape) if d != 1}
-        return all(d == 1 or found.get(p) == d for p, d in enumerate(self.shape) if p >= self.common)
+    def is_large(self, value: Value, places: Places) -> bool:
+        """True if a part of the value for each row would be too much."""
+        row = self.shape[self.common :]
+        own = [d for p, d in zip(places, value.shape) if p >= self.common]
+        share = dim.nominal(dim.product(own)) * REPEATED_SHARE
+        return dim.degree(own) == dim.degree(row) and share > dim.nominal(dim.product(row))
 
     def made(self, value: Value, places: Places) -> Value | None:
         key = (value, places, self.shape)
@@ -108,13 +111,12 @@ class _Region:
 
     def operand(self, value: Value, places: Places) -> Value | None:
         """An operand: in the region's shape if it is large, else broadcast along what it lacks when it is read."""
-        if self.covers(value, places):
+        if self.is_large(value, places):
             return self.made(value, places)
-        if list(places) != sorted(places):
+        found = {p: d for p, d in zip(places, value.shape) if d != 1}
+        if list(found) != sorted(found):
             return None
-        shape = [1] * len(self.shape)
-        for p, d in zip(places, value.shape):
-            shape[p] = d
+        shape = [found.get(p, 1) for p in range(len(self.shape))]
         return value if value.type.size == 1 else OPS["reshape"](value, shape=tuple(shape))
 
 

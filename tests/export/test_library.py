@@ -13,8 +13,9 @@ from kcompile.export.load import ExportedModel
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph
 from kcompile.ir.types import Type, f32
-from kcompile.ops.contract import matmul
+from kcompile.ops.contract import einsum, matmul
 from kcompile.ops.conv import conv
+from kcompile.passes.strips import NAMED_LENGTH
 
 BATCH = dim.symbol("batch")
 
@@ -114,6 +115,20 @@ def test_python_class(exported, threads):
         model(np.zeros((2, 5, 6, 3)))
     with pytest.raises(ArgumentError, match="takes 1 inputs"):
         model(images(1), images(1))
+
+
+def test_attention_of_named_lengths(tmp_path):
+    """A loop over strips in one over rows; a part of a strip, two and a part."""
+    graph, time = Graph("attention"), dim.symbol("time")
+    x = graph.input("x", Type(f32, (BATCH, time, 4)))
+    shares = ops.exp(einsum("bth,bsh->bts", x, x))
+    shares = shares / ops.reduce_sum(shares, axes=(2,), keepdims=True)
+    graph.output("y", einsum("bts,bsh->bth", shares, x))
+    export_library(pipeline.build(graph), {}, tmp_path / "libattention.so")
+    model, run = ExportedModel(tmp_path / "libattention.so", num_threads=2), pipeline.compile(graph).run
+    for length in (5, 2 * NAMED_LENGTH + 3):
+        given = np.random.default_rng(length).standard_normal((5, length, 4)).astype("f")
+        np.testing.assert_array_equal(model(given), run({"x": given}, {})["y"])
 
 
 def test_not_a_model(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from kcompile import flags, ops, pipeline
 from kcompile.autodiff import grad
-from kcompile.codegen.program import Loop
+from kcompile.codegen.program import Loop, runs
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph
 from kcompile.ir.types import Type, bf16, boolean, f32, u32
@@ -15,14 +15,17 @@ from kcompile.ops.contract import einsum
 from kcompile.passes import strips
 from kcompile.runtime.interpreted import InterpretedProgram
 
-BATCH, TIME = dim.symbol("batch"), dim.symbol("time")
+BATCH, TIME, MEMORY = dim.symbol("batch"), dim.symbol("time"), dim.symbol("memory")
 HEADS, SIZE = 2, 4
+STRIP = 8  # queries of a strip where lengths are named
+LENGTHS = (0, 1, STRIP - 1, STRIP, STRIP + 1, 3 * STRIP + 5)
 
 
 @pytest.fixture(autouse=True)
 def small_strips(monkeypatch):
     """Strips of a few rows, so that small arrays show what large ones do."""
     monkeypatch.setattr(strips, "STRIP_ELEMENTS", 512)
+    monkeypatch.setattr(strips, "NAMED_LENGTH", STRIP)
 
 
 def softmax(x):
@@ -55,11 +58,11 @@ def attention(queries, keys, *, gradient=True, mask=None, causal=False, dropout=
     return graph
 
 
-def data(graph: Graph, batch: int, time: int = 0) -> dict:
+def data(graph: Graph, batch: int, time: int = 0, memory: int = 0) -> dict:
     rng = np.random.default_rng(batch)
     found = {}
     for name, value in graph.sources.items():
-        shape = [dim.evaluate(d, {"batch": batch, "time": time}) for d in value.shape]
+        shape = [dim.evaluate(d, {"batch": batch, "time": time, "memory": memory}) for d in value.shape]
         found[name] = rng.random(shape) < 0.7 if value.dtype is boolean else rng.standard_normal(shape).astype("f")
     if "seed" in found:
         found["seed"] = np.array([7, 9], np.uint32)
@@ -89,7 +92,7 @@ MASKS = {
 
 @pytest.mark.parametrize("mask", MASKS)
 def test_results_stay(mask):
-    """43 queries are no multiple of a strip: the last one is filled up, and sums over queries leave that out."""
+    """43 queries are no multiple of a strip: the last one is shorter."""
     graph = attention(43, 51, mask=MASKS[mask])
     forward, backward = inner_loops(graph)
     assert forward.rows.total == backward.count == 5, "steps that carry nothing are rows"
@@ -103,17 +106,89 @@ def test_positions_and_random_numbers_are_those_of_the_whole(queries):
     agree(graph, 3)
 
 
-def test_named_sizes():
-    """A row is in as many strips as its size asks for when the program runs; a small one is one strip."""
-    graph = attention(TIME, TIME, mask=(BATCH, 1, TIME, 1), causal=True)
-    given = [data(graph, 2, time) for time in (0, 3, 22, 50)]
-    with dim.assuming(64):  # a row of 64 queries and keys counts as large
-        assert len(inner_loops(graph)) == 2
-        run = pipeline.compile(graph).run
-    for arrays in given:
-        found = run(arrays, {})
-        for name, value in InterpretedProgram(graph).run(arrays, {}).items():
-            np.testing.assert_allclose(found[name], value, rtol=2e-5, atol=2e-5, err_msg=name)
+def agree_at(graph: Graph, sizes, *, tolerance=2e-5) -> None:
+    """One compilation, many sizes; one thread and two give the same bits."""
+    one, two = (pipeline.compile(graph, num_threads=n) for n in (1, 2))
+    for each in sizes:
+        given = data(graph, *each)
+        found, again = one.run(given, {}), two.run(given, {})
+        for name, value in InterpretedProgram(graph).run(given, {}).items():
+            np.testing.assert_allclose(found[name], value, rtol=tolerance, atol=tolerance, err_msg=f"{name} {each}")
+            np.testing.assert_array_equal(found[name], again[name])
+
+
+NAMED = {
+    "plain": {},
+    "padded and causal": {"mask": (BATCH, 1, 1, TIME), "causal": True},
+    "for each query": {"mask": (BATCH, 1, TIME, 1)},
+    "dropout": {"dropout": True},
+    "bfloat16": {"dtype": bf16},
+}
+
+
+@pytest.mark.parametrize("options", NAMED)
+def test_named_lengths(options):
+    graph = attention(TIME, TIME, **NAMED[options])
+    assert len(inner_loops(graph)) == 2, "forward; backward"
+    agree_at(graph, [(2, time) for time in LENGTHS], tolerance=0.1 if options == "bfloat16" else 2e-5)
+
+
+def test_lengths_of_queries_and_keys_may_differ():
+    graph = attention(TIME, MEMORY, mask=(BATCH, 1, 1, MEMORY))
+    assert len(inner_loops(graph)) == 2
+    agree_at(graph, [(2, time, memory) for time, memory in ((1, 19), (9, 1), (29, 3), (5, 40))])
+
+
+def test_a_named_length_gives_what_a_known_one_does():
+    named, known = (attention(n, n, causal=True) for n in (TIME, 43))
+    given = data(known, 3)
+    expected = pipeline.compile(known).run(given, {})
+    for name, value in pipeline.compile(named).run(given, {}).items():
+        np.testing.assert_allclose(value, expected[name], rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+def test_what_attends_to_itself_is_queries_and_keys():
+    """The same operand is split along its rows, and read whole."""
+    graph = Graph("self")
+    x = graph.input("x", Type(f32, (BATCH, TIME, SIZE)))
+    result = einsum("bts,bsh->bth", softmax_of_three(einsum("bth,bsh->bts", x, x)), x)
+    graph.output("y", result)
+    loss = ops.reduce_sum(ops.square(result), axes=(0, 1, 2), keepdims=False)
+    graph.output("dx", grad(loss, [x])[0])
+    assert len(inner_loops(graph)) == 2
+    agree_at(graph, [(5, time) for time in LENGTHS], tolerance=1e-4)
+
+
+def softmax_of_three(x):
+    top = ops.exp(x - ops.stop_gradient(ops.reduce_max(x, axes=(2,), keepdims=True)))
+    return top / ops.reduce_sum(top, axes=(2,), keepdims=True)
+
+
+@pytest.mark.parametrize("options", ["plain", "padded and causal"])
+def test_with_named_lengths_scratch_grows_with_the_length(options):
+    """And the kernels of a strip are as many as those of a row."""
+    graph = attention(TIME, TIME, **NAMED[options])
+    program = pipeline.build(graph).program
+
+    def nbytes(time: int) -> int:
+        return dim.evaluate(program.arena_bytes, {"batch": 2, "time": time, "workers": 1})
+
+    assert nbytes(8192) <= 2 * nbytes(4096) + 4096
+    assert [len(list(runs(s.steps))) for s in inner_loops(graph)] == [3, 6]
+
+
+def test_the_loop_means_what_it_is_compiled_to():
+    graph = attention(TIME, TIME, causal=True)
+    given = data(graph, 2, 2 * STRIP + 3)
+    for name, value in InterpretedProgram(pipeline.build(graph).graph).run(given, {}).items():
+        np.testing.assert_allclose(value, InterpretedProgram(graph).run(given, {})[name], rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("flag", ["poison", "verify", "compare"])
+def test_named_lengths_with_checks(flag):
+    with flags.scoped(**{flag: True}):
+        graph = attention(TIME, TIME)
+        agree(graph, 2, 2 * STRIP + 3)
 
 
 def test_scratch_grows_with_the_length_not_its_square():
@@ -151,8 +226,8 @@ def test_with_checks(flag):
         agree(attention(43, 51, mask=MASKS["the same for all"]), 3)
 
 
-def test_nan_arrives_and_what_fills_the_last_strip_makes_none():
-    """The logarithm of what is not there is infinite; it must not reach the gradient of keys."""
+def test_nan_arrives_where_it_belongs():
+    """The logarithm of what is not in the last strip is infinite; it must not reach the sums."""
     graph = Graph("odd")
     q, k = (graph.input(n, Type(f32, (BATCH, 47, HEADS, SIZE))) for n in "qk")
     scores = ops.log(ops.square(einsum("btnh,bsnh->bnts", q, k)))
