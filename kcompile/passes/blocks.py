@@ -77,7 +77,8 @@ def _bodies(region: Region) -> list[_RowBody]:
     """The loops of a region, the last first: what it needs of an earlier one, that one yields."""
     levels = _levels(region)
     kept = set(region.graph.results)
-    outputs: dict[int, list[Value]] = {n: [] for n in range(1, max(levels[n] for n in region.ends) + 1)}
+    last = max(levels[n] for n in (*region.ends, *region.small))
+    outputs: dict[int, list[Value]] = {n: [] for n in range(1, last + 1)}
     for node in region.graph.live_nodes():
         if node in region.ends or node in region.small:
             leaves = node.output in kept or any(not region.has(u) for u in region.users.get(node.output, ()))

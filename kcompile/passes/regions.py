@@ -1,7 +1,8 @@
 """Regions of large values between batched products: what blocks.py puts into loops.
 
-A region starts at a product that makes more than it reads, and grows through everything that makes or reads
-values of that shape. It is refused if one of them is needed whole elsewhere, or made by something that does not
+A region starts at a product that makes more than it reads - or a sum over features of what pairs of rows make, as in
+additive attention - and grows through everything that makes or reads values of that shape, or of that shape and more
+dimensions behind it. It is refused if one of them is needed whole elsewhere, or made by something that does not
 keep the rows - the common axes of the product - apart.
 """
 
@@ -19,12 +20,16 @@ from kcompile.passes.rows import STEPS_APART
 SMALLEST_ROW = 2048  # elements: calls of kernels for smaller rows cost more than their staying in cache saves
 REPEATED_SHARE = 8  # an operand is repeated for each row if that makes less than this part of the large value
 
+_ALIGNED = ("broadcast_to", "stop_gradient")  # ops whose operands are aligned with the result as elementwise ones are
+
 Users = "dict[Value, list[Node]]"
 Places = "tuple[int, ...]"  # of the common axes, in a value's dimensions
 
 
 def grows(node: Node) -> bool:
     """True for a batched product of which a row is large, and larger than both operands'; common axes first."""
+    if is_sum_of_pairs(node):
+        return True
     common = _common(node)
     if not common:
         return False
@@ -51,9 +56,38 @@ def is_square(node: Node) -> bool:
     return made > max(dim.degree(d for d, c in side if c not in common) for side in given)
 
 
+def is_sum_of_pairs(node: Node) -> bool:
+    """True for a sum along the last axis of values made, element by element, of operands with fewer named sizes."""
+    if node.is_source or node.op.name != "reduce_sum":
+        return False
+    (operand,) = node.inputs
+    if node.attrs["keepdims"] or node.attrs["axes"] != (operand.rank - 1,) or operand.rank < 4:
+        return False
+    leaves, wide = _leaves(operand), dim.degree(operand.shape[1:])
+    if not leaves or wide < 2 or any(dim.degree(v.shape[1:]) >= wide for v in leaves):
+        return False
+    paired = [v for v in leaves if v.rank == operand.rank]
+    return len(paired) > 1 and all(v.shape[0] == operand.shape[0] for v in paired)
+
+
+def _leaves(value: Value) -> list[Value]:
+    """What a value is computed from, element by element, of other shapes than its own."""
+    found, stack, seen = [], [value], set()
+    while stack:
+        node = stack.pop().node
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.is_source or not (node.op.kind is Kind.ELEMENTWISE or node.op.name == "broadcast_to"):
+            return []
+        for operand in node.inputs:
+            (stack if operand.shape == value.shape else found).append(operand)
+    return found
+
+
 def count_common(node: Node) -> int:
-    """How many axes both operands and the result of a product have."""
-    return len(_common(node))
+    """How many axes of a region's seed are common to what it is made of and its result."""
+    return 1 if is_sum_of_pairs(node) else len(_common(node))
 
 
 def _common(node: Node) -> tuple[str, ...]:
@@ -91,7 +125,8 @@ class Region:
         return node in self.nodes or node in self.small or node in self.ends
 
     def is_large(self, value: Value) -> bool:
-        return value.shape == self.shape
+        """True for values of the shape, or with more dimensions behind it."""
+        return value.shape[: len(self.shape)] == self.shape
 
     def letters(self, node: Node) -> tuple[str, ...] | None:
         """The letters of a product that are the common axes; None if it is over others."""
@@ -110,7 +145,7 @@ class Refused(Exception):
 
 
 def region_of(graph: Graph, users: Users, seed: Node) -> Region | None:
-    region = Region(graph, users, seed.output.shape, len(_common(seed)))
+    region = Region(graph, users, seed.output.shape, count_common(seed))
     try:
         _grow(region, seed)
         _check(region)
@@ -153,7 +188,9 @@ def _runs_in_rows(region: Region, node: Node) -> bool:
         return node.attrs["axis"] >= region.count
     if node.op.name == "random_bits":
         return len(node.inputs) == 1  # numbers of a row are a part of all of them
-    return node.op.kind is Kind.ELEMENTWISE or node.op.name in ("broadcast_to", "stop_gradient")
+    if node.op.name == "reshape":
+        return region.is_large(node.inputs[0])
+    return _reduces_rows(region, node) or node.op.kind is Kind.ELEMENTWISE or node.op.name in _ALIGNED
 
 
 def _reduces_rows(region: Region, node: Node) -> bool:
@@ -181,7 +218,7 @@ def _keeps_rows(region: Region, node: Node) -> bool:
         return False
     if node.op.name == "reshape":
         return node.inputs[0].shape[: region.count] == region.rows
-    return node.op.kind is Kind.ELEMENTWISE or node.op.name in ("broadcast_to", "stop_gradient")
+    return node.op.kind is Kind.ELEMENTWISE or node.op.name in _ALIGNED
 
 
 def _check(region: Region) -> None:

@@ -27,8 +27,9 @@ def spread(graph: Graph, shapes: Mapping[Shape, int]) -> Graph:
     def visit(new: Graph, node: Node, inputs: tuple[Value, ...]) -> Value | None:
         if node.is_source or len(node.outputs) != 1:
             return None
-        if node.op.name.startswith("reduce_") and tuple(inputs[0].shape) in shapes:
-            return _in_turn(new, node, inputs[0], shapes[tuple(inputs[0].shape)])
+        if node.op.name.startswith("reduce_"):
+            shape = next((s for s in shapes if tuple(inputs[0].shape[: len(s)]) == s), None)
+            return shape and _in_turn(new, node, inputs[0], shape, shapes[shape])
         shape = tuple(node.output.shape)
         if shape not in shapes or not _is_elementwise(node):
             return None
@@ -45,11 +46,11 @@ def _is_elementwise(node: Node) -> bool:
     return not node.is_source and (node.op.kind is Kind.ELEMENTWISE or node.op.name == "broadcast_to")
 
 
-def _in_turn(new: Graph, node: Node, operand: Value, common: int) -> Value | None:
+def _in_turn(new: Graph, node: Node, operand: Value, shape: Shape, common: int) -> Value | None:
     """A reduction over common axes and others, as two."""
     axes = node.attrs["axes"]
-    inner = tuple(a for a in axes if a >= common)
-    if len(inner) in (0, len(axes)):
+    inner = tuple(a for a in axes if common <= a < len(shape))
+    if not inner or min(axes) >= common:
         return None
     last = inner[-1:]  # along one axis; what that leaves is small
     first = new.emit(node.op, [operand], {**node.attrs, "axes": last, "keepdims": True})

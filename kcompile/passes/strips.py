@@ -6,7 +6,8 @@ happens between the products happens for each of its indices alone. The body of 
 loop, over strips of that axis:
 
     split    values along the axis: a strip of them in each step. Operands are read, results yielded, by strips
-    sums     products that add up along the axis (the gradients of keys and values): carried, a strip's part added
+    sums     products and others that add up along the axis (the gradients of keys and values): carried, a strip's
+             part added
     rest     what does not have the axis: computed before the strips, or after them from the sums
 
 Strips are equally long, but for the last one, which may be shorter. Their length is a constant, of a named size too,
@@ -33,6 +34,7 @@ from kcompile.ops.spec import parse_spec, plain_letter
 
 STRIP_ELEMENTS = 1 << 16  # of a large value: a few such values fit the second-level cache
 LONGEST = 256  # indices of a strip, where their number is named
+SHORTEST = 4  # of them
 NAMED_LENGTH = 32  # the same where each has a named number of elements
 
 Places = "dict[Value, int]"  # which dimension of a value is the split axis
@@ -62,9 +64,10 @@ class _Mixed(Exception):
 
 def _cut(graph: Graph) -> Cut | None:
     """The axis of the largest product along which nothing depends on its neighbours; the finest split of all."""
-    products = [n for n in graph.live_nodes() if not n.is_source and n.op.kind is Kind.CONTRACT]
+    nodes = [n for n in graph.live_nodes() if not n.is_source]
+    made = [n for n in nodes if n.op.kind is Kind.CONTRACT or n.op.name == "reduce_sum"]
     sized = lambda n: (dim.degree(n.output.shape), dim.nominal(n.output.type.size))  # noqa: E731
-    seed = max(products, key=sized, default=None)
+    seed = max(made, key=sized, default=None)
     if seed is None or (dim.is_static(seed.output.type.size) and seed.output.type.size <= STRIP_ELEMENTS):
         return None
     for axis in _axes(seed.output.shape):
@@ -76,7 +79,8 @@ def _cut(graph: Graph) -> Cut | None:
         sums = tuple(n for n in graph.live_nodes() if _is_sum(n, places))
         if _is_apart(graph, places, sums):
             rest = dim.product(d for n, d in enumerate(seed.output.shape) if n != axis)
-            return Cut(places, sums, _strips(size, rest))
+            widest = max(sized(n)[1] for n in nodes if n.output in places) // sized(seed)[1]
+            return Cut(places, sums, _strips(size, rest, widest))
     return None
 
 
@@ -90,9 +94,9 @@ def _axes(shape: tuple[DimLike, ...]) -> list[int]:
     return sorted((n for n, d in enumerate(shape) if d != 1), key=each)
 
 
-def _strips(size: DimLike, each: DimLike) -> Strips:
-    """The strips of an axis whose indices have so many elements each of a large value."""
-    limit = max(1, STRIP_ELEMENTS // each) if dim.is_static(each) else NAMED_LENGTH
+def _strips(size: DimLike, each: DimLike, widest: int) -> Strips:
+    """The strips of an axis whose indices have so many elements each of a large value, of the widest more."""
+    limit = max(1, STRIP_ELEMENTS // (each * widest)) if dim.is_static(each) else max(SHORTEST, NAMED_LENGTH // widest)
     if dim.is_static(size):
         count = -(-size // limit)
         limit = -(-size // count)
@@ -141,6 +145,8 @@ def _implied(node: Node, places: Places) -> Iterator[tuple[Value, int]]:
         moves = _MOVES[node.op.name](node)
         if operand in places:
             if places[operand] not in moves:
+                if node.op.name == "reduce_sum" and out not in places:
+                    return  # a sum along the axis
                 raise _Mixed
             yield out, moves[places[operand]]
         else:
@@ -259,7 +265,7 @@ class _Strips:
         for node in self.order:
             with builder.graph.origin(node.origin.layer, node.origin.line):
                 if node in totals:
-                    part = OPS["cast"](strip.product(node), dtype=totals[node].dtype.name)
+                    part = OPS["cast"](strip.part(node), dtype=totals[node].dtype.name)
                     totals[node] = OPS["add"](totals[node], part)
                 else:
                     known[node.output] = strip.value(node)
@@ -288,6 +294,12 @@ class _Strip:
         if node.op.name == "iota" and node.attrs["axis"] == place:
             made = OPS["add"](made, OPS["cast"](self.first(), dtype=made.dtype.name))
         return made
+
+    def part(self, node: Node) -> Value:
+        """A strip's part of a sum along the axis."""
+        if node.op.kind is Kind.CONTRACT:
+            return self.product(node)
+        return self.graph.emit(node.op, [self.operand(v) for v in node.inputs], node.attrs)
 
     def product(self, node: Node) -> Value:
         """A product of strips, or a strip's part of one that adds up along the axis."""
