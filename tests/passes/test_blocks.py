@@ -87,6 +87,39 @@ def test_results_stay(mask, gradient):
         agree(graph, batch)
 
 
+def test_a_computed_mask_is_computed_for_each_row():
+    """The same for all heads and as large as a row of scores: nothing of it is stored."""
+    graph = Graph("masked")
+    q, k = (graph.input(n, Type(f32, (BATCH, t, HEADS, SIZE))) for n, t in (("q", QUERIES), ("k", KEYS)))
+    queries, keys = (graph.input(n, Type(boolean, (BATCH, t))) for n, t in (("m", QUERIES), ("n", KEYS)))
+    mask = ops.logical_and(ops.reshape(queries, shape=(BATCH, QUERIES, 1)), ops.reshape(keys, shape=(BATCH, 1, KEYS)))
+    row, column = (ops.iota(graph.constant(0), shape=(1, QUERIES, KEYS), axis=n, dtype="i32") for n in (1, 2))
+    mask = ops.logical_and(mask, ops.le(column, row))
+    scores = einsum("btnh,bsnh->bnts", q, k)
+    shares = softmax(ops.select(ops.reshape(mask, shape=(BATCH, 1, QUERIES, KEYS)), scores, -1e9))
+    graph.output("y", einsum("bnts,bsnh->btnh", shares, k))
+    assert len(loops(graph)) == 1
+    stored = [v for c in pipeline.build(graph).calls for v in c.writes.values()]
+    assert not [v for v in stored if v.shape[-2:] == (QUERIES, KEYS)]
+    agree(graph)
+
+
+def test_a_sum_over_all_rows_is_one_over_each_first():
+    """The gradient of a number that scales all scores."""
+    graph = Graph("scaled")
+    q, k = (graph.input(n, Type(f32, (BATCH, t, HEADS, SIZE))) for n, t in (("q", QUERIES), ("k", KEYS)))
+    scale = graph.input("scale", Type(f32, ()))
+    result = einsum("bnts,bsnh->btnh", softmax(einsum("btnh,bsnh->bnts", q, k) * scale), k)
+    loss = ops.reduce_sum(ops.square(result), axes=(0, 1, 2, 3), keepdims=False)
+    graph.output("y", result)
+    graph.output("d", grad(loss, [scale])[0])
+    assert len(loops(graph)) == 2
+    given = {**data(graph, 3), "scale": np.float32(0.5)}
+    found, expected = pipeline.compile(graph).run(given, {}), InterpretedProgram(graph).run(given, {})
+    for name in found:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-4)
+
+
 def test_of_the_gradient_only_small_numbers_are_kept():
     """Two numbers a query, what is added up over queries, and no product outside the loops."""
     steps = pipeline.build(attention(gradient=True)).program.steps

@@ -26,6 +26,10 @@ def additive(keras, q, v, **options):
     return keras.layers.AdditiveAttention()([q, v], **options)
 
 
+def concat(keras, q, v, **options):
+    return keras.layers.Attention(score_mode="concat")([q, v], **options)
+
+
 CAUSAL = {"use_causal_mask": True}
 CASES = {  # layer, what it is called with, where its operands come from
     "heads": (heads, {}, "one"),
@@ -38,6 +42,9 @@ CASES = {  # layer, what it is called with, where its operands come from
     "single": (single, {}, "one"),
     "single, padded and causal": (single, CAUSAL, "tokens"),
     "single, two lengths": (single, {}, "two"),
+    "additive": (additive, {}, "one"),
+    "additive, padded and causal": (additive, CAUSAL, "tokens"),
+    "concat, two lengths": (concat, {}, "two"),
 }
 
 
