@@ -80,7 +80,8 @@ def _cut(graph: Graph) -> Cut | None:
         if _is_apart(graph, places, sums):
             rest = dim.product(d for n, d in enumerate(seed.output.shape) if n != axis)
             widest = max(sized(n)[1] for n in nodes if n.output in places) // sized(seed)[1]
-            return Cut(places, sums, _strips(size, rest, widest))
+            strips = _strips(size, rest, widest)
+            return None if strips.count == 1 else Cut(places, sums, strips)
     return None
 
 
