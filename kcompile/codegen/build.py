@@ -243,6 +243,24 @@ class KernelBuilder:
         mask = ir.Constant(ir.VectorType(I32, len(lanes)), [I32(i) for i in lanes])
         return self.ll.shuffle_vector(a, b if b is not None else ir.Constant(a.type, ir.Undefined), mask)
 
+    def in_pieces(self, lanes: int, emit: Callable[..., ir.Value], *vectors: ir.Value) -> ir.Value:
+        """`emit` applied to every `lanes` neighbouring lanes of vectors, side by side again."""
+        return self.joined([emit(*pieces) for pieces in zip(*(self.parted(v, lanes) for v in vectors))])
+
+    def parted(self, vector: ir.Value, lanes: int) -> list[ir.Value]:
+        """A vector as several of `lanes` lanes."""
+        if lanes_of(vector) == lanes:
+            return [vector]
+        return [self.shuffle(vector, None, range(n, n + lanes)) for n in range(0, lanes_of(vector), lanes)]
+
+    def joined(self, vectors: Sequence[ir.Value]) -> ir.Value:
+        """Vectors side by side as one; a power of two of them."""
+        vectors = list(vectors)
+        while len(vectors) > 1:
+            lanes = 2 * lanes_of(vectors[0])
+            vectors = [self.shuffle(a, c, range(lanes)) for a, c in zip(vectors[::2], vectors[1::2])]
+        return vectors[0]
+
     def iota(self, lanes: int, kind: ir.Type = I64) -> ir.Constant:
         """0, 1, 2, ..."""
         return ir.Constant(ir.VectorType(kind, lanes), [ir.Constant(kind, i) for i in range(lanes)])
@@ -480,10 +498,10 @@ class KernelBuilder:
         self.store(value, base, spec, index, align_bytes=align_bytes)
 
     def stream_vector(self, value: ir.Value, base: ir.Value, spec: DType | str, index: Index = 0) -> None:
-        """Write a whole vector past the caches; its address must be a multiple of its size."""
+        """Write whole vectors past the caches; their address must be a multiple of a vector's size."""
         kind = dtype(spec)
         stored = self._to_memory(value, kind)
-        nbytes = kind.size_bytes * lanes_of(value)
+        nbytes = min(kind.size_bytes * lanes_of(value), self.target.vector_bytes)
         written = self.ll.store(stored, self.at(base, kind, index), align=nbytes)
         written.set_metadata("nontemporal", self.module.add_metadata([I32(1)]))
         self._mark(written)

@@ -9,11 +9,13 @@ The shape of every sum follows from the form, the sizes and the target, never fr
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import replace
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I32, Index, KernelBuilder
+from kcompile.codegen.build import I1, I32, Index, KernelBuilder, lanes_of
 from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Part, dims_of
@@ -24,7 +26,7 @@ from kcompile.forms.records import Store
 from kcompile.ir.dim import Axis
 from kcompile.target import Target
 
-IN_FLIGHT_COST = 64  # operations of one step of a row: a body smaller than that goes several vectors at a time
+IN_FLIGHT_COST = 80  # operations of one step of a row: a body smaller than that goes several vectors at a time
 MOST_IN_FLIGHT = 4
 STRAIGHT_VECTORS = 8  # a row of up to so many vectors is written without a loop
 STRAIGHT_COST = 400
@@ -101,66 +103,126 @@ def pays_from(part: Part, names: frozenset[str], body, scope: Scope, axis: Axis,
 
 
 class _Row(Nest):
+    """Several vectors of a row are in flight: as one wide vector, which LLVM turns into one operation after another
+    on each of them. Written one vector after the other, their chains fill the schedulers and run one by one.
+
+    State: for every number its accumulators (`flight` of them), then for every watched one a vector of flags.
+    """
+
+    def __init__(self, part: Part, pattern: Pattern, scope: Scope, body):
+        super().__init__(part, pattern, scope, body)
+        self.watched = [n for n in self.numbers if self.is_watched(n)]
+
+    def is_watched(self, n: int) -> bool:
+        """True where a maximum that lets NaN through takes three instructions: there NaN is watched for apart."""
+        one = self.b.target.arch == "x86_64" and self.pattern.lanes > 1
+        return one and self.body[n].how in ("max", "min") and self.dtype(n).is_float
+
+    def combined(self, n: int, a: ir.Value, c: ir.Value) -> ir.Value:
+        if n not in self.watched or not isinstance(a.type, ir.VectorType):
+            return super().combined(n, a, c)
+        order = self.b.ll.fcmp_ordered(">" if self.body[n].how == "max" else "<", c, a)
+        return self.b.ll.select(order, c, a)
+
     def run(self, low: Index, high: Index) -> None:
         b, lanes = self.b, self.pattern.lanes
-        flight = max(1, min(MOST_IN_FLIGHT, IN_FLIGHT_COST // self.cost))
+        flight = self.flight()
         if isinstance(low, int) and isinstance(high, int):
             vectors = (high - low) // lanes
-            flight = min(flight, max(1, vectors))
+            while flight > max(1, vectors):
+                flight //= 2
             straight = vectors <= STRAIGHT_VECTORS and vectors * self.cost <= STRAIGHT_COST
             full = low if straight else low + vectors // flight * flight * lanes
             behind = low + vectors * lanes
-            sums = self.loop(low, full, flight, self.nothing(flight))
+            state = self.loop(low, full, flight, self.nothing(flight))
             for n, start in enumerate(range(full, behind, lanes)):
-                self.step(start, sums, n % flight)
+                self.step(start, state, n % flight)
         else:
             many = flight * lanes
             full = b.add(low, b.mul(b.div_nonneg(b.sub(high, low), many), many))
             behind = b.add(full, b.mul(b.div_nonneg(b.sub(high, full), lanes), lanes))
-            sums = self.loop(low, full, flight, self.nothing(flight))
+            state = self.loop(low, full, flight, self.nothing(flight))
             if flight > 1:
-                first = self.loop(full, behind, 1, [s[:1] for s in sums])
-                sums = [f + s[1:] for f, s in zip(first, sums)]
+                first = self.loop(full, behind, 1, [s[:1] for s in state])
+                state = [f + s[1:] for f, s in zip(first, state)]
         whole = isinstance(behind, int) and behind == high
         if not whole and has_masks(b.target):
-            self.step(behind, sums, flight - 1, tail_mask(b, lanes, b.sub(high, behind)))
-        self.finish(sums)
+            self.step(behind, state, flight - 1, tail_mask(b, lanes, b.sub(high, behind)))
+        self.finish(state)
         if not whole and not has_masks(b.target):
             one = _Row(self.part, replace(self.pattern, lanes=1), self.scope, self.body)
             one.finish(one.loop(behind, high, 1, one.nothing(1)))
 
+    def flight(self) -> int:
+        """Vectors in flight, a power of two: as many as a small body keeps in registers."""
+        most, flight = IN_FLIGHT_COST * self.b.target.vector_registers // 32, 1
+        while 2 * flight <= MOST_IN_FLIGHT and 2 * flight * self.cost <= most:
+            flight *= 2
+        return flight
+
     def nothing(self, flight: int) -> list[list[ir.Value]]:
-        """Fresh accumulators: for every number, as many as vectors are in flight."""
-        return [[self.start(n) for _ in range(flight)] for n in self.numbers]
+        """The state before the first vector."""
+        sums = [[self.start(n) for _ in range(flight)] for n in self.numbers]
+        return sums + [[ir.Constant(ir.VectorType(I1, self.pattern.lanes), None)] for _ in self.watched]
 
-    def loop(self, low: Index, high: Index, flight: int, sums: list[list[ir.Value]]) -> list[list[ir.Value]]:
+    def loop(self, low: Index, high: Index, flight: int, state: list[list[ir.Value]]) -> list[list[ir.Value]]:
+        """Whole vectors, `flight` at a time."""
         if isinstance(low, int) and isinstance(high, int) and low >= high:
-            return sums
+            return state
         b, lanes = self.b, self.pattern.lanes
-        flat = [v for s in sums for v in s]
-        with b.carried_loop("vectors", low, high, flat, flight * lanes, vectorise=False, unroll=False) as loop:
-            now = _grouped(loop.carried, flight)
-            for k in range(flight):
-                self.step(b.add(loop.index, k * lanes), now, k)
+        if flight > 1:
+            wide = _Wide(self, flight)
+            found = wide.loop(low, high, 1, [[b.joined(s)] for s in state])
+            return [[v] if lanes_of(v) == lanes else b.parted(v, lanes) for (v,) in found]
+        flat = [v for s in state for v in s]
+        with b.carried_loop("vectors", low, high, flat, lanes, vectorise=False, unroll=False) as loop:
+            now = [[v] for v in loop.carried]
+            self.step(loop.index, now, 0)
             loop.next(*(v for s in now for v in s))
-        return _grouped(loop.results, flight)
+        return [[v] for v in loop.results]
 
-    def step(self, start: Index, sums: list[list[ir.Value]], k: int, mask: ir.Value | None = None) -> None:
+    def step(self, start: Index, state: list[list[ir.Value]], k: int, mask: ir.Value | None = None) -> None:
         """One vector; its terms go to the k-th accumulators."""
         here = Lanes(self.scope, self.pattern, start, mask)
         here.bind(self.pattern.axis, start)
         found = self.terms(here)
-        for n, values in zip(self.numbers, sums):
+        for n, values in zip(self.numbers, state):
             total = self.combined(n, values[k], found[n])
             values[k] = total if mask is None else self.b.ll.select(mask, total, values[k])
+        for n, flags in zip(self.watched, state[len(self.numbers) :]):
+            flags[0] = self.b.ll.or_(flags[0], self.not_numbers(found[n], mask))
 
-    def finish(self, sums: list[list[ir.Value]]) -> None:
+    def not_numbers(self, terms: ir.Value, mask: ir.Value | None) -> ir.Value:
+        found = self.b.ll.fcmp_unordered("uno", terms, terms)
+        return found if mask is None else self.b.ll.and_(found, mask)
+
+    def finish(self, state: list[list[ir.Value]]) -> None:
         """Fold accumulators into the numbers."""
-        for n, values in zip(self.numbers, sums):
-            total = self.b.reduce(self.tree(n, values), lambda a, c, n=n: self.combined(n, a, c))
+        b = self.b
+        flags = {n: f[0] for n, f in zip(self.watched, state[len(self.numbers) :])}
+        for n, values in zip(self.numbers, state):
+            total = b.reduce(self.tree(n, values), lambda a, c, n=n: self.combined(n, a, c))
+            if n in flags:
+                bits = b.ll.bitcast(flags[n], ir.IntType(self.pattern.lanes))
+                total = b.ll.select(b.ll.icmp_unsigned("!=", bits, bits.type(0)), total.type(math.nan), total)
             s = self.body[n]
             so_far = self.scope.load(s.buffer, s.index[0])
             self.scope.store(s.buffer, s.index[0], self.combined(n, so_far, total))
+
+
+class _Wide(_Row):
+    """The same row by vectors that are `flight` times as long; flags stay as short as they are."""
+
+    def __init__(self, row: _Row, flight: int):
+        super().__init__(row.part, replace(row.pattern, lanes=flight * row.pattern.lanes), row.scope, row.body)
+        self.narrow = row.pattern.lanes
+
+    def not_numbers(self, terms: ir.Value, mask: ir.Value | None) -> ir.Value:
+        """One comparison tells whether either of two vectors holds one."""
+        b = self.b
+        parts = b.parted(terms, self.narrow)
+        found = [b.ll.fcmp_unordered("uno", x, y) for x, y in zip(parts[::2], parts[1::2])]
+        return functools.reduce(b.ll.or_, found)
 
 
 def _grouped(values: list[ir.Value], size: int) -> list[list[ir.Value]]:

@@ -16,6 +16,9 @@ from kcompile.codegen.vmath import coefficients as tables
 from kcompile.codegen.vmath.formats import F32, Format, format_of
 
 
+_R_BOUND = 0.375  # above ln(2)/2 and what rounding adds to it
+
+
 def exp_parts(x: Num) -> tuple[Num, Num]:
     """Return (n, p) with exp(x) = 2**n * (1 + p) and |p| < 0.42; n an integer. x must be in range."""
     kind = format_of(x)
@@ -51,17 +54,29 @@ def scaled(y: Num, n: Num) -> Num:
     return y * power_of_two(half, kind) * power_of_two(n - half, kind)
 
 
-def _scaled_by_float(y: Num, n: Num) -> Num | None:
-    """`scaled` for an n held as a float, where a whole vector of it is one instruction; or None."""
-    target, lanes = y.b.target, lanes_of(y.type)
-    if target.arch != "x86_64" or lanes is None or lanes * y.bits != 512 or target.vector_bytes != 64:
-        return None
-    name, mask = ("ps", ir.IntType(16)) if y.bits == 32 else ("pd", ir.IntType(8))
-    scalef = f"llvm.x86.avx512.mask.scalef.{name}.512"
-    as_in_the_register = I32(4)  # rounding mode
-    arguments = [y.value, n.value, y.value, mask(-1), as_in_the_register]
-    fn = y.b.declare(scalef, y.type, [a.type for a in arguments])
-    return Num(y.b, y.b.call(fn, arguments))
+def _has_wide_instructions(x: Num) -> bool:
+    """True for whole vectors of AVX-512: their functions below take and give 512 bits."""
+    target, lanes = x.b.target, lanes_of(x.type)
+    return target.arch == "x86_64" and target.vector_bytes == 64 and lanes is not None and lanes * x.bits % 512 == 0
+
+
+def _wide(name: str, x: Num, *operands: Num | int, last: tuple[int, ...] = ()) -> Num:
+    """An AVX-512 instruction on 512 bits after another: operands, nothing masked, then `last`."""
+    b, lanes = x.b, 512 // x.bits
+    suffix, mask = ("ps", ir.IntType(16)) if x.bits == 32 else ("pd", ir.IntType(8))
+    values = [o for o in operands if isinstance(o, Num)]
+    numbers = [I32(o) for o in operands if not isinstance(o, Num)]
+
+    def apply(*pieces: ir.Value) -> ir.Value:
+        arguments = [*pieces, *numbers, pieces[0], mask(-1), *(I32(n) for n in last)]
+        fn = b.declare(f"llvm.x86.avx512.mask.{name}.{suffix}.512", pieces[0].type, [a.type for a in arguments])
+        return b.call(fn, arguments)
+
+    return Num(b, b.in_pieces(lanes, apply, x.value, *(v.value for v in values)))
+
+
+_ROUNDING_AS_SET = 4  # an operand of AVX-512 instructions
+_SMALLER_SIZE = 2  # of range: the operand nearer to 0, with the sign of the first
 
 
 def in_range(x: Num, bounds: tuple[float, float]) -> Num:
@@ -69,11 +84,17 @@ def in_range(x: Num, bounds: tuple[float, float]) -> Num:
 
 
 def exp(x: Num) -> Num:
+    """2**n (1 + p(r)). Out of range n alone decides, if the polynomial stays near 1: where one instruction scales
+    by any n, r is bounded instead of x, which is one operation instead of two."""
     kind = format_of(x)
-    shifted, r = _reduced(in_range(x, kind.exp_range), kind)
+    wide = _has_wide_instructions(x)
+    shifted, r = _reduced(x if wide else in_range(x, kind.exp_range), kind)
+    if wide:
+        r = _wide("range", r, r.like(_R_BOUND), _SMALLER_SIZE, last=(_ROUNDING_AS_SET,))
     y = fma(fma(r, horner(r, tables.EXP[kind.name]), 1.0), r, 1.0)
-    found = _scaled_by_float(y, shifted - kind.magic)
-    return scaled(y, shifted.as_int() - kind.magic_bits) if found is None else found
+    if wide:
+        return _wide("scalef", y, shifted - kind.magic, last=(_ROUNDING_AS_SET,))
+    return scaled(y, shifted.as_int() - kind.magic_bits)
 
 
 def exp2(x: Num) -> Num:
