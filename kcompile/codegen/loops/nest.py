@@ -14,6 +14,7 @@ from llvmlite import ir
 
 from kcompile.codegen.build import Index, KernelBuilder
 from kcompile.codegen.loops import streaming
+from kcompile.codegen.loops.ahead import Place, rows_ahead
 from kcompile.codegen.loops.expr import Memory, Scope, plain
 from kcompile.codegen.loops.flat import Group, Span, dims_of
 from kcompile.codegen.loops.plan import (
@@ -22,6 +23,7 @@ from kcompile.codegen.loops.plan import (
     COLUMN_LANES,
     MAP,
     OUTER_BLOCK,
+    ROW,
     ROW_BLOCK,
     Schedule,
     fills_registers,
@@ -91,6 +93,7 @@ class _Emitter:
         self.width = lanes_per_block(schedule)
         self.lane = schedule.lane if schedule.kind == COLUMN else None
         self.hows = accumulations([s for g in self.part.groups for s in g.body])
+        self.ahead = rows_ahead(self.part, schedule.jam, b.target) if schedule.kind == ROW else {}
 
     def run(self, scope: Scope, begin: Index, end: Index) -> None:
         self.place_locals(scope)
@@ -181,7 +184,7 @@ class _Emitter:
                             inner.memory[name] = plain(base, memory.dtype)
                         if n == 0:
                             self.start_locals(inner)
-                        self.group(inner, group)
+                        self.group(inner, group, self.ahead.get(n, ()))
 
         self.stretches(scope, (*rest, axis), begin, end, rows)
 
@@ -216,8 +219,8 @@ class _Emitter:
         if self.lane is not None:
             self.low, self.count = low, self.lane_count(low, high)
         self.start_locals(scope)
-        for group in self.part.groups:
-            self.group(scope, group)
+        for n, group in enumerate(self.part.groups):
+            self.group(scope, group, self.ahead.get(n, ()))
 
     def start_locals(self, scope: Scope) -> None:
         for name, how in self.hows.items():
@@ -343,7 +346,7 @@ class _Emitter:
 
     # groups ...................................................................................
 
-    def group(self, scope: Scope, group: Group) -> None:
+    def group(self, scope: Scope, group: Group, ahead: tuple[Place, ...] = ()) -> None:
         if not group.spans:
             if self.lane is not None:
                 scope.prepare(dims_of(group.body))
@@ -359,13 +362,15 @@ class _Emitter:
                 if isinstance(s, Accumulate) and s.how == "sum" and s.index[0] == 0 and self._is_float_number(s.buffer)
             }
         )
-        self.spans(scope.inner(), group.spans, group.body, sums, in_order)
+        self.spans(scope.inner(), group.spans, group.body, sums, in_order, ahead)
 
     def _is_float_number(self, name: str) -> bool:
         buffer = self.part.buffers[name]
         return buffer.role == LOCAL and buffer.type.size == 1 and buffer.type.dtype.is_float
 
-    def spans(self, scope: Scope, spans: tuple[Span, ...], body, sums: dict[str, str], in_order: bool) -> None:
+    def spans(
+        self, scope: Scope, spans: tuple[Span, ...], body, sums: dict[str, str], in_order: bool, ahead=()
+    ) -> None:
         """Loops over spans; sums of long loops are made block by block."""
         scope.prepare(dims_of(body))
         b, span = self.b, spans[0]
@@ -377,12 +382,12 @@ class _Emitter:
 
         def run(inner: Scope, start: Index, stop: Index) -> None:
             if last:
-                self.innermost(inner, span.axis, start, stop, body, in_order)
+                self.innermost(inner, span.axis, start, stop, body, in_order, ahead)
             else:
                 with b.loop(_name(span.axis), start, stop) as i:
                     deeper = inner.inner()
                     deeper.bind(span.axis, i)
-                    self.spans(deeper, spans[1:], body, sums, in_order)
+                    self.spans(deeper, spans[1:], body, sums, in_order, ahead)
 
         if not sums or (span.most is not None and span.most <= 2 * block):
             run(scope, low, high)
@@ -406,12 +411,12 @@ class _Emitter:
 
             self.over_lanes(inner, add_up)
 
-    def innermost(self, scope: Scope, axis: Axis, low: Index, high: Index, body, in_order: bool) -> None:
+    def innermost(self, scope: Scope, axis: Axis, low: Index, high: Index, body, in_order: bool, ahead=()) -> None:
         b = self.b
         along = axis if self.lane is None else self.lane
         pattern = None if in_order else pattern_of(self.part, body, along, b.target, blocked=self.lane is not None)
         if pattern is not None and self.lane is None:
-            along_row(self.part, pattern, scope, low, high, body)
+            along_row(self.part, replace(pattern, ahead=ahead), scope, low, high, body)
             return
         if pattern is not None and fits_registers(self.part, pattern, body, self.count, b.target):
             down_columns(self.part, pattern, scope, (axis, low, high), (self.low, self.count), body)

@@ -26,6 +26,7 @@ from kcompile.codegen.loops.flat import (
     check,
     flatten,
     loads_of,
+    mentions,
     moved_statements,
     simplified,
     statements_of,
@@ -55,8 +56,7 @@ CHUNK_ELEMENTS = 32768  # of a large reduction, per task of its first phase
 SPLIT_RESULTS = 4096  # reductions to at most so many results are split along what is reduced
 SCATTER_TASKS = 64
 SMOOTH_LANES = 8  # an axis this long is worth vectorising
-ROW_JAM, LEAST_JAM = 16, 4  # short rows that take turns
-JAM_BYTES = 8192  # of all their local numbers
+ROW_JAM, LEAST_JAM = 16, 2  # short rows that take turns
 UNKNOWN_SIZE = 64  # what an unknown size is taken for when costs are weighed
 
 
@@ -351,9 +351,9 @@ def _jam(part: Part, target: Target) -> int:
     kept = sum((b.type.nbytes for b in part.buffers.values() if b.role == LOCAL), start=0)
     if not all(dim.is_static(n) for n in (*lengths, kept)) or not all(s.is_whole for g in part.groups for s in g.spans):
         return 1
-    read = len({n.buffer for n in loads_of(statements_of(part)) if part.buffers[n.buffer].role != LOCAL})
-    row = max(1, 4 * max(lengths) * read)
-    jam = min(ROW_JAM, target.l1d_bytes // 4 // row, JAM_BYTES // max(1, kept))
+    own = {n.buffer for n in loads_of(statements_of(part)) if mentions(n.index[0], part.outer[-1])}
+    row = kept + sum(4 * max(lengths) for n in own if part.buffers[n].role != LOCAL)
+    jam = min(ROW_JAM, target.l1d_bytes // 2 // max(1, row))
     return jam if jam >= LEAST_JAM else 1
 
 

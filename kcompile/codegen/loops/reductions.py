@@ -185,12 +185,22 @@ class _Row(Nest):
         """One vector; its terms go to the k-th accumulators."""
         here = Lanes(self.scope, self.pattern, start, mask)
         here.bind(self.pattern.axis, start)
+        self.ask_ahead(here)
         found = self.terms(here)
         for n, values in zip(self.numbers, state):
             total = self.combined(n, values[k], found[n])
             values[k] = total if mask is None else self.b.ll.select(mask, total, values[k])
         for n, flags in zip(self.watched, state[len(self.numbers) :]):
             flags[0] = self.b.ll.or_(flags[0], self.not_numbers(found[n], mask))
+
+    def ask_ahead(self, here: Lanes) -> None:
+        """Ask for the lines of a vector's elements in a later row."""
+        for name, offset in self.pattern.ahead:
+            memory = self.scope.memory[name]
+            place = memory.place(here, offset)
+            line = self.b.target.cache_line_bytes // memory.dtype.size_bytes
+            for n in range(0, self.pattern.lanes, line):
+                self.b.prefetch(memory.base, memory.dtype, self.b.add(place, n), locality=2)
 
     def not_numbers(self, terms: ir.Value, mask: ir.Value | None) -> ir.Value:
         found = self.b.ll.fcmp_unordered("uno", terms, terms)

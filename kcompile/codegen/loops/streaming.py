@@ -42,8 +42,13 @@ def streamed(part: Part, body, axis: Axis, target: Target) -> frozenset[str]:
 
 def may_stream(part: Part, target: Target) -> bool:
     """True if the arrays of a part are too large for the last cache, or could be."""
-    nbytes = _touched_bytes(part)
-    return dim.evaluate(nbytes, dict.fromkeys(dim.symbols(nbytes), MANY)) >= _limit(target)
+    return may_exceed(part, _limit(target))
+
+
+def may_exceed(part: Part, nbytes: int) -> bool:
+    """True if the arrays of a part take so many bytes, or could."""
+    touched = _touched_bytes(part)
+    return dim.evaluate(touched, dict.fromkeys(dim.symbols(touched), MANY)) >= nbytes
 
 
 def pays(part: Part, names: frozenset[str], body, scope: Scope) -> ir.Value:

@@ -19,7 +19,7 @@ from kcompile.codegen.loops.flat import Part, stride
 from kcompile.forms.records import LOCAL, Accumulate, Store
 from kcompile.forms.scalar import Const, Expr, Load, Where, loads, walk
 from kcompile.forms.scalar import Index as IndexOf
-from kcompile.ir.dim import Axis
+from kcompile.ir.dim import Axis, DimLike
 from kcompile.target import Target
 
 
@@ -32,6 +32,7 @@ class Pattern:
     uniform: frozenset[Expr]  # what is the same at every point of the axis
     once: tuple[Expr, ...]  # the largest of those: computed once, before the loop
     streamed: frozenset[str] = frozenset()  # arrays whose whole vectors are written past the caches
+    ahead: tuple[tuple[str, DimLike], ...] = ()  # elements whose lines are asked for, see ahead.py
 
 
 def pattern_of(
