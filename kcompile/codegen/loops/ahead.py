@@ -29,7 +29,7 @@ def rows_ahead(part: Part, jam: int, target: Target) -> dict[int, tuple[Place, .
         return {}
     far = streaming.may_exceed(part, max(target.l2_bytes, target.l3_bytes))
     row = part.outer[-1]
-    costs = {n: scalar.cost(*(s.value for s in g.body)) for n, g in enumerate(part.groups) if _axis(g) is not None}
+    costs = {n: _operations(g) for n, g in enumerate(part.groups) if _axis(g) is not None}
     if len(costs) < 2:  # one pass over memory: the hardware sees where it leads
         return {}
     found: dict[int, dict[str, DimLike]] = {}
@@ -51,6 +51,11 @@ def rows_ahead(part: Part, jam: int, target: Target) -> dict[int, tuple[Place, .
             place = dim.substitute(node.index[0] + step * jam, {axis: dim.of(own)}.get)
             found.setdefault(asking, {}).setdefault(node.buffer, place)
     return {n: tuple(places.items()) for n, places in found.items()}
+
+
+def _operations(group: Group) -> int:
+    """Per point, loads left out."""
+    return scalar.cost(*(s.value for s in group.body)) - len(loads_of(group.body))
 
 
 def _axis(group: Group) -> Axis | None:

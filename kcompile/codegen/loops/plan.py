@@ -56,7 +56,7 @@ CHUNK_ELEMENTS = 32768  # of a large reduction, per task of its first phase
 SPLIT_RESULTS = 4096  # reductions to at most so many results are split along what is reduced
 SCATTER_TASKS = 64
 SMOOTH_LANES = 8  # an axis this long is worth vectorising
-ROW_JAM, LEAST_JAM = 16, 2  # short rows that take turns
+ROW_JAM, LEAST_JAM = 16, 3  # short rows that take turns
 UNKNOWN_SIZE = 64  # what an unknown size is taken for when costs are weighed
 
 

@@ -15,7 +15,6 @@ from kcompile.codegen.num import Num, at_least, at_most, fma, horner, where
 from kcompile.codegen.vmath import coefficients as tables
 from kcompile.codegen.vmath.formats import F32, Format, format_of
 
-
 _R_BOUND = 0.375  # above ln(2)/2 and what rounding adds to it
 
 
