@@ -179,10 +179,27 @@ def multiply_adds(case: Case) -> int:
     return 0
 
 
+# How often an array larger than a core's own caches has to be read: statistics need all of it before its first number
+# can be used, and so do the sums of a gradient, which here includes the forward statistics.
+PASSES = {"batch norm": {"x": 2}, "batch norm gradient": {"x": 3, "dy": 2}}
+
+
 def moved_bytes(case: Case) -> int:
-    """Bytes of all inputs and results, each once; Adam reads and writes three arrays and reads the gradient."""
+    """Bytes of all inputs and results, each once."""
+    return sum(touched_bytes(case))
+
+
+def traffic(case: Case) -> tuple[int, int]:
+    """Bytes read and written, as often as they have to be."""
+    read, written = touched_bytes(case)
+    given = shapes(case)
+    return read + sum(4 * (n - 1) * int(np.prod(given[x])) for x, n in PASSES.get(case.kind, {}).items()), written
+
+
+def touched_bytes(case: Case) -> tuple[int, int]:
+    """Bytes read and written, each array once; Adam reads and writes three arrays and reads the gradient."""
     if case.kind == "adam":
-        return 4 * 7 * case.sizes[0]
+        return 4 * 4 * case.sizes[0], 4 * 3 * case.sizes[0]
     given = shapes(case)
     results = {
         "gemm": case.sizes[:1] + case.sizes[1:2],
@@ -198,4 +215,4 @@ def moved_bytes(case: Case) -> int:
         result = next(v for n, v in missing.items() if n not in given)
     else:
         result = results.get("gemm" if case.kind.startswith("gemm") else case.kind, given.get("x"))
-    return 4 * (sum(int(np.prod(s)) for s in given.values()) + int(np.prod(result)))
+    return 4 * sum(int(np.prod(s)) for s in given.values()), 4 * int(np.prod(result))

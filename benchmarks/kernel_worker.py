@@ -3,10 +3,12 @@
 {"prepare": name of a case}   -> {"ready": true}, or false where the peer has no such kernel
 {"measure": calls}            -> {"seconds": per call}
 {"limits": true}              -> what the machine can do; only from kcompile
+{"operations": name}          -> scalar operations of a case; only from kcompile
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -34,6 +36,8 @@ def main(peer: str, threads: int) -> None:
             answer = {"ready": run is not None}
         elif "limits" in request:
             answer = limits(threads)
+        elif "operations" in request:
+            answer = importlib.import_module(f"benchmarks.kernels_{peer}").operations(by_name[request["operations"]])
         else:
             answer = {"seconds": measure(run, request["measure"])}
         answers.write(json.dumps(answer) + "\n")
@@ -48,12 +52,10 @@ def measure(run, calls: int) -> float:
 
 
 def limits(threads: int) -> dict:
-    """The machine as kcompile measures it: floating point operations and bytes per second."""
+    """The machine as kcompile measures it, as plain data."""
     from kcompile.runtime.machine import machine  # only where kcompile runs
 
-    found = machine(threads)
-    levels = [[v.name, v.capacity_bytes, v.bytes_per_s] for v in found.levels]
-    return {"flops_per_s": found.flops_per_s, "levels": levels}
+    return dataclasses.asdict(machine(threads))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 Each peer lives in a process of its own; peers take turns, so all see the same machine. A row shows the median time,
 what share of the machine's limit kcompile reaches (the larger of its arithmetic at the peak and its bytes at the
-bandwidth of the level that holds them), and each peer's time with its ratio to kcompile's (above 1: kcompile is
-faster) and the spread of that ratio over the turns. Geometric means per group follow.
+bandwidth measured for as many; c where it is the arithmetic, m where it is memory), and each peer's time with its
+ratio to kcompile's (above 1: kcompile is
+faster) and the spread of that ratio over the turns. Geometric means per group follow. `--parts` prints both times
+instead of the peers: what is larger than their sum is latency, passes over the data beyond the first, and the call.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.kernel_cases import CASES, Case, moved_bytes, multiply_adds
+from benchmarks.kernel_cases import CASES, Case, moved_bytes, multiply_adds, traffic
 from benchmarks.turns import Worker
+from kcompile.runtime.machine import Machine
 
 PEERS = ("kcompile", "numpy", "torch")
 OURS = "kcompile"
@@ -47,11 +50,17 @@ def measure(case: Case, workers: Mapping[str, Worker], turns: int, turn_s: float
     return times
 
 
-def limit_s(case: Case, machine: Mapping) -> float:
+def parts_s(case: Case, machine: Machine, operations: Mapping) -> tuple[float, float]:
+    """The least times the machine needs for a case's arithmetic and for its bytes."""
+    products = multiply_adds(case)
+    counted = {"operations": 0, "multiplies": 0} if products else operations
+    computing = machine.computing_s(products + counted["multiplies"], products + counted["operations"])
+    return computing, machine.moving_s(*traffic(case), moved_bytes(case))
+
+
+def limit_s(case: Case, machine: Machine, operations: Mapping) -> float:
     """The least time the machine needs for a case."""
-    nbytes = moved_bytes(case)
-    speed = next(s for _, capacity, s in machine["levels"] if capacity is None or nbytes <= capacity)
-    return max(2 * multiply_adds(case) / machine["flops_per_s"], nbytes / speed)
+    return max(parts_s(case, machine, operations))
 
 
 def ratios(times: Times, peer: str) -> list[float]:
@@ -59,12 +68,14 @@ def ratios(times: Times, peer: str) -> list[float]:
     return sorted(t / o for t, o in zip(times.get(peer, ()), times.get(OURS, ())))
 
 
-def row(case: Case, times: Times, machine: Mapping, peers: Sequence[str]) -> str:
+def row(case: Case, times: Times, machine: Machine, peers: Sequence[str], operations: Mapping) -> str:
     """One line of the table."""
+    computing, moving = parts_s(case, machine, operations)
     ours = statistics.median(times[OURS]) if times.get(OURS) else math.nan
     flops = 2 * multiply_adds(case)
     rate = f"{flops / ours / 1e9:7.1f} GF" if flops else f"{moved_bytes(case) / ours / 1e9:7.1f} GB"
-    cells = [f"{case.name:58s} {1e6 * ours:11.1f} {rate} {limit_s(case, machine) / ours:6.0%}"]
+    by = "c" if computing > moving else "m"
+    cells = [f"{case.name:58s} {1e6 * ours:11.1f} {rate} {max(computing, moving) / ours:5.0%}{by}"]
     for peer in peers:
         found = ratios(times, peer)
         text = "-"
@@ -75,14 +86,25 @@ def row(case: Case, times: Times, machine: Mapping, peers: Sequence[str]) -> str
     return " ".join(cells)
 
 
-def summary(results: Mapping[str, Times], machine: Mapping, peers: Sequence[str]) -> list[str]:
+def parts_row(case: Case, times: Times, machine: Machine, operations: Mapping) -> str:
+    """One line of the table of parts."""
+    computing, moving = parts_s(case, machine, operations)
+    ours = statistics.median(times[OURS]) if times.get(OURS) else math.nan
+    shares = f"{max(computing, moving) / ours:8.0%} {(computing + moving) / ours:8.0%}"
+    return f"{case.name:58s} {1e6 * ours:11.1f} {1e6 * computing:11.1f} {1e6 * moving:11.1f} {shares}"
+
+
+def summary(
+    results: Mapping[str, Times], machine: Machine, peers: Sequence[str], operations: Mapping[str, Mapping]
+) -> list[str]:
     """Per group and kind: geometric means of the share of the limit and of the ratios, and the worst ratio."""
     groups: dict[str, list[Case]] = {}
     for case in (c for c in CASES if results.get(c.name, {}).get(OURS)):
         groups.setdefault(f"{case.group}: {case.kind}", []).append(case)
     lines = []
     for name, cases in groups.items():
-        shares = [limit_s(c, machine) / statistics.median(results[c.name][OURS]) for c in cases]
+        limits = [limit_s(c, machine, operations[c.name]) for c in cases]
+        shares = [limit / statistics.median(results[c.name][OURS]) for c, limit in zip(cases, limits)]
         cells = [f"{name:58s} {len(cases):4d} rows {statistics.geometric_mean(shares):16.0%}"]
         for peer in peers:
             found = [statistics.median(r) for c in cases if (r := ratios(results[c.name], peer))]
@@ -106,15 +128,17 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(PEERS[1:]), help="names with commas")
     parser.add_argument("--threads", default="1,2", help="numbers with commas")
     parser.add_argument("--turns", type=int, help=f"{TURNS}, quick {QUICK_TURNS}")
+    parser.add_argument("--parts", action="store_true", help="arithmetic and memory of each row; no peers")
     parser.add_argument("--json", type=Path, help="write all numbers to this file")
     args = parser.parse_args()
     cases = chosen(args.only, args.quick)
     if args.list:
         print("\n".join(c.name for c in cases))
         return
-    peers = [p for p in args.peers.split(",") if p and importlib.util.find_spec(p)]
+    peers = [] if args.parts else [p for p in args.peers.split(",") if p and importlib.util.find_spec(p)]
     turns = args.turns or (QUICK_TURNS if args.quick else TURNS)
-    report = {n: _run(cases, peers, n, turns, QUICK_TURN_S if args.quick else TURN_S) for n in _numbers(args.threads)}
+    turn_s = QUICK_TURN_S if args.quick else TURN_S
+    report = {n: _run(cases, peers, n, turns, turn_s, args.parts) for n in _numbers(args.threads)}
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))
 
@@ -123,25 +147,36 @@ def _numbers(text: str) -> list[int]:
     return [int(n) for n in text.split(",")]
 
 
-def _run(cases: Sequence[Case], peers: Sequence[str], threads: int, turns: int, turn_s: float) -> dict:
+def _run(
+    cases: Sequence[Case], peers: Sequence[str], threads: int, turns: int, turn_s: float, parts: bool = False
+) -> dict:
     workers = {p: Worker(p, threads, "benchmarks.kernel_worker") for p in (OURS, *peers)}
-    machine = workers[OURS].ask(limits=True)
-    levels = ", ".join(f"{name} {speed / 1e9:.0f}" for name, _, speed in machine["levels"])
-    print(f"threads: {threads}; machine: {machine['flops_per_s'] / 1e9:.0f} GFLOP/s, GB/s: {levels}")
+    measured = workers[OURS].ask(limits=True)
+    machine = Machine.from_plain(measured)
+    levels = ", ".join(f"{v.name} {v.bytes_per_s / 1e9:.0f}" for v in machine.levels)
+    print(f"threads: {threads}; machine: {machine.flops_per_s / 1e9:.0f} GFLOP/s, GB/s: {levels}")
     header = f"{'medians in microseconds':58s} {OURS:>11s} {'per s':>10s} {'limit':>6s} "
+    if parts:
+        columns = f"{OURS:>11s} {'arithmetic':>11s} {'memory':>11s} {'larger':>8s} {'sum':>8s}"
+        header = f"{'medians in microseconds':58s} {columns}"
     print(header + " ".join(f"{p:>30s}" for p in peers))
     results: dict[str, Times] = {}
+    operations: dict[str, Mapping] = {}
     for case in cases:
-        results[case.name] = measure(case, workers, turns, turn_s)
-        print(row(case, results[case.name], machine, peers), flush=True)
+        results[case.name] = times = measure(case, workers, turns, turn_s)
+        operations[case.name] = {} if multiply_adds(case) else workers[OURS].ask(operations=case.name)
+        if parts:
+            print(parts_row(case, times, machine, operations[case.name]), flush=True)
+        else:
+            print(row(case, times, machine, peers, operations[case.name]), flush=True)
         for peer, worker in workers.items():
             if worker.process.poll() is not None:  # a peer that died starts anew for the next case
                 workers[peer] = Worker(peer, threads, "benchmarks.kernel_worker")
     for worker in workers.values():
         worker.close()
     if len(cases) > 1:
-        print("\n".join(["geometric means", *summary(results, machine, peers)]))
-    return {"machine": machine, "seconds_per_call": results}
+        print("\n".join(["geometric means", *summary(results, machine, peers, operations)]))
+    return {"machine": measured, "seconds_per_call": results, "operations": operations}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,10 @@ import numpy as np
 from benchmarks.kernel_cases import DATA, FORWARD, INFERENCE, Case, arrays, image_shapes, shapes
 from benchmarks.kernel_chain import chain
 from kcompile import autodiff, pipeline
+from kcompile.codegen.operations import weight
+from kcompile.codegen.program import runs
+from kcompile.forms.records import Loops
+from kcompile.forms.work import work
 from kcompile.keras import ops
 from kcompile.keras.tracing import Variable, trace
 from kcompile.keras.tracing.scope import unwrap
@@ -16,16 +21,29 @@ from kcompile.keras.tracing.scope import unwrap
 
 def prepare(case: Case) -> Callable[[], dict[str, np.ndarray]]:
     """Compile a case; the function runs it once."""
+    traced, given = _traced(case)
+    program = pipeline.compile(traced.graph)
+    bound = program.bind(traced.arrays())
+    return lambda: bound.run(given)
+
+
+def operations(case: Case) -> dict[str, int]:
+    """Scalar operations of a case in vector instructions, and those of them that multiply, without its products."""
+    built = pipeline.build(_traced(case)[0].graph)
+    weigh = functools.partial(weight, target=built.target)
+    forms = [built.forms[run.kernel.name] for run in runs(built.program.steps)]
+    found = [work(form, {}, weigh) for form in forms if isinstance(form, Loops)]
+    return {"operations": sum(w.operations for w in found), "multiplies": sum(w.multiplies for w in found)}
+
+
+def _traced(case: Case):
     given = {**arrays(case), **_unread(case)}
     known = {}
     if case.kind.endswith(INFERENCE):
         known["w"] = Variable(given.pop("w"), name="w")
     run = _adam(case) if case.kind == "adam" else lambda v: {"y": _result(case, {**v, **known})}
     specs = {n: (a.shape, a.dtype.name) for n, a in given.items()}
-    traced = trace(run, specs, name="case")
-    program = pipeline.compile(traced.graph)
-    bound = program.bind(traced.arrays())
-    return lambda: bound.run(given)
+    return trace(run, specs, name="case"), given
 
 
 def _unread(case: Case) -> dict[str, np.ndarray]:

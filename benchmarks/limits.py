@@ -32,7 +32,7 @@ def weight_bytes(workload: Workload) -> int:
 
 def limit_s(products: int, nbytes: int, found: Machine) -> float:
     """The least time: products at the peak, or weights at the bandwidth of the smallest cache that holds them."""
-    return max(2 * products / found.flops_per_s, nbytes / found.level_for(nbytes).bytes_per_s)
+    return max(2 * products / found.flops_per_s, found.moving_s(nbytes, 0))
 
 
 def graph(workload: Workload) -> Graph:

@@ -2,10 +2,13 @@
 
     void kc_probe_fma(args, begin, end, worker)     args: results, rounds
     void kc_probe_pairs(args, begin, end, worker)   the same for bfloat16, if the target has pairs
+    void kc_probe_mixed(args, begin, end, worker)   the same with every second multiply-add an addition
     void kc_probe_read(args, begin, end, worker)    args: memory, bytes per task, rounds, results
+    void kc_probe_copy(args, begin, end, worker)    the same; half of a task's bytes are copied onto the other half
+    void kc_probe_stream(args, begin, end, worker)  the same, written past the caches
     void kc_timeline(functions, count, args, sizes, arena, times)
 
-The first three are tasks for `kc_parallel_for`: one task per worker, each on memory of its own. The last calls
+All but the last are tasks for `kc_parallel_for`: one task per worker, each on memory of its own. The last calls
 `i32 f(args, sizes, arena)` one after the other and writes count + 1 clock readings in nanoseconds, so a step of
 some hundred nanoseconds is measured without Python in between.
 """
@@ -16,7 +19,8 @@ from kcompile.codegen.build import I64, POINTER, KernelBuilder, Param, new_modul
 from kcompile.codegen.contract import pairs
 from kcompile.target import Target
 
-FMA, PAIRS, READ, TIMELINE = "kc_probe_fma", "kc_probe_pairs", "kc_probe_read", "kc_timeline"
+FMA, MIXED, PAIRS = "kc_probe_fma", "kc_probe_mixed", "kc_probe_pairs"
+READ, COPY, STREAM, TIMELINE = "kc_probe_read", "kc_probe_copy", "kc_probe_stream", "kc_timeline"
 
 SPACE_BYTES = 4096  # of each worker's start values and result: no cache line is shared
 READ_STREAMS = 8  # vectors read per iteration, each into an accumulator of its own
@@ -34,12 +38,15 @@ def flops_per_round(target: Target) -> int:
 
 
 def probe_ir(target: Target) -> str:
-    """LLVM IR of the probes."""
+    """LLVM IR of the probes that are tasks."""
     module = new_module("probe", target)
-    _chains(KernelBuilder(module, target, FMA, _TASK), target, "f32", KernelBuilder.fma)
+    _chains(KernelBuilder(module, target, FMA, _TASK), target, "f32", (KernelBuilder.fma,))
+    _chains(KernelBuilder(module, target, MIXED, _TASK), target, "f32", (KernelBuilder.fma, _added))
     if target.bf16_pairs:
-        _chains(KernelBuilder(module, target, PAIRS, _TASK), target, "u32", pairs.multiply_add)
+        _chains(KernelBuilder(module, target, PAIRS, _TASK), target, "u32", (pairs.multiply_add,))
     _read(KernelBuilder(module, target, READ, _TASK), target)
+    _copy(KernelBuilder(module, target, COPY, _TASK), target, streamed=False)
+    _copy(KernelBuilder(module, target, STREAM, _TASK), target, streamed=target.arch == "x86_64")
     return str(module)
 
 
@@ -47,8 +54,12 @@ def _slot(b: KernelBuilder, n: int, kind):
     return b.ll.load(b.at_byte(b["args"], 8 * n), typ=kind)
 
 
-def _chains(b: KernelBuilder, target: Target, kind: str, multiply_add) -> None:
-    """Chains of `multiply_add(b, x, y, sum)` with factors read as `kind`."""
+def _added(b: KernelBuilder, x, y, so_far):
+    return b.fadd(x, so_far)
+
+
+def _chains(b: KernelBuilder, target: Target, kind: str, steps: tuple) -> None:
+    """Chains that take turns in `step(b, x, y, sum)`, with factors read as `kind`."""
     results, rounds = _slot(b, 0, POINTER), _slot(b, 1, I64)
     lanes = target.lanes(4)
     with b.loop("task", b["begin"], b["end"]) as task:
@@ -57,7 +68,7 @@ def _chains(b: KernelBuilder, target: Target, kind: str, multiply_add) -> None:
         factor = b.load_vector(own, kind, 0, lanes)
         starts = [b.load_vector(own, "f32", (n + 1) * lanes, lanes) for n in range(fma_chains(target))]
         with b.carried_loop("round", 0, rounds, starts, unroll=False) as loop:
-            loop.next(*(multiply_add(b, factor, factor, c) for c in loop.carried))
+            loop.next(*(steps[n % len(steps)](b, factor, factor, c) for n, c in enumerate(loop.carried)))
         total = loop.results[0]
         for chain in loop.results[1:]:
             total = b.fadd(total, chain)
@@ -83,6 +94,25 @@ def _read(b: KernelBuilder, target: Target) -> None:
         for part in outer.results[1:]:
             total = b.ll.xor(total, part)
         b.store(total, own, "i32", 0)
+    b.ret()
+
+
+def _copy(b: KernelBuilder, target: Target, *, streamed: bool) -> None:
+    memory, nbytes, rounds = _slot(b, 0, POINTER), _slot(b, 1, I64), _slot(b, 2, I64)
+    lanes = target.lanes(4)
+    with b.loop("task", b["begin"], b["end"]) as task:
+        block = b.at_byte(memory, b.mul(task, nbytes))
+        count = b.ll.sdiv(nbytes, I64(8))
+        # the two halves change places every round: nothing can be left out
+        with b.carried_loop("round", 0, rounds, [I64(0), count]) as outer:
+            source, to = outer.carried
+            with b.loop("at", 0, count, READ_STREAMS * lanes, vectorise=False, unroll=False) as at:
+                places = [b.add(at, n * lanes) for n in range(READ_STREAMS)]
+                read = [b.load_vector(block, "i32", b.add(source, p), lanes, align_bytes=64) for p in places]
+                write = b.stream_vector if streamed else b.store_vector
+                for value, p in zip(read, places):
+                    write(value, block, "i32", b.add(to, p))
+            outer.next(to, source)
     b.ret()
 
 

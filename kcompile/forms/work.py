@@ -1,18 +1,22 @@
 """How much a form computes and moves: what its definition asks for, not what a kernel makes of it.
 
 So the numbers of two kernels of one form can be compared, and of a form on two machines. Positions outside a
-padded array count as if they were computed; a buffer counts once, however often it is read.
+padded array count as if they were computed; a buffer counts once, however often it is read, and of one of which only a
+part is read no more than that.
+
+Scalar operations are weighed: by `scalar.cost` if nothing better is known, or by a target's own numbers
+(`codegen/operations.py`), which say too how many of them occupy the multipliers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
-from kcompile.forms.records import INOUT, LOCAL, Contract, Form, Nest
-from kcompile.forms.scalar import Expr, Where, cost, loads, walk
+from kcompile.forms.records import IN, INOUT, LOCAL, OUT, Contract, Form, Loops, Nest
+from kcompile.forms.scalar import SCALAR_OPS, Call, Load, index, loads, walk
 from kcompile.ir import dim
-from kcompile.ir.types import bf16, f32
+from kcompile.ir.types import DType, bf16, f32
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,19 @@ class Work:
     """multiply_adds: of sums of products; operations: all other scalar ones; nbytes: of its buffers.
 
     bf16_products: how many of the multiply-adds have factors of bfloat16.
+    written: those of `nbytes` that are results; multiplies: those of `operations` that occupy the multipliers.
     """
 
     multiply_adds: int
     operations: int
     nbytes: int
     bf16_products: int = 0
+    written: int = 0
+    multiplies: int = 0
+
+    @property
+    def read(self) -> int:
+        return self.nbytes - self.written
 
     @property
     def flops(self) -> int:
@@ -33,42 +44,78 @@ class Work:
         return 2 * self.multiply_adds + self.operations
 
     def __add__(self, other: Work) -> Work:
-        return Work(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Work)))
+        return Work(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
-def work(form: Form, sizes: Mapping[str, int]) -> Work:
-    """Count a form's work for given values of its named sizes.
+Weight = tuple[int, int]  # operations, and those of them that occupy the multipliers
+Weigh = Callable[[str, DType], Weight]
 
-    An operation is what `scalar.cost` counts, loads left out; an accumulation is one more.
+
+def rough_weight(fn: str, dtype: DType) -> Weight:
+    """What `scalar.cost` says; no word on multipliers."""
+    op = SCALAR_OPS.get(fn)
+    return (1 if op is None else op.cost), 0
+
+
+def work(form: Form, sizes: Mapping[str, int], weigh: Weigh = rough_weight) -> Work:
+    """Count a form's work for given values of its named sizes; an accumulation is one operation more.
+
+    Loads and choices of bounds are free; what the statements of one nest share counts once.
     """
 
     def points(axes) -> int:
         return dim.evaluate(dim.product(a.extent for a in axes), sizes)
 
-    nbytes = 0
+    nbytes = written = 0
     for buffer in form.buffers:
         if buffer.role != LOCAL:
-            times = 2 if buffer.role == INOUT else 1
-            nbytes += times * dim.evaluate(buffer.type.nbytes, sizes)
-    outer = points(form.out_axes if isinstance(form, Contract) else form.outer)
+            size = dim.evaluate(buffer.type.nbytes, sizes)
+            if buffer.role == IN and isinstance(form, Loops):
+                size = min(size, buffer.type.dtype.size_bytes * _places(form, buffer.name, points))
+            nbytes += 2 * size if buffer.role == INOUT else size
+            written += size if buffer.role in (OUT, INOUT) else 0
     if isinstance(form, Contract):
+        outer = points(form.out_axes)
         products = outer * points(form.over)
         in_bf16 = products if {e.dtype for e in loads(form.lhs, form.rhs)} == {bf16} and form.dtype is f32 else 0
-        return Work(products, outer * sum(_cost(s.value) for s in form.stores), nbytes, in_bf16)
-    operations = 0
-    for statement in form.body:
-        if isinstance(statement, Nest):
-            operations += outer * points(statement.axes) * sum(_statement(s) for s in statement.body)
-        else:
-            operations += outer * _statement(statement)
-    return Work(0, operations, nbytes)
+        operations, multiplies = _weights(form.stores, weigh)
+        return Work(products, outer * operations, nbytes, in_bf16, written, outer * multiplies)
+    outer = points(form.outer)
+    operations = multiplies = 0
+    once = [s for s in form.body if not isinstance(s, Nest)]
+    for times, statements in [(1, once), *((points(s.axes), s.body) for s in form.body if isinstance(s, Nest))]:
+        found, multiplied = _weights(statements, weigh)
+        operations += outer * times * found
+        multiplies += outer * times * multiplied
+    return Work(0, operations, nbytes, 0, written, multiplies)
 
 
-def _statement(statement) -> int:
-    return _cost(statement.value) + (1 if hasattr(statement, "how") else 0)
+def _places(form: Loops, name: str, points) -> int:
+    """At most how many elements of a buffer are read: the points of the axes that its indices mention."""
+    statements = [s for item in form.body for s in (item.body if isinstance(item, Nest) else (item,))]
+    indices = [index(i) for s in statements for i in s.index]
+    found = [n for n in walk(*(s.value for s in statements), *indices) if isinstance(n, Load) and n.buffer == name]
+    total = 0
+    for node in found:
+        atoms = {a for i in node.index for a in dim.atoms(i)}
+        looked_up = any(isinstance(a, dim.Loaded) for a in atoms)
+        axes = _all_axes(form) if looked_up else [a for a in atoms if isinstance(a, dim.Axis)]
+        total += points(axes)
+    return total
 
 
-def _cost(value: Expr) -> int:
-    """Operations of one evaluation; `scalar.cost` counts loads and choices of bounds as one each."""
-    free = sum(1 for e in loads(value)) + sum(isinstance(e, Where) for e in walk(value))
-    return cost(value) - free
+def _all_axes(form: Loops) -> set:
+    """Every axis of a form."""
+    return {*form.outer, *(a for item in form.body if isinstance(item, Nest) for a in item.axes)}
+
+
+def _weights(statements, weigh: Weigh) -> Weight:
+    """Operations of one evaluation of statements."""
+    operations = sum(1 for s in statements if hasattr(s, "how"))
+    multiplies = 0
+    for node in walk(*(s.value for s in statements)):
+        if isinstance(node, Call):
+            more, multiplied = weigh(node.fn, node.args[-1].dtype)
+            operations += more
+            multiplies += multiplied
+    return operations, multiplies

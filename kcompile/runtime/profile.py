@@ -4,9 +4,9 @@ A program of one step is made of each step, so each is entered exactly as in the
 places, same number of threads. `kc_timeline` runs them in order with a clock reading between, several times over; a
 step's time is the median. Variables are copied first: profiling a training step trains nothing.
 
-The limit of a step is the larger of two times: its arithmetic at the machine's peak, and its buffers, read or
-written once, at the speed of the smallest level of memory that holds them. A step can beat it where an earlier step
-left its inputs in a nearer cache, and where its operations cost less than the rough numbers of `forms/scalar.py`.
+The limit of a step is the larger of two times: its arithmetic at the machine's peak, counted in the instructions that
+are emitted for each operation, and its buffers, each read or written once, at the speed measured for as many bytes
+(`machine.py`). A step can beat it where an earlier step left its inputs in a nearer cache.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from kcompile.codegen.entry import PARALLEL_FOR, emit_entry
 from kcompile.codegen.program import WORKERS, Copy, Loop, Run, loops, runs
 from kcompile.forms.records import Contract
-from kcompile.forms.work import Work, work
+from kcompile.forms.work import Weigh, Work, work
 from kcompile.ir import dim
 from kcompile.ir.graph import Node
 from kcompile.ir.op import Kind
@@ -33,6 +33,7 @@ from kcompile.runtime.arena import address, aligned_empty
 from kcompile.runtime.executable import Bound, Executable
 from kcompile.runtime.link import Library, link
 from kcompile.runtime.machine import Machine, machine
+from kcompile.target import Target
 
 if TYPE_CHECKING:  # pipeline.py stands above
     from kcompile.pipeline import Build
@@ -304,7 +305,7 @@ def _loop_fact(built: Build, loop: Loop, step, named: Mapping[str, int]) -> _Fac
     for inner in loops(loop):  # the work of all strips is that of one that holds them all
         if inner.strips is not None:
             sizes[inner.strips.symbol] = dim.evaluate(inner.strips.size, named)
-    each = [work(built.forms[run.kernel.name], sizes) for run in runs(loop.steps)]
+    each = [work(built.forms[run.kernel.name], sizes, _weigh(built.target)) for run in runs(loop.steps)]
     count = dim.evaluate(loop.rows.total if loop.rows and loop.rows.numbered else loop.count, named)
     count = 1 if loop.strips else count
     total = Work(*(count * sum(getattr(w, f.name) for w in each) for f in fields(Work)))
@@ -317,7 +318,8 @@ def _loop_fact(built: Build, loop: Loop, step, named: Mapping[str, int]) -> _Fac
 def _fact(built: Build, step, calls, named: Mapping[str, int]) -> _Fact:
     if not isinstance(step, Run):
         kind, times = ("copy", 2) if isinstance(step, Copy) else ("fill", 1)
-        return _Fact(kind, (), (kind,), "", Work(0, 0, times * dim.evaluate(step.nbytes, named)))
+        written = dim.evaluate(step.nbytes, named)
+        return _Fact(kind, (), (kind,), "", Work(0, 0, times * written, written))
     nodes = _computed(built, next(calls).call.cluster)
     form = built.forms[step.kernel.name]
     layers = dict.fromkeys(_layer(n.origin.layer) for n in nodes if n.origin.layer)
@@ -325,7 +327,15 @@ def _fact(built: Build, step, calls, named: Mapping[str, int]) -> _Fact:
     path, scale = "loops", 1.0
     if isinstance(form, Contract):
         path, scale = _path(form, built.target), form.dtype.size_bytes / 4
-    return _Fact(step.kernel.name, tuple(layers), what, path, work(form, named), max(scale, 1.0))
+    found = work(form, named, _weigh(built.target))
+    return _Fact(step.kernel.name, tuple(layers), what, path, found, max(scale, 1.0))
+
+
+def _weigh(target: Target) -> Weigh:
+    """The weight of an operation in the target's code."""
+    from kcompile.codegen.operations import weight  # LLVM, see _object
+
+    return functools.partial(weight, target=target)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -357,15 +367,15 @@ def _layer(origin: str) -> str:
 
 
 def _limit(fact: _Fact, limits: Machine) -> tuple[float, str]:
-    """Time needed at least, and why. Operations that are no multiply-adds run at half the peak."""
-    level = limits.level_for(fact.work.nbytes)
-    moving = fact.work.nbytes / level.bytes_per_s
-    in_pairs = fact.work.bf16_products if limits.pair_flops_per_s else 0
-    others = fact.work.multiply_adds - in_pairs + fact.work.operations
-    computing = 2 * others * fact.flop_scale / limits.flops_per_s
+    """Time needed at least, and why. Products in pairs run at a rate of their own."""
+    w = fact.work
+    moving = limits.moving_s(w.read, w.written)
+    in_pairs = w.bf16_products if limits.pair_flops_per_s else 0
+    others = w.multiply_adds - in_pairs
+    computing = limits.computing_s(others + w.multiplies, others + w.operations) * fact.flop_scale
     if in_pairs:
         computing += 2 * in_pairs / limits.pair_flops_per_s
-    return (computing, COMPUTE) if computing > moving else (moving, level.name)
+    return (computing, COMPUTE) if computing > moving else (moving, limits.level_for(w.nbytes).name)
 
 
 def _preparations(built: Build) -> list[int]:

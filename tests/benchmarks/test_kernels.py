@@ -1,11 +1,14 @@
 """The kernel benchmark measures the same thing for every peer, and its arithmetic is right."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from benchmarks import kernels, kernels_kcompile, kernels_numpy
-from benchmarks.kernel_cases import CASES, Case, arrays, moved_bytes, multiply_adds
+from benchmarks.kernel_cases import CASES, Case, arrays, moved_bytes, multiply_adds, traffic
 from benchmarks.kernel_worker import measure
+from kcompile.runtime.machine import Level, Machine
 
 SMALL = {
     "gemm": (5, 7, 9),
@@ -97,23 +100,35 @@ def test_work_by_hand():
     assert multiply_adds(Case("", "depthwise filter gradient", (1, 4, 4, 7, 3, 1))) == 16 * 7 * 9
     assert moved_bytes(Case("", "softmax", (3, 4))) == 4 * 24
     assert multiply_adds(Case("", "softmax", (3, 4))) == 0
+    normalised = Case("", "batch norm gradient", (2, 3, 3, 4))
+    assert traffic(normalised) == (4 * (5 * 72 + 2 * 4), 4 * 72) and moved_bytes(normalised) == 4 * (3 * 72 + 2 * 4)
 
 
 def test_the_limit_is_the_larger_of_the_two_times():
-    machine = {"flops_per_s": 1e3, "levels": [["L1", 200, 400.0], ["memory", None, 100.0]]}
-    product = Case("", "gemm", (2, 3, 5))
-    assert kernels.limit_s(product, machine) == max(60 / 1e3, 124 / 400)
-    assert kernels.limit_s(Case("", "gemm", (2, 3, 5000)), machine) == pytest.approx(4 * (25000 + 6) / 100)
-    assert kernels.limit_s(Case("", "gemm", (2, 3, 5)), {**machine, "flops_per_s": 1.0}) == 60
+    machine = Machine(1, 1e3, (Level("L1", 200, 400.0), Level("memory", None, 100.0)))
+    product, nothing = Case("", "gemm", (2, 3, 5)), {"operations": 0, "multiplies": 0}
+    assert kernels.limit_s(product, machine, nothing) == max(60 / 1e3, 124 / 400)
+    assert kernels.limit_s(Case("", "gemm", (2, 3, 5000)), machine, {}) == pytest.approx(4 * (25000 + 6) / 100)
+    assert kernels.limit_s(product, replace(machine, flops_per_s=1.0), {}) == 60
+    softmax = Case("", "softmax", (3, 4))
+    assert kernels.parts_s(softmax, machine, {"operations": 900, "multiplies": 600}) == (1.8, 96 / 400)
+
+
+def test_operations_are_those_of_the_forms():
+    found = kernels_kcompile.operations(small("softmax"))
+    numbers = np.prod(small("softmax").sizes)
+    assert found["operations"] > 10 * numbers and found["operations"] > found["multiplies"] > numbers
+    assert kernels_kcompile.operations(small("average pool"))["operations"] > 0
 
 
 def test_ratios_and_means():
     case = next(c for c in CASES if c.kind == "gemm")
-    machine = {"flops_per_s": 1e9, "levels": [["memory", None, 1e12]]}
+    machine = Machine(1, 1e9, (Level("memory", None, 1e12),))
     times = {"kcompile": [1.0, 2.0, 4.0], "numpy": [2.0, 2.0, 16.0]}
     assert kernels.ratios(times, "numpy") == [1.0, 2.0, 4.0] and kernels.ratios(times, "torch") == []
-    assert "x2.00 (1.00-4.00)" in kernels.row(case, times, machine, ["numpy", "torch"])
-    (line,) = kernels.summary({case.name: times}, machine, ["numpy"])
+    assert "x2.00 (1.00-4.00)" in kernels.row(case, times, machine, ["numpy", "torch"], {})
+    assert case.name in kernels.parts_row(case, times, machine, {})
+    (line,) = kernels.summary({case.name: times}, machine, ["numpy"], {case.name: {}})
     assert "x2.00 (worst 2.00)" in line
 
 

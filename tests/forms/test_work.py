@@ -25,7 +25,7 @@ def test_a_product_with_an_epilogue():
     form = only_form(make)
     for rows in (3, 7):
         # one addition per element of the result; every array read or written once
-        expected = Work(rows * 6 * 8, rows * 8, 4 * (rows * 6 + 48 + 8 + rows * 8))
+        expected = Work(rows * 6 * 8, rows * 8, 4 * (rows * 6 + 48 + 8 + rows * 8), written=4 * rows * 8)
         assert work(form, {"batch": rows}) == expected
         assert expected.flops == 2 * rows * 48 + rows * 8
 
@@ -44,7 +44,7 @@ def test_a_map_counts_operations_and_not_loads():
         x, y = (g.input(n, Type(f32, (BATCH, 5))) for n in "xy")
         g.output("z", ops.mul(ops.add(x, y), x))
 
-    assert work(only_form(make), {"batch": 4}) == Work(0, 2 * 20, 3 * 4 * 20)
+    assert work(only_form(make), {"batch": 4}) == Work(0, 2 * 20, 3 * 4 * 20, written=4 * 20)
 
 
 def test_a_sum_counts_each_addition():
@@ -54,6 +54,28 @@ def test_a_sum_counts_each_addition():
     found = work(only_form(make), {"batch": 3})
     assert found.multiply_adds == 0 and found.nbytes == 4 * (150 + 3)
     assert 150 <= found.operations <= 2 * 150
+
+
+def test_operations_are_weighed_and_shared_ones_count_once():
+    def make(g):
+        x = g.input("x", Type(f32, (BATCH, 50)))
+        y = ops.exp(x)
+        g.output("y", y)
+        g.output("s", ops.reduce_sum(y, axes=(1,), keepdims=False))
+
+    found = work(only_form(make), {"batch": 3}, lambda fn, dtype: (13, 9) if fn == "exp" else (1, 0))
+    assert (found.multiplies, found.written, found.read) == (9 * 150, 4 * (150 + 3), 4 * 150)
+    assert 14 * 150 <= found.operations < 16 * 150
+
+
+def test_of_a_large_array_only_what_is_read_counts():
+    def make(g):
+        x = g.input("x", Type(f32, (100, 50)))
+        g.output(
+            "s", ops.reduce_sum(ops.slice(x, starts=(0, 0), sizes=(3, 50), strides=(1, 1)), axes=(0,), keepdims=False)
+        )
+
+    assert work(only_form(make), {}).read == 4 * 150
 
 
 def test_works_add_up():

@@ -2,11 +2,13 @@
 
 import math
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 
 import numpy as np
 import pytest
 
 from kcompile import pipeline
+from kcompile.codegen.operations import weight
 from kcompile.codegen.program import Run
 from kcompile.errors import ArgumentError
 from kcompile.forms.work import work
@@ -43,7 +45,7 @@ def test_work_and_paths_are_those_of_the_forms():
     assert {r.kernel for r in kernels} == set(built.forms)
     for record in kernels:
         form = built.forms[record.kernel]
-        assert record.work == work(form, {"batch": 9, "workers": 1})
+        assert record.work == work(form, {"batch": 9, "workers": 1}, partial(weight, target=built.target))
         assert (record.path == "loops") == (form.kind == "loops") and record.path
     assert any("contract" in r.what for r in kernels)
 
