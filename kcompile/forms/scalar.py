@@ -46,7 +46,7 @@ SCALAR_OPS: dict[str, ScalarOp] = {
     **_rows("sqrt", 1, cost=4),
     **_rows("rsqrt reciprocal", 1, cost=4),
     **_rows("exp exp2 expm1 log log2 log10 log1p", 1, cost=12),
-    **_rows("sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfinv", 1, cost=16),
+    **_rows("sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc erfinv normcdf", 1, cost=16),
     **_rows("isnan isinf isfinite not", 1, "bool"),
     **_rows("add sub mul max min", 2),
     **_rows("div floordiv mod", 2, cost=4),

@@ -211,8 +211,12 @@ asinh = elementwise("asinh", body="asinh", vjp=lambda g, y, x: (g * rsqrt(x * x 
 acosh = elementwise("acosh", body="acosh", domain=(1.2, 4.0), vjp=lambda g, y, x: (g * rsqrt((x - 1) * (x + 1)),))
 atanh = elementwise("atanh", body="atanh", domain=(-0.9, 0.9), vjp=lambda g, y, x: (g / (1 - x * x),))
 erf = elementwise("erf", body="erf", vjp=lambda g, y, x: (g * (exp(-(x * x)) * (2 / math.sqrt(math.pi))),))
+erfc = elementwise("erfc", body="erfc", vjp=lambda g, y, x: (g * (exp(-(x * x)) * (-2 / math.sqrt(math.pi))),))
 erfinv = elementwise(
     "erfinv", body="erfinv", domain=(-0.9, 0.9), vjp=lambda g, y, x: (g * (exp(y * y) * (math.sqrt(math.pi) / 2)),)
+)
+normcdf = elementwise(
+    "normcdf", body="normcdf", vjp=lambda g, y, x: (g * (exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))),)
 )
 
 floor = elementwise("floor", body="floor")

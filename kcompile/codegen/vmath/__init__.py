@@ -5,7 +5,7 @@
     exponential.py   exp exp2 expm1 sinh cosh tanh
     logarithm.py     log log2 log10 log1p asinh acosh atanh
     circular.py      sin cos tan asin acos atan atan2
-    error.py         erf erfinv
+    error.py         erf erfc erfinv normcdf
     power.py         pow
     division.py      mod floordiv
 
@@ -67,7 +67,9 @@ FUNCTIONS: dict[str, Callable[..., Num]] = {
     "atan": _in_double(circular.atan),
     "atan2": _in_double(circular.atan2),
     "erf": error.erf,
+    "erfc": error.erfc,
     "erfinv": error.erfinv,
+    "normcdf": error.normcdf,
     "pow": power.pow_,
     "mod": _in_double(division.mod),
     "floordiv": _in_double(division.floordiv),
@@ -99,7 +101,9 @@ ULP_BOUNDS: dict[str, tuple[float, float]] = {
     "atan": (0.51, 1.9),
     "atan2": (0.51, 2.0),
     "erf": (1.8, 1.2),
+    "erfc": (5.7, 5.2),
     "erfinv": (5.0, 6.0),  # steep near 1, where its logarithm's last bit counts several times
+    "normcdf": (5.7, 5.2),
     "pow": (0.51, 1.3),
     "rsqrt": (1.6, 1.6),
 }

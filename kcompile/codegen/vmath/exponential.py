@@ -91,9 +91,35 @@ def exp(x: Num) -> Num:
     if wide:
         r = _wide("range", r, r.like(_R_BOUND), _SMALLER_SIZE, last=(_ROUNDING_AS_SET,))
     y = fma(fma(r, horner(r, tables.EXP[kind.name]), 1.0), r, 1.0)
-    if wide:
+    return _times_power_of_two(y, shifted, kind)
+
+
+def _times_power_of_two(y: Num, shifted: Num, kind: Format) -> Num:
+    """y * 2**n of magic + n."""
+    if _has_wide_instructions(y):
         return _wide("scalef", y, shifted - kind.magic, last=(_ROUNDING_AS_SET,))
     return scaled(y, shifted.as_int() - kind.magic_bits)
+
+
+def times_exp_of_square(y: Num, x: Num, factor: float) -> Num:
+    """y * exp(factor * x*x) for |y| <= 1; `factor` is minus a power of two, the exponent within exp_range.
+
+    The square enters the reduction before it is rounded: a large exponent keeps its digits.
+    """
+    kind = format_of(x)
+    shifted = fma(x * x, factor / math.log(2), kind.magic)
+    n = shifted - kind.magic
+    r = fma(n, -kind.ln2[1] / factor, _square_plus(x, n * (-kind.ln2[0] / factor)))
+    powers = (1.0, 1.0, *tables.EXP[kind.name])
+    return _times_power_of_two(y * horner(r, [c * factor**k for k, c in enumerate(powers)]), shifted, kind)
+
+
+def _square_plus(x: Num, c: Num) -> Num:
+    """x*x + c, the square not rounded, for c near -x*x."""
+    if x.b.target.fma:
+        return fma(x, x, c)
+    upper = (x.as_int() & -(1 << (format_of(x).mantissa_bits // 2 + 1))).as_float()
+    return (upper * upper + c) + (x - upper) * (x + upper)
 
 
 def exp2(x: Num) -> Num:

@@ -23,6 +23,7 @@ class Format:
     exp2_range: tuple[float, float]
     expm1_low: float  # below, expm1 is -1
     tanh_high: float  # above, tanh is 1
+    erfc_high: float  # above, erfc is 0
 
     @property
     def magic(self) -> float:
@@ -48,6 +49,7 @@ F32 = Format(
     exp2_range=(-150.5, 128.0),
     expm1_low=-18.0,
     tanh_high=10.0,
+    erfc_high=10.2,
 )
 F64 = Format(
     name="f64",
@@ -59,6 +61,7 @@ F64 = Format(
     exp2_range=(-1075.5, 1024.0),
     expm1_low=-38.0,
     tanh_high=20.0,
+    erfc_high=27.3,
 )
 
 

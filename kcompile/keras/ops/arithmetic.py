@@ -75,25 +75,6 @@ def sinc(x):
 
 
 @public
-def erfc(x):
-    """Return 1 - erf(x), to rounding of float32 also where it is small.
-
-    Source: Press et al., Numerical Recipes, section 6.2, the Chebyshev fit with relative error 1.2e-7.
-    """
-    x, half, one, two, zero = _with(x, 0.5, 1, 2, 0)
-    size = prim.abs(x)
-    t = prim.div(one, prim.add(one, prim.mul(half, size)))
-    fit = (1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807, -1.13520398, 1.48851587, -0.82215223)
-    inner = prim.mul(tensor(0.17087277, dtype_key(x)), one)
-    for c in reversed(fit):
-        inner = prim.add(tensor(c, dtype_key(x)), prim.mul(t, inner))
-    exponent = prim.sub(prim.sub(prim.mul(t, inner), prim.square(size)), tensor(1.26551223, dtype_key(x)))
-    tail = prim.mul(t, prim.exp(exponent))
-    tail = prim.select(prim.lt(x, zero), prim.sub(two, tail), tail)
-    return prim.select(prim.lt(size, half), prim.sub(one, prim.erf(x)), tail)
-
-
-@public
 def i0(x):
     """Return the modified Bessel function of the first kind of order 0, to rounding of float32.
 

@@ -48,6 +48,7 @@ _UNARY = {
     "arccosh": ("acosh", "float", "the inverse hyperbolic cosine"),
     "arctanh": ("atanh", "float", "the inverse hyperbolic tangent"),
     "erf": ("erf", "float", "the error function"),
+    "erfc": ("erfc", "float", "1 - erf(x), to rounding also where it is small"),
     "erfinv": ("erfinv", "float", "the inverse error function"),
     "floor": ("floor", "float", "the largest integer not above x"),
     "ceil": ("ceil", "float", "the smallest integer not below x"),

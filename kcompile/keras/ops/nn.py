@@ -131,8 +131,7 @@ def gelu(x, approximate=True):
         _, factor, cubic = _with(x, math.sqrt(2 / math.pi), 0.044715)
         inner = prim.mul(factor, prim.add(x, prim.mul(cubic, prim.mul(x, prim.square(x)))))
         return prim.mul(prim.mul(half, x), prim.add(one, prim.tanh(inner)))
-    _, root = _with(x, 1 / math.sqrt(2))
-    return prim.mul(prim.mul(half, x), prim.add(one, prim.erf(prim.mul(x, root))))
+    return prim.mul(x, prim.normcdf(x))
 
 
 @public
