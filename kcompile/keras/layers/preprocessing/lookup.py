@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from kcompile.errors import ArgumentError
@@ -9,7 +11,7 @@ from kcompile.keras import ops
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.layers.preprocessing.encoding import encode
 from kcompile.keras.layers.preprocessing.hashing import bin_of
-from kcompile.keras.layers.preprocessing.host import HostLayer, batches_of, mapped, strings
+from kcompile.keras.layers.preprocessing.host import HostLayer, batches_of, strings
 from kcompile.keras.layers.preprocessing.vocabulary import Vocabulary
 from kcompile.keras.registry import register
 from kcompile.keras.tracing.tensor import KerasTensor
@@ -89,12 +91,19 @@ class StringLookup(_Lookup, HostLayer):
             indices = np.asarray(inputs, np.int64)
             known = (indices >= 0) & (indices < len(words))
             return np.where(known, words[np.where(known, indices, 0)], self.oov_token)
-        return np.asarray(self._encoded(mapped(self.index_of, strings(inputs, self.encoding), np.int64)))
+        array = strings(inputs, self.encoding)
+        return np.asarray(self._encoded(self.indices_of(array.reshape(-1).tolist()).reshape(array.shape)))
+
+    def indices_of(self, tokens: list[str]) -> np.ndarray:
+        """Return the index of each token."""
+        unknown = self._oov_start if self.num_oov_indices == 1 else None
+        found = list(map(self._index.get, tokens, itertools.repeat(unknown)))
+        if unknown is None:
+            found = [self.index_of(token) if n is None else n for token, n in zip(tokens, found)]
+        return np.array(found, np.int64)
 
     def index_of(self, token: str) -> int:
         """Return the index of a token; several unknown ones share out their indices by hash."""
-        if token == self.mask_token and self.mask_token is not None:
-            return 0 if self.output_mode == "int" else -1  # -1: counts nowhere
         found = self._index.get(token)
         if found is not None:
             return found

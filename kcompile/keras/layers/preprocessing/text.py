@@ -149,13 +149,13 @@ class TextVectorization(HostLayer):
     def on_host(self, inputs):
         self.lookup._known()
         texts = self.tokens_of(inputs)
-        index = {token: self.lookup.index_of(token) for token in set(itertools.chain.from_iterable(texts))}
-        rows = [[index[token] for token in tokens] for tokens in texts]
+        indices = self.lookup.indices_of(list(itertools.chain.from_iterable(texts)))
+        rows = np.split(indices, np.cumsum([len(tokens) for tokens in texts[:-1]]))[: len(texts)]
         if np.ndim(inputs) == 0:
             return self._filled(rows)[0]
         return self._filled(rows)
 
-    def _filled(self, rows: list[list[int]]) -> np.ndarray:
+    def _filled(self, rows: list[np.ndarray]) -> np.ndarray:
         width = self.output_sequence_length if self.output_mode == "int" else None
         width = max(map(len, rows), default=0) if width is None else width
         indices = np.full((len(rows), width), 0 if self.output_mode == "int" else -1, np.int64)

@@ -104,6 +104,8 @@ class Vocabulary:
     def _tables_changed(self) -> None:
         """Called when the vocabulary is another one."""
         self._index = {t: n + self._token_start for n, t in enumerate(self._tokens)}
+        if self.mask_token is not None:
+            self._index[self.mask_token] = 0 if self.output_mode == "int" else -1  # -1: counts nowhere
 
     def _known(self) -> list:
         if self._tokens is None:
