@@ -45,6 +45,7 @@ from kcompile.target import Target
 MAP, TILED, ROW, COLUMN, SCATTER, SERIAL = "map", "tiled", "row", "column", "scatter", "serial"
 
 MAP_BLOCK = 4096  # elements of one task of a flat map: a few microseconds at most
+NEAR = 4  # elements of a step that mostly stays within a line
 COLUMN_LANES = 256  # lanes that go through together: accumulators stay in L1, rows are read in whole lines
 COLUMN_WHOLE = 512  # up to this many lanes are not split
 ROW_BLOCK = 4096  # elements of a row summed before the block's sum is added to the row's
@@ -266,14 +267,14 @@ def _unconditional(statements) -> set[Expr]:
 
 
 def _unit_strides(statements, axis: Axis) -> float:
-    """How well accesses walk along an axis: stores count twice, values that stay put a little."""
+    """How well accesses walk along an axis: stores count twice, those that stay put or near a little."""
     total = 0.0
     accesses = [(s.index[0], 2.0) for s in statements] + [(n.index[0], 1.0) for n in loads_of(statements)]
     for place, weight in accesses:
         step = stride(place, axis)
         if step == 1:
             total += weight
-        elif step == 0:
+        elif isinstance(step, int) and -NEAR <= step <= NEAR:
             total += 0.5 * weight
     return total
 
