@@ -29,7 +29,7 @@ from kcompile.codegen.loops.plan import (
     fills_registers,
 )
 from kcompile.codegen.loops.reduce import accumulations, combine, is_scan, start_value, stores_only
-from kcompile.codegen.loops.reductions import along_row, down_columns, fits_registers, pays_from
+from kcompile.codegen.loops.reductions import along_row, down_columns, fits_registers, goes_beside, pays_from
 from kcompile.codegen.loops.segments import cuts
 from kcompile.codegen.loops.vectors import pattern_of
 from kcompile.codegen.loops.versions import Choice, versions
@@ -250,13 +250,14 @@ class _Emitter:
         lane = self.schedule.lane
         # several steps at once of what already fills the registers would only spill
         fills = fills_registers(group.body, self.b.target)
-        if fills:  # LLVM's vectorisers take seconds for what is a whole tile's transform
+        at = cuts(group.body, lane)
+        # LLVM's vectorisers take seconds for what is a whole tile's transform, and do not see what goes beside
+        if fills or (not at and goes_beside(group.body, self.b.target)):
             pattern = pattern_of(self.part, group.body, lane, self.b.target, independent=True)
             if pattern is not None:
                 along_row(self.part, pattern, scope, low, high, group.body)
                 return
         scope.prepare(dims_of(group.body))
-        at = cuts(group.body, lane)
         names = frozenset() if at or fills else streaming.streamed(self.part, group.body, lane, self.b.target)
         pattern = pattern_of(self.part, group.body, lane, self.b.target, independent=True) if names else None
         if pattern is None:

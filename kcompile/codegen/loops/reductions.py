@@ -20,13 +20,14 @@ from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Part, dims_of
 from kcompile.codegen.loops.reduce import combine, start_value
-from kcompile.codegen.loops.vectors import Lanes, Pattern, has_masks, is_number
+from kcompile.codegen.loops.vectors import Lanes, Pattern, calls_functions, has_masks, is_number
 from kcompile.forms import scalar
 from kcompile.forms.records import Store
 from kcompile.ir.dim import Axis
 from kcompile.target import Target
 
 IN_FLIGHT_COST = 80  # operations of one step of a row: a body smaller than that goes several vectors at a time
+BESIDE_COST = 128  # the same for functions without a sum, whose chains are long
 MOST_IN_FLIGHT = 4
 STRAIGHT_VECTORS = 8  # a row of up to so many vectors is written without a loop
 STRAIGHT_COST = 400
@@ -155,7 +156,8 @@ class _Row(Nest):
 
     def flight(self) -> int:
         """Vectors in flight, a power of two: as many as a small body keeps in registers."""
-        most, flight = IN_FLIGHT_COST * self.b.target.vector_registers // 32, 1
+        is_long = not self.numbers and goes_beside(self.body, self.b.target)
+        most, flight = (BESIDE_COST if is_long else IN_FLIGHT_COST) * self.b.target.vector_registers // 32, 1
         while 2 * flight <= MOST_IN_FLIGHT and 2 * flight * self.cost <= most:
             flight *= 2
         return flight
@@ -233,6 +235,12 @@ class _Wide(_Row):
         parts = b.parted(terms, self.narrow)
         found = [b.ll.fcmp_unordered("uno", x, y) for x, y in zip(parts[::2], parts[1::2])]
         return functools.reduce(b.ll.or_, found)
+
+
+def goes_beside(body, target: Target) -> bool:
+    """True if several vectors of these statements are worth running side by side: short, and functions in them."""
+    cost = scalar.cost(*(s.value for s in body)) + len(body)
+    return has_masks(target) and 2 * cost <= BESIDE_COST and calls_functions(body)
 
 
 def _grouped(values: list[ir.Value], size: int) -> list[list[ir.Value]]:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from kcompile.codegen import scalars
+from kcompile.codegen import scalars, vmath
 from kcompile.codegen.build import I64, Index
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Part, stride
 from kcompile.forms.records import LOCAL, Accumulate, Store
-from kcompile.forms.scalar import Const, Expr, Load, Where, loads, walk
+from kcompile.forms.scalar import Call, Const, Expr, Load, Where, loads, walk
 from kcompile.forms.scalar import Index as IndexOf
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.target import Target
@@ -117,6 +117,11 @@ def _largest(roots: list[Expr], uniform: frozenset[Expr]) -> tuple[Expr, ...]:
 def has_masks(target: Target) -> bool:
     """True if a masked load or store is one instruction that is as fast as a plain one."""
     return target.arch == "x86_64" and target.vector_bytes == 64
+
+
+def calls_functions(body) -> bool:
+    """True if statements call a function of vmath."""
+    return any(isinstance(n, Call) and n.fn in vmath.FUNCTIONS for n in walk(*(s.value for s in body)))
 
 
 class Lanes(Scope):
