@@ -94,7 +94,7 @@ def is_known(value: Value) -> bool:
 # elementwise -----------------------------------------------------------------------------------
 
 SMOOTH = (
-    *("neg", "abs", "square", "exp", "expm1", "sin", "cos", "atan", "tanh", "asinh", "erf"),
+    *("neg", "abs", "square", "exp", "expm1", "sin", "cos", "atan", "tanh", "asinh", "erf", "erfc", "normcdf"),
     *("relu", "sigmoid", "softplus", "stop_gradient"),
 )
 LIMITED = {  # ops with a limited domain, and what brings any number into it

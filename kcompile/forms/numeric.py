@@ -112,7 +112,7 @@ NUMPY: dict[str, Callable[..., np.ndarray]] = {
     "erf": _erf,
     "erfc": _erfc,
     "erfinv": erfinv,
-    "normcdf": lambda x: _erfc(x * -math.sqrt(0.5)) / 2,
+    "normcdf": lambda x: _erfc(np.asarray(x, np.float64) * -math.sqrt(0.5)) / 2,
     "isnan": np.isnan,
     "isinf": np.isinf,
     "isfinite": np.isfinite,

@@ -682,6 +682,35 @@ def test_reductions_of_every_width(kind, how, axis):
         check(form, {})
 
 
+def test_functions_give_a_number_the_same_bits_wherever_it_stands():
+    """Several vectors side by side, one alone, a part of one."""
+
+    def build(g):
+        x = g.input("x", Type(f32, (B, T)))
+        y = ops.softplus(ops.tanh(x))
+        g.output("y", y)
+        g.output("sum", ops.reduce_sum(ops.exp(y), axes=(1,), keepdims=True))
+
+    for form in forms(build):
+        for width in (1, 15, 16, 63, 64, 65, 200):
+            check(form, {"batch": 3, "time": width})
+    form = only(lambda g: g.output("y", ops.normcdf(g.input("x", Type(f32, (T,))))))
+    (name,) = (b.name for b in form.buffers if b.role == IN)
+    (y,) = run_form(form, {name: np.full(150, -1.234, "float32")}, {"time": 150}).values()
+    assert (y == y[0]).all()
+
+
+def test_a_mirrored_image_is_read_along_its_rows_not_across_images():
+    def build(g):
+        x, chosen = g.input("x", Type(f32, (B, 4, 20, 3))), g.input("c", Type(boolean, (B, 1, 1, 1)))
+        g.output("y", ops.select(chosen, ops.reverse(x, axes=(2,)), x))
+
+    form = only(build)
+    (schedule,) = plan.make_plan(form, X86_64_V4).phases[0]
+    assert schedule.lane.extent == 20
+    check(form, {"batch": 3})
+
+
 @pytest.mark.parametrize("lanes", (1, 3, 17, 64, 200, 600))
 def test_columns_keep_all_their_lanes(lanes):
     def build(g):

@@ -122,7 +122,7 @@ def test_result_dtype(row):
     assert result.dtype == expected and result.shape == (3,)
 
 
-@pytest.mark.parametrize("name", ["erf", "expm1", "log1p", "atanh", "cosh", "exp2", "log10"])
+@pytest.mark.parametrize("name", ["erf", "erfc", "expm1", "log1p", "atanh", "cosh", "exp2", "log10"])
 def test_against_the_math_module(name):
     points = np.linspace(-0.9, 0.9, 31) if name == "atanh" else np.linspace(0.05, 3, 31)
     expected = [{"exp2": lambda v: 2.0**v}.get(name, getattr(math, name, None))(v) for v in points]

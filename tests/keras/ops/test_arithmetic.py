@@ -1,8 +1,10 @@
 """Composed arithmetic, arrangements, NaN-aware reductions, windows: against real Keras and compiled."""
 
+import mpmath
 import numpy as np
 import pytest
 
+from kcompile import keras
 from kcompile.keras import ops
 from tests.keras.ops.checking import check, check_compiled, check_gradient, ids
 
@@ -120,3 +122,12 @@ def test_gradient(name, args, kwargs):
 def test_erfc_keeps_its_digits_where_it_is_small(real_keras):
     x = np.float32([0.4, 0.6, 2, 4, 8])
     np.testing.assert_allclose(ops.erfc(x), real_keras.ops.erfc(x), rtol=2e-6)
+
+
+def test_gelu_keeps_its_digits_far_below_zero():
+    x = np.linspace(-12.5, -0.5, 60, dtype="float32")
+    exact = [float(v * mpmath.ncdf(v)) for v in x.astype("float64")]
+    compiled = keras.Sequential([keras.Input((x.size,)), keras.layers.Activation("gelu")])
+    np.testing.assert_allclose(compiled.predict_on_batch(x[None])[0], exact, rtol=1e-6)
+    np.testing.assert_allclose(ops.gelu(x, approximate=False), exact, rtol=1e-5)
+    check_gradient("gelu", (x[::6].astype("float64"),), {"approximate": False}, rtol=1e-4)
