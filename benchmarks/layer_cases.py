@@ -261,13 +261,14 @@ NO_ROW = {
     "Recurrent": "the old name of RNN",
 }
 
-# by the name of a row, from profiles and the kernels' assembly
-_VIEW = "PyTorch gives back a view of its input; a result here is an array of its own"
+# by the name of a row, as measured with 2 threads
+_VIEW = (
+    "PyTorch gives back a view of its input in 4 us, no number moves; a result here is an array of its own: "
+    "2 MB are read and written in 20 to 26 us, about 80 GB/s in each direction"
+)
 REASONS: dict[str, str] = {
     "Identity forward": _VIEW,
     "Flatten forward": _VIEW,
-    "Activation gelu forward": "erf: two polynomials and an exponential, 25 multiplications of a vector, 23 cycles",
-    "Conv2D groups forward": "presumed, not profiled: 16 channels of a group are too narrow a product",
 }
 
 

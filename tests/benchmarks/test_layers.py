@@ -22,7 +22,7 @@ def listed() -> dict[type, str]:
         names = [r["name"] for r in csv.DictReader(file, delimiter="\t") if r["area"] == "layer" and r["tier"] in "AB"]
     found: dict[type, str] = {}
     for name in names:
-        thing = getattr(keras.layers, name, None)
+        thing = getattr(keras.layers, name)
         if inspect.isclass(thing) and name not in NO_ROW:
             found.setdefault(thing, name)
     return found
