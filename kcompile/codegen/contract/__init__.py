@@ -12,6 +12,9 @@ blocked.py     the tiled path: loops of tasks, blocks of k and tiles; phases
 micro.py       the register tile
 pack.py        rhs into panels
 turn.py        a large lhs copied so that k runs along its rows, or these lie apart
+pairs.py       products of bfloat16 two steps of k at a time: the problem over pairs, the instruction
+packpairs.py   rhs into panels of pairs
+beside.py      an lhs copied with the partners of each pair beside each other
 dense.py       an lhs that is an expression, computed first
 crosswise.py   tiles of a tall lhs with few columns: squares of lhs turned in registers
 ask.py         lines of far operands asked for early
