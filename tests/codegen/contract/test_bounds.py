@@ -6,7 +6,7 @@ import mmap
 import numpy as np
 import pytest
 
-from kcompile.codegen.contract import emit
+from kcompile.codegen.contract import describe, emit
 from kcompile.codegen.host import host_target
 from kcompile.ir import dim
 from kcompile.ir.dim import symbol
@@ -68,6 +68,35 @@ def test_stays_inside_its_buffers(case, at_end):
         expected = reference(spec, x0.astype(np.float64), x1.astype(np.float64), known)
         scale = reference(spec, abs(x0), abs(x1), known)
         assert np.all(abs(guarded[2].array - expected) <= TOLERANCE["f32"] * scale)
+    finally:
+        for g in guarded:
+            g.open()
+
+
+PAIRS = [  # of bfloat16: totals are multiples of 32 elements, sums are odd
+    ("i,k;k,j->i,j", {"i": 64, "j": 96, "k": 33}),
+    ("i,k;j,k->i,j", {"i": 64, "j": 96, "k": 33}),
+    ("k,i;j,k->i,j", {"i": 64, "j": 96, "k": BATCH}),
+    ("b,i+r,j+s,c;b,i,j,n->r,s,c,n", {"b": 4, "i": 4, "j": 5, "r": 3, "s": 3, "c": 16, "n": 40}),
+]
+
+
+@pytest.mark.skipif(mprotect is None, reason="needs mprotect")
+@pytest.mark.skipif(not host_target().bf16_pairs, reason="this CPU does not multiply pairs of bfloat16")
+@pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
+@pytest.mark.parametrize("case", range(len(PAIRS)))
+def test_pairs_stay_inside_their_buffers(case, at_end):
+    spec, sizes = PAIRS[case]
+    actual = {"batch": 33}
+    form = contract_form(spec, sizes, "bf16", sum_kind="f32", epilogue=lambda acc, at: acc)
+    assert "pairs" in describe(form, host_target())
+    shapes = [tuple(dim.evaluate(s, actual) for s in b.type.shape) for b in form.buffers]
+    ones = [np.full(s, 0x3F80, np.uint16) for s in shapes[:2]]
+    guarded = [Guarded(a, at_end) for a in (*ones, np.zeros(shapes[2], np.float32))]
+    try:
+        Native(emit(form, host_target(), "guarded")).run([g.array for g in guarded], actual)
+        terms = [dim.evaluate(a.extent, actual) for a in form.over]
+        assert np.all(guarded[2].array == np.prod(terms))
     finally:
         for g in guarded:
             g.open()
