@@ -38,7 +38,11 @@ from kcompile.ir.types import Type, boolean
 from kcompile.ops.elementwise import draw
 
 WINDOW = 3
-POINTS = {2: (0, 1, -1), 4: (0, Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2))}  # and infinity
+POINTS = {  # and infinity
+    2: (0, 1, -1),
+    3: (0, Fraction(3, 4), Fraction(-3, 4), 2),
+    4: (0, Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)),
+}
 
 
 # matrices ----------------------------------------------------------------------------------------
@@ -222,6 +226,7 @@ def _filter_samples(rng):
         (4, 17, (3, 3, 3, 17)),
         (4, 1, (3, 3, 1, 1)),
         (2, 16, (3, 3, 3, 48)),
+        (3, 16, (3, 3, 2, 16)),
     ):
         yield (draw(rng, "f64", shape),), {"tile": tile, "panel": panel}
         yield (draw(rng, "f32", shape),), {"tile": tile, "panel": panel}
@@ -288,6 +293,8 @@ _CASES = (  # tile, images, channels, low, out
     (4, (2, 8, 8), 16, (1, 1), (8, 8)),
     (4, (1, 14, 7), 3, (1, 1), (14, 7)),
     (4, (1, 9, 10), 4, (0, 0), (7, 8)),
+    (3, (2, 5, 7), 4, (0, 1), (3, 6)),
+    (3, (1, 6, 5), 17, (1, 1), (6, 5)),
     (4, (0, 6, 6), 4, (0, 0), (4, 4)),
     (2, (1, 1, 1), 1, (1, 1), (1, 1)),
     (4, (1, 6, 5), 2, (0, 2), (5, 6)),

@@ -56,6 +56,18 @@ def test_is_close_to_the_direct_sum(padding, precision, bound):
         assert np.abs(y - direct).max() <= bound * np.abs(direct).max()
 
 
+def test_small_images_take_the_tile_that_fits_them():
+    for size, tile in ((3, 3), (6, 3), (8, 4), (11, 4)):
+        graph = network(size=(size, size), channels=(64, 64))
+        changed = use_winograd(graph, target=X86_64_V4)
+        (node,) = [n for n in changed.live_nodes() if not n.is_source and n.op.name == "winograd_output"]
+        assert node.attrs["tile"] == tile
+    graph = network(size=(5, 5), channels=(64, 64), padding="valid")
+    arrays = data(graph, 3)
+    direct = compiled(graph, arrays, precision="highest")
+    assert np.abs(compiled(graph, arrays) - direct).max() <= 3e-6 * np.abs(direct).max()
+
+
 def test_bits_do_not_depend_on_threads_or_batch():
     graph = network(size=(17, 22), channels=(64, 64))
     arrays = data(graph, 5)
