@@ -37,6 +37,7 @@ PRECISIONS = {"default": (2, 3, 4), "high": (2,), "highest": ()}  # tiles that m
 DIRECT_SHARE, NARROW_SHARE, PRODUCT_SHARE = 0.95, 0.83, 0.9  # narrow: one vector of columns, and more loads than two
 FILTER_BYTES_PER_CYCLE = (32, 16, 4)  # from the second-level cache, the third, memory, which all cores share
 TRANSFORM_BYTES_PER_CYCLE = (24, 16, 5)
+STEPS, STEP_CYCLES = 2, 2000  # kernels more in a call: the transforms of input and result
 BATCHES = (1, 32)  # a tile is the same for all sizes: it should pay for both
 MARGIN = 1.15  # a smaller gain does not pay for the error
 PANEL_VECTORS = 2  # of a register tile of many rows
@@ -193,7 +194,8 @@ def tile_cycles(found: Convolution, tile: int, images: int, target: Target) -> f
     moved = between + h * w * c + oh * ow * n
     level = _level(images * between * 4, target)
     filters = _filter_cycles(points * c * n, target) / images
-    return max(products, filters) + moved * 4 / TRANSFORM_BYTES_PER_CYCLE[level]
+    transforms = moved * 4 / TRANSFORM_BYTES_PER_CYCLE[level] + STEPS * STEP_CYCLES / images
+    return max(products, filters) + transforms
 
 
 def _level(nbytes: int, target: Target) -> int:

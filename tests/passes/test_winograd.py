@@ -91,6 +91,7 @@ def test_nan_and_infinity_reach_the_result():
         {"strides": 2},
         {"dilation": 2},
         {"channels": (3, 64)},  # the transforms would cost more than they save
+        {"channels": (8, 8), "size": (8, 8)},  # as would the calls of two kernels more
         {"size": (dim.symbol("height"), 20)},  # kinds of tiles would not be known
         {"role": INPUT},  # a filter that changes from call to call
     ],
