@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kcompile.errors import ArgumentError, NotSupportedError
+from kcompile.errors import ArgumentError
 from kcompile.ir.dim import Dim
 from kcompile.ir.graph import Value
 from kcompile.keras import ops
@@ -146,6 +146,11 @@ class ModelGraph:
         nodes = sorted(found, key=lambda n: (-depth[id(n)], discovered[id(n.operation)]))
         return nodes, ordered
 
+    @property
+    def is_cut(self) -> bool:
+        """True if all layers on strings are calls of this graph and nested ones; else calls.py finds them."""
+        return self.reads_host and self.on_strings is None
+
     # the part that runs in Python -------------------------------------------------------------------
 
     def _host_part(self, values: dict[int, Any], path: Path, call: Callable, visit: Callable | None = None) -> None:
@@ -204,7 +209,6 @@ class ModelGraph:
         """Return what the compiled part reads: `inputs` themselves unless layers on strings come first."""
         if not self.reads_host:
             return inputs
-        self._check_strings()
         made: dict[Key, Any] = {}
 
         def call(node: Node, values: dict[int, Any]) -> list:
@@ -219,14 +223,6 @@ class ModelGraph:
         found = [np.asarray(made[key]) for key in self.program_keys]
         return found[0] if len(found) == 1 else found
 
-    def _check_strings(self) -> None:
-        if self.on_strings is not None:
-            raise NotSupportedError(
-                f"The layer {self.on_strings.name!r} ({type(self.on_strings).__name__}) reads strings, which compiled "
-                "code does not hold. StringLookup, TextVectorization and Hashing run in Python before it where a "
-                "Functional or Sequential model, nested ones too, calls them on its inputs: call them there."
-            )
-
     # running --------------------------------------------------------------------------------------
 
     def run(self, inputs: Any, name: str = "model") -> Any:
@@ -235,8 +231,9 @@ class ModelGraph:
         In a trace the part in Python has run: the inputs are those of the compiled part.
         """
         path, table = _entered.take(self)
-        if table is None and self.reads_host and self._are_made(tree.flatten(inputs)):
-            self._check_strings()
+        scope = current_scope()
+        calls_are_known = scope is not None and scope.host_calls is not None
+        if table is None and self.reads_host and not calls_are_known and self._are_made(tree.flatten(inputs)):
             path, table = (), dict(zip(self.program_keys, tree.flatten(inputs), strict=True))
             values = {}
         elif table is not None:
@@ -343,6 +340,9 @@ def _fitted(x: Any, reference: KerasTensor) -> Any:
     if standardize_dtype(x.dtype) != reference.dtype:
         x = ops.cast(x, reference.dtype)
     rank, wanted = len(x.shape), len(reference.shape)
+    if isinstance(x, StringValue):
+        at_end = rank == wanted + 1 and x.shape[-1] == 1
+        return x[..., 0] if at_end else x[..., None] if rank == wanted - 1 and reference.shape[-1] == 1 else x
     if rank == wanted + 1 and x.shape[-1] == 1:
         x = ops.squeeze(x, axis=-1)
     elif rank == wanted - 1 and reference.shape[-1] == 1:

@@ -7,6 +7,7 @@ in `call`. Training comes from the Trainer mixin.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from kcompile.errors import ArgumentError, KcompileError, NotSupportedError
@@ -106,6 +107,8 @@ class Model(Trainer, LegacyMethods, Layer):
     @property
     def program_inputs(self) -> list[KerasTensor] | None:
         """What compiled programs read: the inputs, or what layers on strings make of them. None if not wired."""
+        if self.host_calls is not None:
+            return None  # the calls are inside `call`: sizes are those of the data
         return None if self._graph is None else self._graph.program_tensors
 
     @property
@@ -178,6 +181,21 @@ class Model(Trainer, LegacyMethods, Layer):
         if self._graph is None:
             self.build_on(_symbolic_inputs(input_shape, self.compute_dtype))
 
+    def build_from_config(self, config):
+        """Build with what `get_build_config` gave: shapes, and dtypes where they are not those of the weights."""
+        if self._graph is not None or "input_dtype" not in (config or {}):
+            return super().build_from_config(config)
+        self._build_shapes = config
+        self.build_on(self.declared_inputs())
+
+    def declared_inputs(self) -> Any:
+        """KerasTensors like the inputs that the model was built for; None if that is not known."""
+        if self._graph is not None:
+            return self._graph.inputs
+        config = self.get_build_config() or {}
+        shapes = config.get("input_shape")
+        return None if shapes is None else _declared(shapes, config.get("input_dtype", self.compute_dtype), "x0")
+
     def build_on(self, *args, **kwargs) -> Any:
         """Make all weights by running `call` on KerasTensors; returns KerasTensors like the outputs.
 
@@ -187,6 +205,8 @@ class Model(Trainer, LegacyMethods, Layer):
         self.built = True
         if self._build_shapes is None and len(args) == 1:  # saved files and export start from it
             self._build_shapes = {"input_shape": tree.map_structure(lambda t: list(t.shape), args[0])}
+            if any(t.dtype != self.compute_dtype for t in tree.flatten(args[0])):
+                self._build_shapes["input_dtype"] = tree.map_structure(lambda t: t.dtype, args[0])
         self._set_initial_weights()
         return outputs
 
@@ -305,6 +325,15 @@ class Model(Trainer, LegacyMethods, Layer):
 def _takes(cls: type, config: dict) -> bool:
     parameters = inspect.signature(cls.__init__).parameters
     return "layers" in parameters and "input_layers" in parameters
+
+
+def _declared(shape: Any, dtype: Any, name: str) -> Any:
+    if isinstance(shape, Mapping):
+        return {k: _declared(s, dtype[k] if isinstance(dtype, Mapping) else dtype, k) for k, s in shape.items()}
+    if shape and isinstance(shape[0], (list, tuple)):
+        dtypes = dtype if isinstance(dtype, (list, tuple)) else [dtype] * len(shape)
+        return [_declared(s, d, f"x{i}") for i, (s, d) in enumerate(zip(shape, dtypes))]
+    return KerasTensor((None, *shape[1:]), dtype, name=name)
 
 
 def _like(leaf: Any) -> Any:

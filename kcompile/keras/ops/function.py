@@ -125,7 +125,7 @@ def _plain(x: Any) -> np.ndarray:
     if isinstance(x, StringValue):
         raise ArgumentError(
             f"compiled code holds no strings, and {x!r} are computed on: only StringLookup, TextVectorization and "
-            "Hashing read strings, in Python, where a Functional or Sequential model calls them on its inputs"
+            "Hashing read strings, in Python, before the program"
         )
     if x is None or isinstance(x, (str, bytes)):
         raise ArgumentError(f"expected a tensor, a number or a list of numbers, received {x!r}")

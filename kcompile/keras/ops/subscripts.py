@@ -17,11 +17,12 @@ from kcompile.errors import ArgumentError, NotSupportedError
 from kcompile.ir import dim
 from kcompile.ir.dim import Dim, DimLike
 from kcompile.ir.graph import Value
-from kcompile.ir.types import broadcast_shapes
+from kcompile.ir.types import Type, broadcast_shapes, i32
 from kcompile.keras.ops.function import broadcast, dtype_key, public, rank, sized, tensor
 from kcompile.keras.ops.indexing import as_indices, from_front
 from kcompile.keras.ops.shapes import part
-from kcompile.keras.tracing.scope import unwrap
+from kcompile.keras.tracing.scope import TraceGraph, unwrap
+from kcompile.keras.tracing.tensor import StringValue
 
 _BASIC = (builtins.slice, int, np.integer, Dim, type(None), type(Ellipsis))
 
@@ -33,12 +34,23 @@ def get_item(x, key):
     While tracing, indices out of range are clamped, as no error can be raised inside a compiled program; a mask
     whose values are only known then has a result of unknown size, and is refused.
     """
+    if isinstance(x, StringValue):
+        return _strings(x, key)
     x = tensor(x)
     parts = key if isinstance(key, tuple) else (key,)
     parts = tuple(k if isinstance(k, _BASIC) and not isinstance(k, bool) else unwrap(k) for k in parts)
     if isinstance(x, np.ndarray) and not _has_value(parts):
         return np.asarray(x[tuple(k if isinstance(k, _BASIC) else np.asarray(tensor(k)) for k in parts)])
     return _traced(x, _whole(x, parts))
+
+
+def _strings(x: StringValue, key: Any) -> StringValue:
+    """Part of strings, which only have a shape; the key holds no traced numbers."""
+    parts = key if isinstance(key, tuple) else (key,)
+    if _has_value(parts):
+        raise NotSupportedError(f"{x!r}[...] by numbers that the compiled program computes: it holds no strings")
+    numbers = TraceGraph("strings").input("x", Type(i32, x.shape))
+    return StringValue(get_item(numbers, key).shape, part_of=(x, key))
 
 
 def _has_value(parts: tuple) -> bool:

@@ -91,6 +91,7 @@ class TraceScope:
     def __init__(self, graph: Graph, arenas=(), abstract: bool = False):
         self.graph = graph
         self.abstract = abstract
+        self.host_calls: Any = None  # what becomes of calls of layers on strings, see layers/preprocessing/calls.py
         self.variables: dict[str, Variable | VariableArena] = {}  # by source name
         self.arenas = tuple(arenas)
         self.updates: list[tuple[Any, list[Variable]]] = []  # (optimizer, variables) of each update

@@ -200,8 +200,12 @@ class StringValue:
 
     dtype = "string"
 
-    def __init__(self, shape: Sequence[DimLike]):
+    def __init__(self, shape: Sequence[DimLike], part_of: tuple[StringValue, Any] | None = None):
         self.shape = tuple(shape)
+        self.part_of = part_of  # (strings, key): this is strings[key]
+
+    def __getitem__(self, key):
+        return operators.function("get_item")(self, key)
 
     @property
     def ndim(self) -> int:

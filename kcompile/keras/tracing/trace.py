@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kcompile.errors import ArgumentError
+from kcompile.errors import ArgumentError, NotSupportedError
 from kcompile.ir.graph import Graph, Value
 from kcompile.ir.types import Type, dtype
 from kcompile.keras.tracing import tree
@@ -92,6 +92,8 @@ def _as_value(graph: Graph, leaf: Any, label: str) -> Value:
     leaf = unwrap(leaf)
     if isinstance(leaf, Value):
         return leaf
+    if isinstance(leaf, StringValue):
+        raise NotSupportedError(f"the output {label!r} of the model is strings, which compiled code does not hold")
     if leaf is None or isinstance(leaf, KerasTensor):
         raise ArgumentError(f"the output {label!r} of the traced function is {leaf!r}; expected a tensor")
     return graph.constant(np.asarray(leaf))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kcompile.errors import ArgumentError, NotSupportedError
+from kcompile.errors import ArgumentError
 from kcompile.keras.layers import Embedding
 from kcompile.keras.training.compiled import CompiledLosses, OutputLoss
 from kcompile.keras.training.structure import targets_per_output
@@ -98,21 +98,3 @@ def check_count(name: str, value: Any, least: int = 0) -> None:
     """Raise ArgumentError unless `value` is an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ArgumentError(f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}")
-
-
-def refuse_strings(model: Any, x: Any) -> None:
-    """Raise NotSupportedError for strings that no layer turns into numbers before the compiled program."""
-    leaves = x.values() if isinstance(x, Mapping) else x if isinstance(x, (list, tuple)) else [x]
-    if not any(isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OUS" for leaf in leaves):
-        return
-    layer = next((found for found in model._flatten_layers() if getattr(found, "runs_on_host", False)), None)
-    if layer is not None:
-        nodes = model._graph.nodes if model._graph is not None else ()
-        readers = (n.operation for n in nodes if any(t.dtype == "string" for t in n.input_tensors))
-        caller = next(readers, model)
-        raise NotSupportedError(
-            f"The layer {layer.name!r} ({type(layer).__name__}) is called inside the `call` of {type(caller).__name__} "
-            f"{caller.name!r}, which is compiled, and compiled code holds no strings. It runs in Python before the "
-            "program if a Functional or Sequential model calls it on its inputs: build the model that way, or call "
-            "the layer on the data first."
-        )

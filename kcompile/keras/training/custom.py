@@ -75,9 +75,10 @@ def _flattened(logs: Mapping[str, Any]):
             yield name, value
 
 
-def build_compiled(model: Any, symbolic: Any) -> None:
+def build_compiled(model: Any, calls: Any, symbolic: Any) -> None:
     """Resolve the losses and metrics of `compile`, for steps that walk over `model.metrics`.
 
+    calls: of layers on strings, made before; or None.
     symbolic: (x, y) of a batch as KerasTensors.
     """
     compiled = model._training
@@ -87,7 +88,7 @@ def build_compiled(model: Any, symbolic: Any) -> None:
         return
 
     def resolve(x, y):
-        y_pred = model(x, training=False)
+        y_pred = model(x if calls is None else calls.restore(x), training=False)
         if open_losses:
             compiled.losses.output_names = getattr(model, "output_names", None)
             compiled.losses.build(y, y_pred)

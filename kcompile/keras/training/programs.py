@@ -162,7 +162,7 @@ class Programs:
             self._prepare_training(model)
 
         def run(values: dict) -> Any:
-            given = batch.pack(values)
+            given = _given(model, batch, values)
             if mode == PREDICT:
                 return step.shown(model(given.x, training=False))
             if mode == TEST:
@@ -179,10 +179,11 @@ class Programs:
 
     def _traced_own(self, mode: str, model, batch: Batch, own: Callable[[Any], Any], described: Described) -> Traced:
         """A step that the model writes itself: traced once more if optimizers can move whole arenas."""
-        build_compiled(model, (_symbolic("x", batch.x, described), _symbolic("y", batch.y, described)))
+        symbolic = (_symbolic("x", batch.x, described), _symbolic("y", batch.y, described))
+        build_compiled(model, model.host_calls, symbolic)
 
         def run(values: dict) -> Any:
-            given = batch.pack(values)
+            given = _given(model, batch, values)
             found = own(pack_x_y_sample_weight(given.x, given.y, given.sample_weight))
             if mode == PREDICT:
                 return step.shown(found)
@@ -217,6 +218,12 @@ class Programs:
         self._arenas = weight_arenas(model, self._weights)
         found = [optimizer.flat_weights(arena) for arena in self._arenas]
         self._flat = [f for f in found if f is not None]
+
+
+def _given(model: Any, batch: Batch, values: dict) -> Batch:
+    """The batch over traced values, as the user gave it."""
+    given, calls = batch.pack(values), model.host_calls
+    return given if calls is None else Batch(calls.restore(given.x), given.y, given.sample_weight)
 
 
 def _limits(model: Any, batch: Batch) -> dict[str, tuple[int, str]]:
@@ -369,7 +376,8 @@ def _symbolic(prefix: str, part: Any, found: Mapping[str, tuple[tuple, str]]) ->
 
 def build(model: Any, batch: Batch, training: bool) -> None:
     """Make all weights, by an abstract run over the shapes of a batch."""
-    if model.built and all(layer.built for layer in model._flatten_layers()):
+    known = model.host_calls is not None  # they were found by such a run
+    if known or (model.built and all(layer.built for layer in model._flatten_layers())):
         return
     labelled = {name: (_sizes(name, a, ()), a.dtype.name) for name, a in batch.inputs().items()}
     infer(lambda x: model(x, training=training), (_symbolic("x", batch.x, labelled),))
@@ -385,17 +393,19 @@ def trace_predict(model: Any) -> Traced:
 
     Raises: KcompileError if the model is not built, or its input shapes are not known.
     """
-    symbolic = _declared_inputs(model)
+    calls = model.calls_on_strings()
+    symbolic = _declared_inputs(model) if calls is None else calls.program_inputs
     names = [getattr(t, "name", None) or f"x{i}" for i, t in enumerate(tree.flatten(symbolic))]
     given = None
-    if model._graph is not None:
+    if model._graph is not None and calls is None:
         on_host = model._graph.reads_host
         given = [t.history.operation.name for t in model.program_inputs] if on_host else model.input_names
     names = unique(given or names)
     labels = tree.pack_sequence_as(symbolic, names)
 
     def run(values: Mapping[str, Any]) -> dict[str, Any]:
-        outputs = tree.flatten(step.shown(model(tree.map_structure(lambda n: values[n], labels), training=False)))
+        x = tree.map_structure(lambda n: values[n], labels)
+        outputs = tree.flatten(step.shown(model(x if calls is None else calls.restore(x), training=False)))
         told = model.output_names if model._graph is not None else [f"y{i}" for i in range(len(outputs))]
         found: dict[str, Any] = {}
         for name, output in zip(told, outputs):
@@ -421,16 +431,12 @@ def predict_graph(model: Any) -> Graph:
 
 
 def _declared_inputs(model: Any) -> Any:
-    if model._graph is not None:
-        return model._graph.inputs if not model._graph.reads_host else list(model.program_inputs)
-    shape = (model.get_build_config() or {}).get("input_shape")
-    if not model.built or shape is None:
+    if model._graph is not None and model._graph.reads_host:
+        return list(model.program_inputs)
+    found = model.declared_inputs() if model.built else None
+    if found is None:
         raise KcompileError(
             f"The input shapes of model '{model.name}' are not known. Build it first, by `build(input_shape)` or by "
             "calling it on a batch of data."
         )
-    if isinstance(shape, Mapping):
-        return {k: KerasTensor((None, *s[1:]), model.compute_dtype, name=k) for k, s in shape.items()}
-    if shape and isinstance(shape[0], (list, tuple)):
-        return [KerasTensor((None, *s[1:]), model.compute_dtype, name=f"x{i}") for i, s in enumerate(shape)]
-    return KerasTensor((None, *shape[1:]), model.compute_dtype, name="x0")
+    return found

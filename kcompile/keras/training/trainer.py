@@ -13,8 +13,10 @@ import numpy as np
 
 from kcompile.errors import ArgumentError, KcompileError
 from kcompile.keras.callbacks import CallbackList, History
+from kcompile.keras.layers.preprocessing.calls import HostCalls, find, inputs_like
 from kcompile.keras.random.seeds import draw_seed_number
-from kcompile.keras.training.checks import check_count, check_indices, check_labels, check_rows, refuse_strings
+from kcompile.keras.tracing import tree
+from kcompile.keras.training.checks import check_count, check_indices, check_labels, check_rows
 from kcompile.keras.training.compiling import Compiling
 from kcompile.keras.training.data import (
     ArrayData,
@@ -26,7 +28,7 @@ from kcompile.keras.training.data import (
     make_data,
     split,
 )
-from kcompile.keras.training.data.arrays import class_weights
+from kcompile.keras.training.data.arrays import class_weights, map_arrays
 from kcompile.keras.training.lean import Lean
 from kcompile.keras.training.loop import Run
 from kcompile.keras.training.programs import PREDICT, TEST, TRAIN, Batch, StepProgram
@@ -37,6 +39,7 @@ class Trainer(Compiling):
 
     stop_training = False
     history: History | None = None
+    host_calls: HostCalls | None = None  # of layers on strings inside `call`, which ran before the programs
 
     # fit -----------------------------------------------------------------------------------------------
 
@@ -298,7 +301,7 @@ class Trainer(Compiling):
         if known is not None and known.program is program and known.takes(batch.x, batch.y, batch.sample_weight):
             return known
         lean = Lean(program, batch, compiled.losses, self.reset_metrics, lambda: self._log_entries(mode))
-        if lean.is_direct:
+        if lean.is_direct and not self._reads_strings:  # what users give is not what the program reads
             compiled.lean[mode] = lean
         return lean
 
@@ -307,13 +310,42 @@ class Trainer(Compiling):
     def _on_host(self, x: Any) -> Any:
         """Run the layers on strings, which come before the compiled program, on arrays or on every batch."""
         if x is None or not self._reads_strings:
-            refuse_strings(self, x)
             return x
         if is_batch_source(x):
             return HostBatches(x, self._on_host)
-        if self._graph is None:  # a Sequential that nobody has called yet
+        if self._graph is None and isinstance(vars(self).get("_stack"), list):  # a Sequential that nobody has called
             self(np.asarray(x, object)[:1])
-        return self._graph.on_host(x, self.name)
+        if self._graph is not None and self._graph.is_cut:
+            return self._graph.on_host(x, self.name)
+        x = map_arrays(np.asarray, x)
+        calls = self._calls_on_strings(x)
+        return calls.prepare(x) if calls.are_needed else x
+
+    def _calls_on_strings(self, x: Any) -> HostCalls:
+        """The calls of layers on strings inside `call`, for inputs like these; programs are traced for them next."""
+        known = vars(self).setdefault("_known_calls", {})
+        key = tuple((path, np.shape(a)[1:], a.dtype) for path, a in tree.flatten_with_path(x))
+        if key not in known:
+            if not self.built:
+                self.build_on(inputs_like(x))
+            known[key] = self._find_calls(x)
+        vars(self)["host_calls"] = known[key] if known[key].are_needed else None
+        return known[key]
+
+    def _find_calls(self, x: Any) -> HostCalls:
+        try:
+            return find(lambda given: self(given, training=False), x)
+        finally:
+            self._clear_losses()
+
+    def calls_on_strings(self) -> HostCalls | None:
+        """The calls of layers on strings that no cut of a model graph finds; None without, or if inputs are unknown."""
+        is_cut = self._graph is not None and self._graph.is_cut
+        if self.host_calls is not None or is_cut or not self._reads_strings:
+            return self.host_calls
+        inputs = self.declared_inputs() if self.built else None
+        found = None if inputs is None else self._find_calls(inputs)
+        return found if found is not None and found.are_needed else None
 
     def _data_on_host(self, data: Any) -> Any:
         if isinstance(data, (tuple, list)) and not is_batch_source(data) and data:
@@ -322,10 +354,9 @@ class Trainer(Compiling):
 
     @property
     def _reads_strings(self) -> bool:
-        if self._graph is not None:
-            return bool(self._graph.reads_host)
-        first = (vars(self).get("_stack") or [None])[0]  # of a Sequential that nobody has called yet
-        return getattr(first, "runs_on_host", False) or getattr(first, "_reads_strings", False)
+        if self._graph is not None and self._graph.reads_host:
+            return True
+        return any(getattr(layer, "runs_on_host", False) for layer in self._flatten_layers())
 
     def _program(self, mode: str, batch: Batch) -> StepProgram:
         compiled = self._training

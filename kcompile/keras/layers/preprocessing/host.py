@@ -1,6 +1,7 @@
 """What runs in Python, before the compiled program: layers on strings, and batches to learn from.
 
-In a model, the results of a HostLayer are inputs of the compiled program (models/graph.py cuts there).
+In a model, the results of a HostLayer are inputs of the compiled program: models/graph.py cuts there where the
+graph shows the calls, calls.py finds those inside the `call` of a layer or a subclassed model.
 """
 
 from __future__ import annotations
@@ -38,11 +39,14 @@ class HostLayer(Layer):
             return record(self, (inputs,), {}, self.compute_output_spec(inputs))
         if any(isinstance(leaf, (Value, StringValue)) for leaf in leaves):
             scope = current_scope()
+            if scope.host_calls is not None:
+                return scope.host_calls.call(self, inputs)
             if scope.abstract:
-                return _promised(scope.graph, self.compute_output_spec(tree.map_structure(_symbolic, inputs)))
+                return promised(scope.graph, self.compute_output_spec(tree.map_structure(symbolic, inputs)))
             raise NotSupportedError(
-                f"The layer {self.name!r} ({type(self).__name__}) runs in Python, not in compiled code. In a "
-                "functional or Sequential model it must come first, before all layers that compute."
+                f"The layer {self.name!r} ({type(self).__name__}) runs in Python, before the compiled program, and "
+                "what it reads is not known here. Call the model on data once (predict does), or let a functional or "
+                "Sequential model call the layer on its inputs."
             )
         return self.call(inputs)
 
@@ -53,13 +57,14 @@ class HostLayer(Layer):
         return self.compute_output_spec(KerasTensor(input_shape, "string")).shape
 
 
-def _symbolic(leaf: Any) -> Any:
+def symbolic(leaf: Any) -> Any:
+    """A KerasTensor like a traced value or like strings."""
     if isinstance(leaf, StringValue):
         return KerasTensor(public_shape(leaf.shape), "string", dims=leaf.shape)
     return KerasTensor(public_shape(leaf.shape), leaf.dtype.keras, dims=leaf.shape) if isinstance(leaf, Value) else leaf
 
 
-def _promised(graph: Graph, spec: Any) -> Any:
+def promised(graph: Graph, spec: Any) -> Any:
     """Values of the shapes and dtypes of KerasTensors, in a graph that is never run."""
 
     def value(leaf: KerasTensor) -> Any:

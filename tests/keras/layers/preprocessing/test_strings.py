@@ -6,6 +6,7 @@ import pytest
 from kcompile import keras
 from kcompile.errors import ArgumentError, KcompileError, NotSupportedError
 from kcompile.keras import layers
+from kcompile.keras.models.checking import check
 
 WORDS = np.array([["b", "a", "q"], ["c", "", "a"]])
 TEXTS = ["The cat sat, on the mat!", "a dog", "CAT and dog and Émile", ""]
@@ -119,20 +120,6 @@ def test_strings_beside_numbers():
     assert [t.dtype for t in model.program_inputs] == ["float32", "int64"]
 
 
-def test_a_layer_on_strings_comes_first():
-    class Later(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.hashing = layers.Hashing(3)
-
-        def call(self, x):
-            return self.hashing(x)
-
-    model = Later()
-    with pytest.raises(NotSupportedError, match="must come first"):
-        model.predict(np.array([[1], [2]]), verbose=0)
-
-
 def agree(model, data, labels):
     """Compiled, interpreted eagerly, and in a training step."""
     expected = np.asarray(model(data))
@@ -173,29 +160,119 @@ def test_layers_on_strings_in_nested_models(tmp_path):
     np.testing.assert_array_equal(again.predict(data, verbose=0), model.predict(data, verbose=0))
 
 
-def test_strings_elsewhere_are_refused_by_name():
-    class Reads(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.look = layers.StringLookup(vocabulary=["a"], name="look")
-            self.dense = layers.Dense(1)
+class Texts(keras.Model):
+    """Strings, whole and in part, integers that are cast first, and numbers, in one `call`."""
 
-        def call(self, x):
-            return self.dense(keras.ops.cast(self.look(x), "float32"))
+    def __init__(self):
+        super().__init__()
+        self.look = layers.StringLookup(vocabulary=["a", "b"])
+        self.vectorize = keras.Sequential([layers.TextVectorization(vocabulary=["good"], output_sequence_length=3)])
+        self.hashing = layers.Hashing(7, output_mode="one_hot")
+        self.words, self.texts, self.dense = layers.Embedding(5, 3), layers.Embedding(6, 3), layers.Dense(1)
 
-    words = np.array([["a"], ["b"]], object)
-    model = Reads()
-    model(words)  # eagerly all is Python
-    with pytest.raises(NotSupportedError, match=r"'look' \(StringLookup\) is called inside the `call` of Reads"):
-        model.predict(words, verbose=0)
-    inputs = keras.Input((1,), dtype="string")
-    functional = keras.Model(inputs, Reads()(inputs))
-    with pytest.raises(NotSupportedError, match="inside the `call` of Reads"):
-        functional.predict(words, verbose=0)
+    def call(self, x):
+        word = self.words(self.look(x["word"][:, 0]))
+        text = keras.ops.mean(self.texts(self.vectorize(x["text"])), axis=1)
+        place = keras.ops.cast(self.hashing(keras.ops.cast(x["place"], "int64")), "float32")
+        return self.dense(keras.ops.concatenate([word, text, place, x["number"]], axis=-1))
+
+
+class WithStep(Texts):
+    def train_step(self, data):
+        x, y = data
+        with keras.GradientTape() as tape:
+            loss = self.compute_loss(y=y, y_pred=self(x, training=True))
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, self.trainable_variables), self.trainable_variables))
+        return {"loss": loss}
+
+
+def texts_and_numbers(rows=6):
+    data = {
+        "word": np.array([["a"], ["z"]] * (rows // 2), object),
+        "text": np.array(["good film", "bad"] * (rows // 2)),
+        "place": np.arange(rows)[:, None],
+        "number": np.linspace(0, 1, rows * 2).reshape(rows, 2),
+    }
+    return data, np.ones((rows, 1), np.float32)
+
+
+def test_strings_inside_subclassed_models(tmp_path):
+    data, labels = texts_and_numbers()
+    model = Texts()
+    model.compile("sgd", "mse")
+    assert np.isfinite(model.predict(data, verbose=0)).all()  # before anything is built
+    agree(model, data, labels)
+    first = {k: v[:2] for k, v in data.items()}
+    for _ in range(2):  # the prepared step is not for what users give
+        np.testing.assert_allclose(model.predict_on_batch(first), model(first), rtol=1e-5, atol=1e-6)
+    batches = (({k: v[i : i + 2] for k, v in data.items()}, labels[i : i + 2]) for i in (0, 2, 4))
+    model.fit(batches, verbose=0, validation_data=(data, labels))
+    assert check(model).ok and "before the program" in str(check(model))
+    path = str(tmp_path / "model.keras")
+    model.save(path)
+    again = keras.models.load_model(path, custom_objects={"Texts": Texts})
+    assert check(again).ok
+    np.testing.assert_array_equal(again.predict(data, verbose=0), model.predict(data, verbose=0))
+    again.compile("sgd", "mse")
+    own = WithStep()
+    own.compile("sgd", "mse")
+    own(data)
+    own.set_weights(model.get_weights())
+    again.fit(data, labels, batch_size=3, shuffle=False, verbose=0)
+    own.fit(data, labels, batch_size=3, shuffle=False, verbose=0)
+    for ours, other in zip(own.get_weights(), again.get_weights()):
+        np.testing.assert_allclose(ours, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_subclassed_model_with_strings_in_a_functional_one(tmp_path):
+    data, labels = texts_and_numbers()
+    inputs = {
+        "word": keras.Input((1,), dtype="string", name="word"),
+        "text": keras.Input((), dtype="string", name="text"),
+        "place": keras.Input((1,), dtype="int64", name="place"),
+        "number": keras.Input((2,), name="number"),
+    }
+    model = keras.Model(inputs, layers.Dense(1)(Texts()(inputs)))
+    assert check(model).ok
+    agree(model, data, labels)
+    path = str(tmp_path / "model.keras")
+    model.save(path)
+    again = keras.models.load_model(path, custom_objects={"Texts": Texts})
+    np.testing.assert_array_equal(again.predict(data, verbose=0), model.predict(data, verbose=0))
+
+
+class On(keras.Model):
+    """A function of a Hashing layer as a model."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.hashing, self.dense, self.function = layers.Hashing(3, name="bins"), layers.Dense(1), function
+
+    def call(self, x, training=False):
+        return self.function(self, x, training)
+
+
+def test_strings_where_they_cannot_be_are_refused_by_name():
+    numbers = np.array([[1], [2]], np.int32)
+    np.testing.assert_array_equal(
+        On(lambda m, x, _: m.hashing(x)).predict(numbers, verbose=0), layers.Hashing(3)(numbers)
+    )
+    late = On(lambda m, x, _: m.hashing(keras.ops.cast(m.dense(x), "int32")))
+    with pytest.raises(NotSupportedError, match=r"'bins' \(Hashing\) runs in Python.*reads the result of 'add'"):
+        late.predict(numbers, verbose=0)
+    more = On(lambda m, x, training: keras.ops.cast(m.hashing(m.hashing(x)) if training else m.hashing(x), "float32"))
+    more.compile("sgd", "mse")
+    with pytest.raises(NotSupportedError, match=r"'bins'.*called more often"):
+        more.fit(numbers, numbers, verbose=0)
+    words = np.array([["a"]], object)
+    with pytest.raises(NotSupportedError, match=r"output .* is strings"):
+        On(lambda m, x, _: (x, m.hashing(x))).predict(words, verbose=0)
+    with pytest.raises(KcompileError, match=r"(?s)holds no strings.*'on"):
+        On(lambda m, x, _: keras.ops.exp(x)).predict(words, verbose=0)
     with pytest.raises(KcompileError, match=r"(?s)holds no strings.*time_distributed"):
         layers.TimeDistributed(layers.StringLookup(vocabulary=["a"]))(keras.Input((4, 1), dtype="string"))
     with pytest.raises(KcompileError, match=r"(?s)holds no strings.*dense"):
-        layers.Dense(2)(inputs)
+        layers.Dense(2)(keras.Input((1,), dtype="string"))
 
 
 def test_what_is_wrong_is_said():
