@@ -322,6 +322,11 @@ def loads(*roots: Expr) -> list[Load]:
     return [e for e in walk(*roots) if isinstance(e, Load)]
 
 
+def has_load(*roots: Expr) -> bool:
+    """True if anything is loaded; stops at the first."""
+    return any(isinstance(e, Load) for e in walk(*roots))
+
+
 def axes_in(*roots: Expr) -> set[Axis]:
     """Every axis an expression depends on."""
     found: set[Axis] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +98,7 @@ class Type:
     def rank(self) -> int:
         return len(self.shape)
 
-    @property
+    @functools.cached_property
     def size(self) -> DimLike:
         """Number of elements."""
         return dim.product(self.shape)

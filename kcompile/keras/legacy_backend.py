@@ -347,3 +347,19 @@ def sparse_categorical_crossentropy(
     counted = ops.not_equal(target, ignore_class)
     found = ops.sparse_categorical_crossentropy(ops.where(counted, target, 0), output, from_logits, axis)
     return ops.where(ops.reshape(counted, ops.shape(found)), found, 0.0)
+
+
+def ctc_batch_cost(y_true: Any, y_pred: Any, input_length: Any, label_length: Any):
+    """Return the CTC loss [batch, 1] of probabilities [batch, frames, classes]; the last class is the blank."""
+    lengths = [ops.reshape(ops.convert_to_tensor(n), (-1,)) for n in (label_length, input_length)]
+    y_pred = ops.convert_to_tensor(y_pred)
+    loss = ops.ctc_loss(y_true, ops.log(y_pred + config.epsilon()), *lengths, mask_index=y_pred.shape[-1] - 1)
+    return ops.expand_dims(loss, -1)
+
+
+def ctc_decode(y_pred: Any, input_length: Any, greedy: bool = True, beam_width: int = 100, top_paths: int = 1):
+    """Return (one array [batch, frames] per path, scores) of probabilities; the last class is the blank."""
+    logits = ops.log(ops.convert_to_tensor(y_pred) + config.epsilon())
+    strategy, paths = ("greedy", 1) if greedy else ("beam_search", top_paths)
+    found, scores = ops.ctc_decode(logits, input_length, strategy, beam_width, paths, mask_index=None)
+    return [found[path] for path in range(paths)], scores

@@ -365,7 +365,8 @@ class _Builder:
         reads = self.inputs[node] = self.written_inputs(node)
         needed = {self.cluster_of[v.node] for v in reads if v.node in self.cluster_of}
         producers = sorted(needed, key=lambda c: -c.number)
-        siblings = [c for v in reads for c in self.readers.get(v, ()) if v.type.size != 1 and c not in needed]
+        large = [v for v in reads if v.type.size != 1]
+        siblings = [c for v in large for c in self.readers.get(v, ()) if c not in needed]
         for cluster in dict.fromkeys([*producers, *reversed(siblings)]):
             reason = self.refusal(node, cluster, needed)
             if reason is None:

@@ -11,6 +11,7 @@ operands of a pack (the gradient arena) are written straight into their piece of
 
 from __future__ import annotations
 
+import functools
 import heapq
 from dataclasses import dataclass, field, replace
 
@@ -59,6 +60,11 @@ class Step:
     @property
     def name(self) -> str:
         return self.call.name if self.call else "copy"
+
+    @functools.cached_property
+    def facts(self) -> Facts:
+        """What the kernel's form reads and stores, before anything is merged."""
+        return Facts(self.call.form)
 
 
 @dataclass
@@ -225,8 +231,8 @@ class _Placer:
         if any(self.comes_after(r, writer) for r in others):
             return False
         if writer in self.readers.get(target, ()):
-            pairs = _in_place_pairs(writer.call, base, target)
-            if pairs is None or _reordered(writer.call.form, {**writer.merged, **pairs}) is None:
+            pairs = _in_place_pairs(writer, base, target)
+            if pairs is None or _reordered(writer.facts, {**writer.merged, **pairs}) is None:
                 return False
             writer.merged.update(pairs)
         writer.after.update(others)
@@ -282,8 +288,8 @@ class _Placer:
             others = self.readers[operand] - {writer}
             if any(not self.comes_after(writer, r) for r in others):
                 continue
-            pairs = _in_place_pairs(writer.call, value, operand)
-            if pairs is not None and _reordered(writer.call.form, {**writer.merged, **pairs}) is not None:
+            pairs = _in_place_pairs(writer, value, operand)
+            if pairs is not None and _reordered(writer.facts, {**writer.merged, **pairs}) is not None:
                 writer.merged.update(pairs)
                 return operand
         return None
@@ -399,29 +405,45 @@ def output_name(name: str) -> str:
 # writing over an input -------------------------------------------------------------------------
 
 
-def _in_place_pairs(call: KernelCall, base: Value, target: Value) -> dict[str, str] | None:
+class Facts:
+    """What a form reads and stores, found once: a kernel of many results is asked for each of them."""
+
+    def __init__(self, form: Form):
+        self.tail = _tail(form)
+        self.reads = {id(store): {node.buffer for node in loads(store.value)} for store in self.tail}
+        self.loads: dict[str, dict[int, Load]] = {}  # by buffer, each once
+        for node in loads(*compose.expressions(form)):
+            self.loads.setdefault(node.buffer, {})[id(node)] = node
+        self.stores: dict[str, int] = {}  # how many by buffer
+        for statement in compose.statements(form):
+            self.stores[statement.buffer] = self.stores.get(statement.buffer, 0) + 1
+        axes = indices(form.out_axes if isinstance(form, Contract) else form.outer)
+        self.axes = {a for i in axes for a in dim.atoms(i)}
+        self.shapes = {b.name: b.type.shape for b in form.buffers}
+
+
+def _in_place_pairs(step: Step, base: Value, target: Value) -> dict[str, str] | None:
     """Input buffers that hold `target`, each with the output buffer of its new value.
 
     None unless every point of the kernel loads the old value only at the very element it stores.
     """
+    call = step.call
     if isinstance(call, LoopCall):
         return None
-    form = call.form
+    facts = step.facts
     (out,) = [n for n, v in call.writes.items() if v is base]
     names = [n for n, v in call.reads.items() if storage(v)[0] is target]
     if any(call.reads[n].type.size != target.type.size for n in names):
         return None  # a view of a part
-    stores = [s for s in _tail(form) if s.buffer == out]
-    if len(stores) != 1 or [s.buffer for s in compose.statements(form)].count(out) != 1:
+    stores = [s for s in facts.tail if s.buffer == out]
+    if len(stores) != 1 or facts.stores[out] != 1:
         return None
-    axes = indices(form.out_axes if isinstance(form, Contract) else form.outer)
     own = {a for i in stores[0].index for a in dim.atoms(i)}
-    if {a for i in axes for a in dim.atoms(i)} - own:
+    if facts.axes - own:
         return None  # several points store one element
-    shapes = {b.name: b.type.shape for b in form.buffers}
-    wanted = _address(stores[0].index, shapes[out])
-    found = [node for e in compose.expressions(form) for node in loads(e) if node.buffer in names]
-    if any(_address(node.index, shapes[node.buffer]) != wanted for node in found):
+    wanted = _address(stores[0].index, facts.shapes[out])
+    found = [node for name in names for node in facts.loads.get(name, {}).values()]
+    if any(_address(node.index, facts.shapes[node.buffer]) != wanted for node in found):
         return None
     return dict.fromkeys(names, out)
 
@@ -442,16 +464,16 @@ def _tail(form: Form) -> list[Store]:
     return statements[start:]
 
 
-def _reordered(form: Form, merged: dict[str, str]) -> list[Store] | None:
+def _reordered(facts: Facts, merged: dict[str, str]) -> list[Store] | None:
     """The form's last stores, each old value read by all before it is overwritten; None if that is a circle."""
-    waiting = _tail(form)
+    waiting = list(facts.tail)
     ordered: list[Store] = []
     while waiting:
         for store in waiting:
             others = [s for s in waiting if s is not store]
             old = {n for n, out in merged.items() if out == store.buffer}
-            read_later = any(node.buffer in old for s in others for node in loads(s.value))
-            read = {node.buffer for node in loads(store.value)}
+            read_later = any(not old.isdisjoint(facts.reads[id(s)]) for s in others)
+            read = facts.reads[id(store)]
             if not read_later and not any(s.buffer in read and s.buffer not in merged.values() for s in others):
                 ordered.append(store)
                 waiting = others
@@ -483,7 +505,7 @@ def _in_place(step: Step) -> KernelCall:
             return Nest(statement.axes, tuple(moved(s) for s in statement.body))
         return replace(statement, value=rewrite(statement.value, on_load=on_load, memo=memo))
 
-    tail = _reordered(form, merged)
+    tail = _reordered(step.facts, merged)
     buffers = tuple(
         replace(b, role=INOUT) if b.name in merged.values() else b for b in form.buffers if b.name not in merged
     )

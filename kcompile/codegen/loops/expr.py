@@ -16,7 +16,7 @@ from kcompile.codegen.build import Index as IndexValue
 from kcompile.codegen.loops.address import Env
 from kcompile.codegen.loops.segments import truth
 from kcompile.errors import CompilerBug
-from kcompile.forms.scalar import Call, Const, Expr, Index, Load, Where, loads
+from kcompile.forms.scalar import Call, Const, Expr, Index, Load, Where, has_load
 from kcompile.ir.dim import DimLike, Loaded
 from kcompile.ir.types import DType
 
@@ -92,7 +92,7 @@ class Scope(Env):
         if known is not None:
             return self.compute(e.inside if known else e.outside)
         condition = self.compute(e.condition)
-        if not loads(e.inside, e.outside):  # nothing that could fail: a plain choice
+        if not has_load(e.inside, e.outside):  # nothing that could fail: a plain choice
             return self.b.ll.select(condition, self.compute(e.inside), self.compute(e.outside))
         ends = []
         with self.b.if_else(condition) as (then, otherwise):

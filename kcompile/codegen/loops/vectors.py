@@ -17,7 +17,7 @@ from kcompile.codegen.build import I64, Index
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Part, stride
 from kcompile.forms.records import LOCAL, Accumulate, Store
-from kcompile.forms.scalar import Call, Const, Expr, Load, Where, loads, walk
+from kcompile.forms.scalar import Call, Const, Expr, Load, Where, has_load, walk
 from kcompile.forms.scalar import Index as IndexOf
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.target import Target
@@ -74,7 +74,7 @@ def pattern_of(
             moves = any(a in varying for a in node.args)
         if moves:
             varying.add(node)
-            if isinstance(node, Where) and loads(node.inside, node.outside):
+            if isinstance(node, Where) and has_load(node.inside, node.outside):
                 if node.condition in varying or not _is_load_or_zero(node):
                     return None
     for s in body:

@@ -43,6 +43,12 @@ def log_softmax(x, axis=-1):
 
 
 @register_activation
+def sparsemax(x, axis=-1):
+    """Return the nearest point of the probability simplex. Source: Martins, Astudillo 2016."""
+    return ops.sparsemax(x, axis=axis)
+
+
+@register_activation
 def elu(x, alpha=1.0):
     """Return x for x >= 0 and alpha · (eˣ - 1) below. Source: Clevert et al. 2016."""
     return ops.elu(x, alpha=alpha)

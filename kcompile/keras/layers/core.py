@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from kcompile.errors import ArgumentError, NotSupportedError, ShapeError
 from kcompile.keras import activations, config, constraints, initializers, ops, regularizers
 from kcompile.keras.layers.input_spec import InputSpec
@@ -11,6 +13,7 @@ from kcompile.keras.layers.layer import Layer
 from kcompile.keras.layers.lora import LowRank
 from kcompile.keras.registry import register
 from kcompile.keras.tracing.node import Node
+from kcompile.keras.tracing.scope import current_scope
 from kcompile.keras.tracing.tensor import KerasTensor
 
 
@@ -105,6 +108,14 @@ class Activation(Layer):
         return self.activation(inputs)
 
 
+def index_error(layer: str, rows: int, received: np.ndarray) -> ArgumentError:
+    """What is wrong with indices that an Embedding of so many rows has not."""
+    return ArgumentError(
+        f"Embedding layer {layer!r} expects indices from 0 to {rows - 1}; received values from {received.min()} to "
+        f"{received.max()}."
+    )
+
+
 @register
 class Embedding(LowRank):
     """Rows of a table, looked up by integers.
@@ -155,8 +166,17 @@ class Embedding(LowRank):
         self._adapt()
 
     def call(self, inputs):
+        scope = current_scope()
+        is_checked = scope is not None and scope.limit_index(inputs, self.input_dim, self.name)
+        if isinstance(inputs, np.ndarray) and inputs.size:
+            if inputs.min() < 0 or inputs.max() >= self.input_dim:
+                raise index_error(self.name, self.input_dim, inputs)
+            is_checked = True
         rows = ops.cast(inputs, "int32")
         found = ops.take(self.embeddings, rows, axis=0)
+        if not is_checked:  # the program computes them: NaN where there is no row, as in Keras on JAX
+            is_row = ops.logical_and(ops.greater_equal(rows, -self.input_dim), ops.less(rows, self.input_dim))
+            found = ops.where(ops.expand_dims(is_row, -1), found, float("nan"))
         if not self.lora_enabled:
             return found
         on_top = ops.matmul(ops.take(self._lora[0], rows, axis=0), self._lora[1]) * (self.lora_alpha / self.lora_rank)

@@ -162,3 +162,67 @@ class GlobalAveragePooling3D(_GlobalAveragePooling):
     """The mean of a volume."""
 
     rank = 3
+
+
+class _AdaptivePooling(Layer):
+    """Pool to `output_size` windows per axis, whatever the size of the input."""
+
+    rank: int
+
+    def __init__(self, output_size, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.output_size = per_axis(output_size, self.rank, "output_size")
+        self.data_format = config.standardize_data_format(data_format)
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+
+
+class _AdaptiveMaxPooling(_AdaptivePooling):
+    def call(self, inputs):
+        return ops.adaptive_max_pool(inputs, self.output_size, self.data_format)
+
+
+class _AdaptiveAveragePooling(_AdaptivePooling):
+    def call(self, inputs):
+        return ops.adaptive_average_pool(inputs, self.output_size, self.data_format)
+
+
+@register
+class AdaptiveMaxPooling1D(_AdaptiveMaxPooling):
+    """The largest element of windows that divide time."""
+
+    rank = 1
+
+
+@register
+class AdaptiveMaxPooling2D(_AdaptiveMaxPooling):
+    """The largest element of windows that divide an image."""
+
+    rank = 2
+
+
+@register
+class AdaptiveMaxPooling3D(_AdaptiveMaxPooling):
+    """The largest element of windows that divide a volume."""
+
+    rank = 3
+
+
+@register
+class AdaptiveAveragePooling1D(_AdaptiveAveragePooling):
+    """The mean of windows that divide time."""
+
+    rank = 1
+
+
+@register
+class AdaptiveAveragePooling2D(_AdaptiveAveragePooling):
+    """The mean of windows that divide an image."""
+
+    rank = 2
+
+
+@register
+class AdaptiveAveragePooling3D(_AdaptiveAveragePooling):
+    """The mean of windows that divide a volume."""
+
+    rank = 3

@@ -17,9 +17,41 @@ from kcompile.keras.tracing.node import Node
 from kcompile.keras.tracing.variable import Variable
 
 _UNTRACKED = frozenset(
-    {"_arguments", "_called_shape", "_inbound_nodes", "_outbound_nodes", "_losses", "_loss_functions", "_build_shapes"}
+    {
+        "_version",
+        "_attributes",
+        "_tree",
+        "_arguments",
+        "_called_shape",
+        "_inbound_nodes",
+        "_outbound_nodes",
+        "_losses",
+        "_loss_functions",
+        "_build_shapes",
+    }
 )
 _BASE_PARAMETERS = ("activity_regularizer", "trainable", "dtype", "autocast", "name")
+
+
+class _Tree:
+    """A layer and those inside it, with their weights, as long as nobody's attributes change."""
+
+    __slots__ = ("_attributes", "_weights", "layers")
+
+    def __init__(self, root: LayerWeights):
+        self.layers = root._found_layers()
+        self._attributes = [tracking.attributes(layer) for layer in self.layers]
+        self._weights: list[Variable] | None = None
+
+    @property
+    def is_current(self) -> bool:
+        return all(one.are_current for one in self._attributes)
+
+    @property
+    def weights(self) -> list[Variable]:
+        if self._weights is None:
+            self._weights = tracking.unique([v for one in self.layers for v in one._own_variables()], lambda v: True)
+        return self._weights
 
 
 class LayerWeights:
@@ -30,6 +62,7 @@ class LayerWeights:
     def __new__(cls, *args, **kwargs):
         made = super().__new__(cls)
         state = {
+            "_version": 0,
             "_arguments": given_arguments(cls, args, kwargs),
             "_weights": [],
             "_losses": [],
@@ -55,44 +88,62 @@ class LayerWeights:
         if isinstance(value, Variable) and not any(v is value for v in self._weights):
             self._weights.append(value)
         super().__setattr__(name, value)
+        vars(self)["_version"] += 1
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        vars(self)["_version"] += 1
+
+    def __getstate__(self) -> dict[str, Any]:  # copies find out themselves what they hold
+        return {name: value for name, value in vars(self).items() if name not in ("_attributes", "_tree")}
 
     # sub-layers -----------------------------------------------------------------------------------
 
     @property
     def _layers(self) -> list:
         """Direct sub-layers, in the order they were assigned."""
-        return tracking.unique(tracking.attribute_values(self, self.untracked), tracking.is_layer)
+        return tracking.attributes(self).all(tracking.is_layer)
 
     def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list:
         """This layer and all layers inside it, each once."""
+        if not recursive:
+            return [*([self] if include_self else []), *(one for one in self._layers if one is not self)]
+        return self._whole_tree().layers[0 if include_self else 1 :]
+
+    def _whole_tree(self) -> _Tree:
+        known = vars(self).get("_tree")
+        if known is None or not known.is_current:
+            known = vars(self)["_tree"] = _Tree(self)
+        return known
+
+    def _found_layers(self) -> list:
         found: dict[int, Any] = {id(self): self}
         stack = [*self._layers[::-1]]
         while stack:
             layer = stack.pop()
             if id(layer) not in found:
                 found[id(layer)] = layer
-                if recursive:
-                    stack.extend(layer._layers[::-1])
-        return list(found.values())[0 if include_self else 1 :]
+                stack.extend(layer._layers[::-1])
+        return list(found.values())
 
     # variables ------------------------------------------------------------------------------------
 
     def _own_variables(self) -> list[Variable]:
         found = tracking.unique(
-            [*self._weights, *tracking.attribute_values(self, self.untracked)], tracking.is_variable
+            [*self._weights, *tracking.attributes(self).all(tracking.is_variable)], tracking.is_variable
         )
         return [v for v in found if v.trainable_when_made] + [v for v in found if not v.trainable_when_made]
 
     def _seed_generators(self) -> list:
         return tracking.unique(
-            (v for layer in self._flatten_layers() for v in tracking.attribute_values(layer, layer.untracked)),
+            (v for layer in self._flatten_layers() for v in tracking.attributes(layer).values),
             tracking.is_seed_generator,
         )
 
     @property
     def weights(self) -> list[Variable]:
         """All variables that are saved: trainable ones of each layer before its others."""
-        return tracking.unique([v for layer in self._flatten_layers() for v in layer._own_variables()], lambda v: True)
+        return list(self._whole_tree().weights)
 
     @property
     def variables(self) -> list[Variable]:

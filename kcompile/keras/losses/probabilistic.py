@@ -38,6 +38,24 @@ def _binary(target, output, from_logits):
     return -(target * ops.log(output) + (1.0 - target) * ops.log(1.0 - output))
 
 
+@register_loss("CategoricalGeneralizedCrossEntropy", integer_labels=True, order=("q", "reduction", "name", "dtype"))
+def categorical_generalized_cross_entropy(y_true, y_pred, q=0.5):
+    """(1 - p^q) / q of the labelled class: from cross-entropy (q near 0) to mean absolute error (q near 1).
+
+    Shapes:  y_true [batch] or [batch, 1] of class indices, y_pred [batch, classes] probabilities -> [batch].
+    Raises:  ArgumentError unless 0 < q < 1.
+    Source:  Zhang, Sabuncu 2018, equation 6.
+    """
+    if not 0 < q < 1:
+        raise ArgumentError(f"q must be in the interval (0, 1). Received: q={q}")
+    y_pred = ops.convert_to_tensor(y_pred)
+    labels = ops.cast(ops.convert_to_tensor(y_true), "int32")
+    if len(labels.shape) == len(y_pred.shape) and labels.shape[-1] == 1:
+        labels = ops.squeeze(labels, axis=-1)
+    p = ops.sum(y_pred * ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype), axis=-1)
+    return (1.0 - ops.power(p, q)) / q
+
+
 @register_loss("CategoricalCrossentropy", aliases=("cce", "CCE"))
 def categorical_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=0.0, axis=-1):
     """-Σ y·log p along `axis`; labels one-hot, or any distribution.

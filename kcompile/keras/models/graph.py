@@ -16,6 +16,7 @@ from kcompile.errors import ArgumentError
 from kcompile.ir.dim import Dim
 from kcompile.ir.graph import Value
 from kcompile.keras import ops
+from kcompile.keras.layers.calling import current_call
 from kcompile.keras.layers.input_spec import InputSpec, check_inputs
 from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.dtypes import standardize_dtype
@@ -70,6 +71,9 @@ class ModelGraph:
     """
 
     def __init__(self, inputs: Any, outputs: Any):
+        for what, given in (("inputs", inputs), ("outputs", outputs)):
+            if not tree.flatten(given):
+                raise ArgumentError(f"`{what}` argument cannot be empty. Received: {what}={given}")
         self.inputs, self.outputs = inputs, outputs
         self.input_tensors = [_symbolic(t, "inputs") for t in tree.flatten(inputs)]
         self.output_tensors = [_symbolic(t, "outputs") for t in tree.flatten(outputs)]
@@ -243,6 +247,8 @@ class ModelGraph:
             values = {id(t): x for t, x in zip(self.input_tensors, self.standardize(inputs, name))}
         if table is not None:
             values.update((tensor, x) for (where, tensor), x in table.items() if where == path)
+        around = current_call()
+        training = None if around is None else around.training
         for node in self.nodes:
             if node.output_tensors and _all_in(values, node.output_tensors):
                 continue
@@ -256,6 +262,8 @@ class ModelGraph:
                     continue  # all of it ran in Python
                 _entered.give(inner, (*path, id(node)), table)
             args, kwargs = node.fill(_OrNone(values))
+            if training is not None and kwargs.get("training") is not None:
+                kwargs["training"] = training  # as in Keras 3: what the model is called with counts
             results = [r for r in tree.flatten(node.operation(*args, **kwargs)) if hasattr(r, "shape")]
             values.update((id(t), r) for t, r in zip(node.output_tensors, results, strict=True))
         return tree.map_structure(lambda t: values[id(t)], self.outputs)

@@ -15,6 +15,7 @@ ordering.py     sort, top_k, quantile, searchsorted, unique, ...
 products.py     matmul, dot, einsum
 nn.py           activations, normalisation, cross-entropies
 convolution.py  conv, depthwise, separable, transposed
+ctc.py          the loss of label sequences, and their decoding
 pooling.py      max_pool, average_pool
 windows.py      padding arithmetic of the last two
 linalg/         factorisations, solvers, norms
@@ -29,6 +30,7 @@ from kcompile.keras.ops import (  # noqa: F401  (fill PUBLIC)
     convolution,
     core,
     creation,
+    ctc,
     elementwise,
     function,
     image,

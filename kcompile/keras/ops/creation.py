@@ -7,9 +7,10 @@ import numpy as np
 from kcompile import ops as prim
 from kcompile.errors import ArgumentError
 from kcompile.ir.dim import Dim
+from kcompile.ir.graph import Value
 from kcompile.ir.types import bf16
 from kcompile.keras.config import floatx
-from kcompile.keras.ops.function import cast, dtype_key, promote, public, rank, tensor
+from kcompile.keras.ops.function import broadcast, cast, dtype_key, promote, public, rank, sized, tensor
 from kcompile.keras.ops.shapes import moveaxis, part
 from kcompile.keras.tracing.bfloat16 import BFloat16Tensor
 from kcompile.keras.tracing.dtypes import ir_name, numpy_dtype, result_type, standardize_dtype
@@ -120,10 +121,28 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
     """Return `num` evenly spaced numbers from start to stop."""
     start, stop = tensor(start), tensor(stop)
     dtype = dtype or result_type(dtype_key(start), dtype_key(stop), float)
+    if any(isinstance(v, (Dim, Value)) for v in (num, start, stop)):
+        return _spaced(start, stop, num, endpoint, retstep, dtype, axis)
     found = np.linspace(start, stop, int(num), endpoint=endpoint, retstep=retstep, axis=axis)
     if retstep:
         return found[0].astype(dtype), found[1]
     return found.astype(dtype)
+
+
+def _spaced(start, stop, num, endpoint: bool, retstep: bool, dtype: str, axis: int):
+    """linspace with a size, or between numbers, that the program learns; not more precise than its dtype."""
+    start, stop = promote(start, stop, dtype=dtype)
+    count = num if isinstance(num, Dim) else int(num)
+    length = sized(count, dtype) if isinstance(count, Dim) else tensor(count, dtype)
+    parts = prim.maximum(prim.sub(length, tensor(1, dtype)), tensor(1, dtype)) if endpoint else length
+    step = prim.div(prim.sub(stop, start), parts)
+    place = axis + rank(step) + 1 if axis < 0 else axis
+    shape = (*step.shape[:place], count, *step.shape[place:])
+    each = (*step.shape[:place], 1, *step.shape[place:])
+    start = broadcast(start, step.shape)
+    first, width = (broadcast(prim.reshape(v, shape=each), shape) for v in (start, step))
+    found = prim.add(first, prim.mul(width, iota(shape, place, dtype)))
+    return (found, step) if retstep else found
 
 
 @public

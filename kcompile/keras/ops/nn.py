@@ -12,8 +12,9 @@ from kcompile.errors import ArgumentError, ShapeError
 from kcompile.keras import config
 from kcompile.keras.ops.creation import iota
 from kcompile.keras.ops.function import axes_of, axis_of, dtype_key, floating, promote, public, rank, tensor
+from kcompile.keras.ops.ordering import sorted_along
 from kcompile.keras.ops.products import einsum
-from kcompile.keras.ops.reductions import mean_over, moments_over, vector_norm
+from kcompile.keras.ops.reductions import cumsum, mean_over, moments_over, vector_norm
 from kcompile.keras.ops.shapes import split
 
 SELU_ALPHA = 1.6732632423543772  # Klambauer et al. 2017, section "fixed point"
@@ -175,6 +176,24 @@ def threshold(x, threshold, default_value):
     """Return x where x > threshold, else default_value."""
     x, limit, default = _with(x, threshold, default_value)
     return prim.select(prim.gt(x, limit), x, default)
+
+
+@public
+def sparsemax(x, axis=-1):
+    """Return the point of the probability simplex nearest to x along an axis: most of it is zeros.
+
+    Source: Martins, Astudillo 2016, algorithm 1.
+    """
+    x = floating(x)
+    place = axis_of(axis, rank(x))
+    falling = sorted_along(x, place, descending=True)
+    count = prim.add(iota(falling.shape, place, dtype_key(x)), tensor(1, dtype_key(x)))
+    total = prim.sub(tensor(cumsum(falling, axis=place)), tensor(1, dtype_key(x)))
+    is_in = prim.gt(prim.mul(count, falling), total)
+    size = tensor(prim.reduce_sum(tensor(is_in, dtype_key(x)), axes=(place,), keepdims=True))
+    kept = prim.sub(prim.reduce_sum(prim.select(is_in, falling, tensor(0, dtype_key(x))), axes=(place,), keepdims=True),
+                    tensor(1, dtype_key(x)))  # fmt: skip
+    return prim.relu(prim.sub(x, prim.div(kept, size)))
 
 
 @public

@@ -9,7 +9,8 @@ from kcompile.errors import ShapeError
 from kcompile.keras import config
 from kcompile.keras.ops.creation import filled
 from kcompile.keras.ops.function import dtype_key, floating, public, rank, tensor
-from kcompile.keras.ops.shapes import pad_constant
+from kcompile.keras.ops.products import matmul
+from kcompile.keras.ops.shapes import moveaxis, pad_constant
 from kcompile.keras.ops.windows import per_axis, to_channels_first, to_channels_last
 from kcompile.keras.tracing.dtypes import is_float
 from kcompile.ops.conv import padding_amounts
@@ -57,3 +58,43 @@ def average_pool(inputs, pool_size, strides=None, padding="valid", data_format=N
 
 
 __all__ = ["average_pool", "max_pool"]
+
+
+@public
+def adaptive_average_pool(inputs, output_size, data_format=None):
+    """Return means of `output_size` windows per spatial axis, which together cover it (and overlap by one at most)."""
+    return _adaptive(inputs, output_size, data_format, _mean_along)
+
+
+@public
+def adaptive_max_pool(inputs, output_size, data_format=None):
+    """Return the largest elements of `output_size` windows per spatial axis, which together cover it."""
+    return _adaptive(inputs, output_size, data_format, _max_along)
+
+
+def _adaptive(inputs, output_size, data_format, along):
+    """Axis by axis: the mean and the largest element of a box are those of its lines'."""
+    first = config.standardize_data_format(data_format) == "channels_first"
+    x = floating(tensor(inputs)) if along is _mean_along else tensor(inputs)
+    start = 2 if first else 1
+    for axis, wanted in enumerate(per_axis(output_size, rank(x) - 2, "output_size"), start):
+        size = x.shape[axis]
+        if not isinstance(size, int):
+            raise ShapeError(f"adaptive pooling needs the sizes it divides. Received: inputs.shape={tuple(x.shape)}")
+        if wanted != size:
+            x = along(x, axis, [(i * size // wanted, -(-(i + 1) * size // wanted)) for i in range(wanted)])
+    return x
+
+
+def _mean_along(x, axis: int, windows: list[tuple[int, int]]):
+    shares = np.zeros((x.shape[axis], len(windows)), np.float64)
+    for column, (low, high) in enumerate(windows):
+        shares[low:high, column] = 1 / (high - low)
+    return moveaxis(matmul(moveaxis(x, axis, -1), tensor(shares, dtype_key(x))), -1, axis)
+
+
+def _max_along(x, axis: int, windows: list[tuple[int, int]]):
+    width = max(high - low for low, high in windows)
+    places = np.array([[min(low + i, high - 1) for i in range(width)] for low, high in windows], np.int32)
+    found = prim.gather(x, places, axis=axis)  # [..., windows, width, ...]
+    return prim.reduce_max(found, axes=(axis + 1,), keepdims=False)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kcompile.errors import CompilerBug, KcompileError
 from kcompile.ir import op as op_table
-from kcompile.ir.graph import PARAMETER, STATE, Graph, Value
+from kcompile.ir.graph import INPUT, PARAMETER, STATE, Graph, Value
 from kcompile.ir.types import Type, bf16, dtype
 from kcompile.keras.tracing.bfloat16 import BFloat16Tensor
 from kcompile.keras.tracing.names import uniquify
@@ -91,6 +91,7 @@ class TraceScope:
     def __init__(self, graph: Graph, arenas=(), abstract: bool = False):
         self.graph = graph
         self.abstract = abstract
+        self.index_limits: dict[str, tuple[int, str]] = {}  # inputs that are row numbers: (rows, layer that looks up)
         self.host_calls: Any = None  # what becomes of calls of layers on strings, see layers/preprocessing/calls.py
         self.variables: dict[str, Variable | VariableArena] = {}  # by source name
         self.arenas = tuple(arenas)
@@ -151,6 +152,18 @@ class TraceScope:
     def add_loss(self, kept: list, loss: Any) -> None:
         """Keep a penalty for the step that is traced; `kept` is the list of the layer that adds it."""
         kept.append(loss)
+
+    def limit_index(self, value: Any, rows: int, layer: str) -> bool:
+        """Note that `value` counts rows, if it is an input: whoever runs the program checks it. False if it is none."""
+        while getattr(value, "graph", None) is self.graph and not value.node.is_source:
+            if value.node.op.name not in ("cast", "reshape"):
+                return False
+            value = value.node.inputs[0]
+        if getattr(value, "graph", None) is not self.graph or value.node.role != INPUT:
+            return False
+        before = self.index_limits.get(value.node.name)
+        self.index_limits[value.node.name] = min(before, (rows, layer)) if before else (rows, layer)
+        return True
 
     def drop_losses(self, kept: list) -> None:
         """Forget what one layer has added."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,14 @@ class Traced:
     variables   what each parameter or state source stands for
     structure   the nesting of the outputs; leaves are output names
     updates     (optimizer, variables) of each update that an optimizer made
+    limits      inputs that are row numbers: (rows, name of the layer that looks them up)
     """
 
     graph: Graph
     variables: Mapping[str, Variable | VariableArena]
     structure: Any
     updates: Sequence[tuple[Any, Sequence[Variable]]] = ()
+    limits: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the storage of each parameter and state source, to be given to a program's `run`."""
@@ -74,7 +76,7 @@ def trace(
         structure = _name_outputs(graph, result)
         scope.finish()
     graph.trace_s = time.perf_counter() - start
-    return Traced(graph, scope.variables, structure, scope.updates)
+    return Traced(graph, scope.variables, structure, scope.updates, scope.index_limits)
 
 
 def _name_outputs(graph: Graph, result: Any) -> Any:

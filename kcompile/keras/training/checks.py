@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kcompile.errors import ArgumentError
-from kcompile.keras.layers import Embedding
+from kcompile.keras.layers.core import index_error
 from kcompile.keras.training.compiled import CompiledLosses, OutputLoss
 from kcompile.keras.training.structure import targets_per_output
 
@@ -48,21 +48,6 @@ def _where(part: OutputLoss) -> str:
     return f"Invalid labels for output {part.label!r} with loss {part.loss.name!r}"
 
 
-def index_limits(model: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, tuple[int, str]]:
-    """Return, by input name, (number of rows, layer) of the Embedding that looks an input up directly."""
-    wired = model.program_inputs or []
-    if not all(f"x{i}" in inputs for i in range(len(wired))):
-        return {}
-    found = {}
-    for layer in model._flatten_layers():
-        if isinstance(layer, Embedding):
-            read = [t for node in layer._inbound_nodes for t in node.input_tensors]
-            for i, tensor in enumerate(wired):
-                if any(t is tensor for t in read):
-                    found[f"x{i}"] = (layer.input_dim, layer.name)
-    return found
-
-
 def fixed_rows(model: Any) -> int | None:
     """The only batch size a model with states from batch to batch can have, or None."""
     return next((n for layer in model._flatten_layers() if (n := getattr(layer, "fixed_batch_size", None))), None)
@@ -88,10 +73,7 @@ def check_indices(limits: Mapping[str, tuple[int, str]], inputs: Mapping[str, np
     for name, (limit, layer) in limits.items():
         array = inputs[name]
         if array.size and (array.min() < 0 or array.max() >= limit):
-            raise ArgumentError(
-                f"Embedding layer {layer!r} expects indices from 0 to {limit - 1}; received values from "
-                f"{array.min()} to {array.max()}."
-            )
+            raise index_error(layer, limit, array)
 
 
 def check_count(name: str, value: Any, least: int = 0) -> None:

@@ -26,7 +26,7 @@ from kcompile.keras.tracing.tensor import KerasTensor, symbolic_shape
 from kcompile.keras.tracing.trace import Traced, infer, trace
 from kcompile.keras.tracing.variable import Variable
 from kcompile.keras.training import step
-from kcompile.keras.training.checks import fixed_rows, index_limits
+from kcompile.keras.training.checks import fixed_rows
 from kcompile.keras.training.custom import StepLog, build_compiled, record_logs
 from kcompile.keras.utils.packing import pack_x_y_sample_weight
 from kcompile.runtime import results
@@ -76,7 +76,7 @@ class StepProgram:
     bound: Any = None
     adoptions: int = -1
     row_s: float = 0.0  # seconds per row when whole arrays ran last, 0 before
-    limits: dict[str, tuple[int, str]] = field(default_factory=dict)  # of inputs that are indices, see checks.py
+    limits: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # of inputs that are indices, see checks.py
     rows: int | None = None  # of every batch, if the model keeps states from batch to batch
 
     def ready(self) -> Any:
@@ -151,9 +151,7 @@ class Programs:
         finally:
             model._clear_losses()
         program = InterpretedProgram(traced.graph) if compile_graph is None else compile_graph(traced.graph)
-        found = self._found[key] = StepProgram(
-            mode, traced, program, limits=_limits(model, batch), rows=fixed_rows(model)
-        )
+        found = self._found[key] = StepProgram(mode, traced, program, limits=traced.limits, rows=fixed_rows(model))
         return found
 
     def _traced(self, mode: str, model, batch: Batch, described: Described) -> Traced:
@@ -224,11 +222,6 @@ def _given(model: Any, batch: Batch, values: dict) -> Batch:
     """The batch over traced values, as the user gave it."""
     given, calls = batch.pack(values), model.host_calls
     return given if calls is None else Batch(calls.restore(given.x), given.y, given.sample_weight)
-
-
-def _limits(model: Any, batch: Batch) -> dict[str, tuple[int, str]]:
-    """Inputs given by name are left out: their order is not that of the model's inputs."""
-    return {} if isinstance(batch.x, Mapping) else index_limits(model, batch.inputs())
 
 
 def weight_arenas(model: Any, weights: Sequence[Variable]) -> list[VariableArena]:

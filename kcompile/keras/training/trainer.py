@@ -74,7 +74,7 @@ class Trainer(Compiling):
             verbose: 0 silent, 1 or "auto" a bar, 2 a line per epoch.
             validation_split: share taken from the end of the arrays for validation.
             validation_data: (x, y), (x, y, sample_weight) or a source of batches.
-            shuffle: rows in every epoch; "batch" whole batches.
+            shuffle: rows in every epoch; "batch" whole batches; not if `steps_per_epoch` is given.
             class_weight: weights per class index, in the training loss.
             steps_per_epoch, validation_steps: batches, for endless sources.
             validation_freq: every n epochs, or the epochs (from 1) to validate after.

@@ -1,5 +1,6 @@
 """The base class: own layers, weights, tracking, losses, dtypes, the idioms of tf.keras 2."""
 
+import copy
 import json
 
 import numpy as np
@@ -87,6 +88,38 @@ def test_trainable_can_be_switched_off_and_on():
     norm = layers.BatchNormalization(trainable=False)
     norm(np.ones((2, 2), "f"), training=True)  # frozen: uses and keeps the moving averages
     np.testing.assert_array_equal(norm.moving_mean.numpy(), [0, 0])
+
+
+def test_weights_are_found_anew_when_attributes_change():
+    class Stack(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.parts, self.named, self.pair = [], {}, ([], 1)
+
+    stack, outer = Stack(), Stack()
+    outer.parts.append(stack)
+    assert outer.weights == [] and len(outer._flatten_layers()) == 2
+    one, two, three, four = (layers.Dense(1, use_bias=False) for _ in range(4))
+    for layer, put in (
+        (one, lambda: stack.parts.append(one)),
+        (two, lambda: stack.named.update(a=two)),
+        (three, lambda: stack.pair[0].append(three)),
+        (four, lambda: setattr(stack, "last", four)),
+    ):
+        put()
+        assert any(found is layer for found in outer._flatten_layers())
+        before = len(outer.weights)
+        layer.build((None, 2))
+        assert len(outer.trainable_weights) == before + 1
+        assert outer.weights is not outer.weights  # a list of one's own
+    stack.parts[0] = layers.Dense(1)
+    stack.named.clear()
+    del stack.last
+    assert [w is three.kernel for w in outer.weights] == [True]
+    stack.trainable = False
+    assert outer.trainable_weights == [] and len(outer.weights) == 1
+    copied = copy.deepcopy(three)
+    assert copied.weights[0] is not three.weights[0] and len(copied.weights) == 1
 
 
 def test_losses_are_those_of_the_last_call():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kcompile import keras
 from kcompile.keras import Input, Model, Sequential, layers, ops
 from kcompile.keras.models import Functional, clone_model
 from kcompile.keras.tracing import KerasTensor, trace
@@ -206,3 +207,15 @@ def test_traced_two_inputs():
     found = InterpretedProgram(traced.graph).run({"x0": x[0], "x1": x[1]}, traced.arrays())
     for one, other in zip(traced.pack(found), model(x)):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+def test_training_of_the_model_overrides_that_of_a_call_inside(real_keras):
+    for k in (keras, real_keras):  # in fit and predict too, which name it
+        x = np.ones((1, 200), np.float32)
+        inputs = k.Input((200,))
+        model = k.Model(inputs, k.layers.Dropout(0.5)(inputs, training=True))
+        zeros = [(np.asarray(y) == 0).any() for y in (model(x), model(x, training=False), model.predict(x, verbose=0))]
+        assert zeros == [True, False, False]
+        inner = k.Sequential([k.layers.Dropout(0.5)])
+        model = k.Model(inputs, inner(inputs, training=False))
+        assert [(np.asarray(y) == 0).any() for y in (model(x), model(x, training=True))] == [False, True]

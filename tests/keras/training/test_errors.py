@@ -124,3 +124,40 @@ def test_embedding_indices_out_of_range():
     ):
         with pytest.raises(ArgumentError, match="'words' expects indices from 0 to 4; received values from 0 to 5"):
             call()
+
+
+def test_embedding_indices_are_checked_in_every_kind_of_model():
+    table = layers.Embedding(5, 3, name="words")
+    inputs = keras.Input((2,), dtype="int32")
+    keras.Model(inputs, table(inputs))
+
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.table = table
+
+        def call(self, x):
+            return self.table(x["ids"])
+
+    bad = np.array([[0, 5]], np.int32)
+    with pytest.raises(ArgumentError, match="'words' expects indices from 0 to 4; received values from 0 to 5"):
+        table(bad)
+    with pytest.raises(ArgumentError, match="'words' expects indices from 0 to 4; received values from 0 to 5"):
+        Own().predict({"ids": bad}, verbose=0)
+    # of indices that the program computes: numbers out of range give NaN, as in Keras on JAX, and read nothing else
+    found = keras.Model(inputs, table(inputs + 1)).predict(np.array([[3, 4], [-2, 90]]), verbose=0)
+    rows = np.asarray(table.embeddings)
+    np.testing.assert_array_equal(found[:, 0], rows[[4, -1]])
+    assert np.isnan(found[:, 1]).all()
+
+
+def test_what_is_no_data_is_named():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
+    for data in (memoryview(np.ones((2, 3), "f")), {1, 2}, b"abc"):
+        with pytest.raises(ArgumentError, match="Unrecognized data type"):
+            model.predict(data, verbose=0)
+    inputs = keras.Input((3,))
+    with pytest.raises(ArgumentError, match="`inputs` argument cannot be empty"):
+        keras.Model(inputs=[], outputs=[])
+    with pytest.raises(ArgumentError, match="`outputs` argument cannot be empty"):
+        keras.Model(inputs=inputs, outputs=[])

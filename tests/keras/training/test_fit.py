@@ -366,3 +366,17 @@ def test_any_memory_layout_of_the_same_numbers(jit):
     for other in [*others, x.tolist(), x.astype(">i8"), x[::-1][::-1]]:
         np.testing.assert_array_equal(model.predict(other, verbose=0), expected)
         np.testing.assert_array_equal(model.predict_on_batch(other), expected)
+
+
+def test_rows_stay_in_order_if_steps_are_given():
+    seen = []
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    model.compile("sgd", "mae")
+    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(logs["loss"]))
+    x = np.zeros((8, 1), np.float32)
+    y = np.arange(8, dtype=np.float32)[:, None]
+    model.fit(x, y, batch_size=2, steps_per_epoch=4, verbose=0, callbacks=[watch])
+    np.testing.assert_allclose(seen, [0.5, 1.5, 2.5, 3.5])  # running means
+    model.fit(x, y, batch_size=2, steps_per_epoch=2, epochs=2, verbose=0, callbacks=[watch])
+    np.testing.assert_allclose(seen[4:], [0.5, 1.5, 4.5, 5.5])

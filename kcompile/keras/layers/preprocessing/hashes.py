@@ -198,3 +198,15 @@ def _rounds(v: list[int], count: int) -> None:
             v[a] = v[a] + v[b] & _MASK
             v[b] = _rotated(v[b], 64 - left) ^ v[a]
         v[2] = _rotated(v[2], 32)
+
+
+_MURMUR = np.uint64(0xC6A4A7935BD1E995)  # the factor of Appleby's MurmurHash64A
+
+
+def crossed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Join two arrays of hashes uint64[n]: a round of Murmur's hash, as TensorFlow crosses features."""
+    with np.errstate(over="ignore"):
+        mixed = other * _MURMUR
+        found = ((one ^ _MURMUR) ^ ((mixed ^ (mixed >> np.uint64(47))) * _MURMUR)) * _MURMUR
+        found = (found ^ (found >> np.uint64(47))) * _MURMUR
+        return found ^ (found >> np.uint64(47))

@@ -8,6 +8,7 @@ from kcompile.errors import ArgumentError
 from kcompile.keras import config
 from kcompile.keras.layers.preprocessing.encoding import check_output_mode, encode
 from kcompile.keras.layers.preprocessing.hashes import (
+    crossed,
     fingerprint64,
     fingerprints64,
     fingerprints64_of_integers,
@@ -16,6 +17,8 @@ from kcompile.keras.layers.preprocessing.hashes import (
 from kcompile.keras.layers.preprocessing.host import HostLayer, mapped
 from kcompile.keras.registry import register
 from kcompile.keras.tracing.tensor import KerasTensor
+
+_CROSSING_KEY = 956888297470  # the first value of every crossing: TensorFlow's, so that bins agree
 
 
 def bin_of(value, bins: int, salt=None) -> int:
@@ -84,3 +87,57 @@ class Hashing(HostLayer):
         if self.output_mode == "one_hot" and inputs.shape and inputs.shape[-1] != 1:
             shape = (*inputs.shape, self.num_bins)
         return KerasTensor(shape, self.dtype)
+
+
+@register
+class HashedCrossing(HostLayer):
+    """The bin of each combination of features: strings or integers, one per row in each of several inputs.
+
+    >>> HashedCrossing(5)((np.array(["A", "B"]), np.array([101, 101]))).shape
+    (2,)
+    """
+
+    def __init__(self, num_bins, output_mode="int", sparse=False, name=None, dtype=None, **kwargs):
+        if dtype is None:
+            dtype = "int64" if output_mode == "int" else config.floatx()
+        super().__init__(name=name, dtype=dtype, **kwargs)
+        if num_bins is None or num_bins <= 0:
+            raise ArgumentError(
+                "The `num_bins` for `HashedCrossing` cannot be `None` or non-positive values. "
+                f"Received: num_bins={num_bins}."
+            )
+        self.num_bins = num_bins
+        self.output_mode = check_output_mode(output_mode, ("int", "one_hot"), sparse, self)
+
+    def on_host(self, inputs):
+        features = [np.asarray(one) for one in inputs]
+        self._check([f.shape for f in features])
+        hashed = np.full(features[0].size, _CROSSING_KEY, np.uint64)
+        for feature in features:
+            flat = feature.reshape(-1)
+            own = flat.astype(np.int64).view(np.uint64) if flat.dtype.kind in "iub" else _hashes_of_strings(flat)
+            hashed = crossed(hashed, own)
+        places = (hashed % np.uint64(self.num_bins)).astype(np.int64).reshape(features[0].shape)
+        return np.asarray(encode(places, self.output_mode, self.num_bins, self.dtype))
+
+    def compute_output_spec(self, inputs):
+        self._check([one.shape for one in inputs])
+        shape = inputs[0].shape
+        if self.output_mode == "one_hot":
+            shape = (*shape[:-1], self.num_bins) if shape and shape[-1] == 1 else (*shape, self.num_bins)
+        return KerasTensor(shape, self.dtype)
+
+    def _check(self, shapes: list[tuple]) -> None:
+        if len(shapes) < 2:
+            raise ArgumentError(f"`HashedCrossing` should be called on at least two inputs. Received: {len(shapes)}")
+        if any(shape != shapes[0] for shape in shapes):
+            raise ArgumentError(f"All `HashedCrossing` inputs should have equal shape. Received: {shapes}")
+        if len(shapes[0]) > 2 or (len(shapes[0]) == 2 and shapes[0][-1] != 1):
+            raise ArgumentError(
+                "All `HashedCrossing` inputs should have shape `()`, `(batch_size)` or `(batch_size, 1)`. "
+                f"Received: {shapes}"
+            )
+
+
+def _hashes_of_strings(flat: np.ndarray) -> np.ndarray:
+    return mapped(lambda v: fingerprint64(v if isinstance(v, bytes) else str(v).encode()), flat, np.uint64)

@@ -47,6 +47,8 @@ def make_data(
     """
     if x is None:
         raise ArgumentError("Expected data in `x`; received None.")
+    if isinstance(x, (memoryview, set, frozenset)):
+        raise ArgumentError(f"Unrecognized data type: x={x} (of type {type(x)}). Expected arrays: use np.asarray(x).")
     if is_batch_source(x):
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
@@ -55,7 +57,7 @@ def make_data(
     batch_size = _checked_batch_size(DEFAULT_BATCH_SIZE if batch_size is None else batch_size)
     x, y = convert_all(x, "x"), convert_all(y, "y")
     sample_weight = convert_all(sample_weight, "sample_weight")
-    data = ArrayData(x, y, sample_weight, batch_size, shuffle)
+    data = ArrayData(x, y, sample_weight, batch_size, shuffle if steps is None else False)
     if class_weight is not None:
         if y is None:
             raise ArgumentError("`class_weight` needs targets `y`.")
