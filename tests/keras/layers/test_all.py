@@ -68,6 +68,12 @@ CASES = [
     ("GlobalAveragePooling1D", {}, (2, 5, 3), {}),
     ("GlobalAveragePooling2D", {"data_format": "channels_first"}, (2, 4, 3, 2), {}),
     ("GlobalAveragePooling3D", {}, (1, 2, 3, 2, 2), {}),
+    ("AdaptiveMaxPooling1D", {"output_size": 3}, (2, 5, 3), {}),
+    ("AdaptiveMaxPooling2D", {"output_size": (2, 3), "data_format": "channels_first"}, (2, 2, 5, 4), {}),
+    ("AdaptiveMaxPooling3D", {"output_size": 2}, (1, 3, 2, 4, 2), {}),
+    ("AdaptiveAveragePooling1D", {"output_size": 3, "data_format": "channels_first"}, (2, 3, 5), {}),
+    ("AdaptiveAveragePooling2D", {"output_size": (2, 3)}, (2, 5, 4, 2), {}),
+    ("AdaptiveAveragePooling3D", {"output_size": 2}, (1, 3, 2, 4, 2), {}),
     ("ZeroPadding1D", {"padding": (1, 2)}, (2, 3, 2), {}),
     ("ZeroPadding2D", {"padding": ((1, 2), (0, 3))}, (2, 3, 4, 1), {}),
     ("ZeroPadding2D", {"padding": (1, 2), "data_format": "channels_first"}, (2, 3, 4, 1), {}),
@@ -152,7 +158,13 @@ ELSEWHERE = {"InputLayer", "Lambda", "Model", "Functional", "Sequential"}
 ELSEWHERE |= {"RNN", "AbstractRNNCell", "StackedRNNCells", "Bidirectional"}  # rnn/
 ELSEWHERE |= {"SimpleRNNCell", "LSTMCell", "GRUCell", "ConvLSTMCell"}
 ELSEWHERE |= {"Wrapper", "TimeDistributed", "SpectralNormalization"}  # around a layer: test_wrappers.py
-ELSEWHERE |= {"Hashing", "StringLookup", "IntegerLookup", "TextVectorization"}  # preprocessing/test_strings.py
+ELSEWHERE |= {
+    "Hashing",
+    "HashedCrossing",
+    "StringLookup",
+    "IntegerLookup",
+    "TextVectorization",
+}  # preprocessing/test_strings.py
 ELSEWHERE |= {
     "Resizing",
     "CenterCrop",

@@ -87,6 +87,8 @@ CASES = [
     ("SparseCategoricalCrossentropy", "sparse", {"ignore_class": 1}),
     ("Dice", "masks", {"axis": (1, 2)}),
     ("Tversky", "masks", {"axis": (1, 2), "alpha": 0.3, "beta": 0.6}),
+    ("CategoricalGeneralizedCrossEntropy", "sparse", {}),
+    ("CategoricalGeneralizedCrossEntropy", "sparse", {"q": 0.9}),
     ("CTC", "frames", {}),
     ("Circle", "embeddings", {}),
     ("Circle", "embeddings", {"remove_diagonal": False, "gamma": 20.0, "margin": 0.2}),
@@ -177,6 +179,35 @@ def test_ctc_counts_alignments():
     assert float(value[0]) == pytest.approx(-np.log(0.75), abs=1e-6)
     with pytest.raises(ShapeError, match="frames"):
         losses.ctc(np.array([[1]]), np.zeros((1, 2), "float32"))
+
+
+def test_keras_2_functions_of_ctc():
+    """Probabilities, the last class is the blank."""
+    backend = kc.backend
+    probabilities = np.full((1, 3, 3), 0.1, np.float32)
+    probabilities[0, range(3), [0, 2, 0]] = 0.8
+    found, scores = backend.ctc_decode(probabilities, [3])
+    assert np.asarray(found[0]).tolist() == [[0, 0, -1]]
+    np.testing.assert_allclose(scores, [[-3 * np.log(0.8)]], rtol=1e-4)
+    found, scores = backend.ctc_decode(probabilities, [3], greedy=False, beam_width=5, top_paths=2)
+    assert np.asarray(found[0]).tolist() == [[0, 0, -1]]
+    np.testing.assert_allclose(scores[0, 0], np.log(0.8**3), rtol=1e-4)  # the only alignment of two equal labels
+    cost = backend.ctc_batch_cost(np.array([[0, 0]]), probabilities, [[3]], [[2]])
+    np.testing.assert_allclose(cost, [[-np.log(0.8**3)]], rtol=1e-4)
+    with pytest.raises(ArgumentError, match="Invalid strategy"):
+        ops.ctc_decode(probabilities, [3], strategy="best")
+    with pytest.raises(ArgumentError, match="top_paths"):
+        ops.ctc_decode(probabilities, [3], "beam_search", beam_width=1, top_paths=2)
+
+
+def test_decoding_in_a_compiled_program():
+    frames, lengths = kc.Input((5, 3)), kc.Input((), dtype="int32")
+    model = kc.Model([frames, lengths], list(ops.ctc_decode(frames, lengths, "beam_search", 4, 2)))
+    x = 2 * np.random.default_rng(1).normal(size=(3, 5, 3)).astype("float32")
+    sizes = np.array([5, 1, 3], np.int32)
+    # paths come first, so there is no batch axis to join: one batch
+    for found, expected in zip(model.predict_on_batch([x, sizes]), ops.ctc_decode(x, sizes, "beam_search", 4, 2)):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_ctc_of_any_length():

@@ -29,13 +29,14 @@ def b(*shape):
 X, Y, N, M = f(3, 4), f(3, 4), i(3, 4), i(3, 4) + 1
 PROBABILITIES = u(5, 3)
 PROBABILITIES /= PROBABILITIES.sum(-1, keepdims=True)
+FRAMES = 2 * np.random.default_rng(7).normal(size=(2, 7, 4)).astype("f")  # draws of its own: those below stay
 IMAGE, VOLUME, SERIES = f(2, 7, 6, 4), f(1, 5, 5, 4, 2), f(2, 9, 3)
 
 UNARY = """negative absolute abs sign square exp exp2 expm1 sin cos tan sinh cosh tanh arcsinh erf floor ceil trunc
  isnan isinf isfinite arctan relu relu6 sigmoid softplus softsign silu log_sigmoid leaky_relu hard_sigmoid hard_silu elu
- selu celu gelu softmax log_softmax tanh_shrink hard_tanh hard_shrink soft_shrink squareplus sparse_plus sparse_sigmoid
- sum prod mean var std max min any all argmax argmin ravel transpose flip squeeze zeros_like ones_like logsumexp
- count_nonzero round trace diagonal tril triu stop_gradient""".split()
+ selu celu gelu softmax log_softmax sparsemax tanh_shrink hard_tanh hard_shrink soft_shrink squareplus sparse_plus
+ sparse_sigmoid sum prod mean var std max min any all argmax argmin ravel transpose flip squeeze zeros_like ones_like
+ logsumexp  count_nonzero round trace diagonal tril triu stop_gradient""".split()
 POSITIVE = "log log1p log2 log10 sqrt rsqrt reciprocal arcsin arccos arctanh erfinv".split()
 BINARY = """add subtract multiply true_divide divide maximum minimum arctan2 equal not_equal less less_equal greater
  greater_equal logical_and logical_or logical_xor logaddexp hypot divide_no_nan floor_divide mod""".split()
@@ -181,6 +182,19 @@ CASES = [
     ("average_pool", (IMAGE, (2, 2)), {"strides": (2, 2)}),
     ("average_pool", (IMAGE, (3, 2)), {"strides": (2, 1), "padding": "same"}),
     ("average_pool", (f(2, 4, 7, 6), (2, 2)), {"strides": (2, 2), "data_format": "channels_first"}),
+    ("adaptive_average_pool", (IMAGE, (3, 4)), {}),
+    ("adaptive_average_pool", (SERIES, 4), {"data_format": "channels_first"}),
+    ("adaptive_max_pool", (IMAGE, (3, 4)), {}),
+    ("adaptive_max_pool", (VOLUME, (2, 3, 1)), {}),
+    ("sparsemax", (X,), {"axis": 0}),
+    ("ctc_loss", (np.array([[1, 2, 2], [3, 1, 0]]), FRAMES, np.array([3, 2]), np.array([7, 5])), {}),
+    ("ctc_loss", (np.array([[1, 2, 2], [0, 1, 0]]), FRAMES, np.array([3, 2]), np.array([7, 7])), {"mask_index": 3}),
+    ("ctc_decode", (FRAMES, np.array([7, 4])), {}),
+    ("ctc_decode", (FRAMES, np.array([7, 4])), {"merge_repeated": False, "mask_index": None}),
+    *(
+        ("ctc_decode", (FRAMES, np.array([7, 4])), {"strategy": "beam_search", "beam_width": w, "top_paths": p, **k})
+        for w, p, k in ((1, 1, {}), (3, 2, {"mask_index": None}), (9, 4, {"mask_index": 2}))
+    ),
     ("dot_product_attention", (f(2, 3, 2, 4), f(2, 5, 2, 4), f(2, 5, 2, 4)), {}),
     ("arange", (5,), {}),
     ("arange", (1, 2, 0.25), {}),

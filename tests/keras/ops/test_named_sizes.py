@@ -23,6 +23,11 @@ CASES = {
     "wide eye": (lambda x, n: ops.eye(3, n) @ x, lambda x, n: np.eye(3, n) @ x),
     "identity": (lambda x, n: ops.identity(n) @ x, lambda x, n: x),
     "tri": (lambda x, n: ops.tri(n, k=-1) @ x, lambda x, n: np.tri(n, k=-1) @ x),
+    "linspace": (lambda x, n: ops.linspace(1.0, 2.0, n)[:, None] * x, lambda x, n: np.linspace(1, 2, n)[:, None] * x),
+    "linspace of values": (
+        lambda x, n: ops.linspace(x[:, 0], x[:, 1], n, endpoint=False, axis=-1),
+        lambda x, n: np.linspace(x[:, 0], x[:, 1], n, endpoint=False, axis=-1),
+    ),
     "one_hot": (lambda x, n: ops.one_hot(0 * ops.arange(n), n) @ x, lambda x, n: x[[0] * n]),
     "similarities": (
         lambda x, n: keras.losses.sparse_categorical_crossentropy(ops.arange(n), x @ ops.transpose(x), True),

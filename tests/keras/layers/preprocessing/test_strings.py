@@ -20,6 +20,8 @@ CASES = [
     ("Hashing", {"num_bins": 4, "output_mode": "multi_hot"}, WORDS),
     ("Hashing", {"num_bins": 4, "output_mode": "count"}, WORDS),
     ("Hashing", {"num_bins": 9}, np.array([[1, -5, 10**6]])),
+    ("HashedCrossing", {"num_bins": 11}, (WORDS[0], np.array([101, -7, 10**9]))),
+    ("HashedCrossing", {"num_bins": 5, "output_mode": "one_hot"}, (WORDS[:, :1], WORDS[:, 1:2], WORDS[:, 2:])),
     ("StringLookup", {"vocabulary": ["a", "b"]}, WORDS),
     ("StringLookup", {"vocabulary": ["a", "b"], "num_oov_indices": 3}, WORDS),
     ("StringLookup", {"vocabulary": ["a", "b"], "mask_token": "", "num_oov_indices": 2}, WORDS),
@@ -106,6 +108,14 @@ def test_a_model_that_reads_texts(with_input, tmp_path):
     model.save(path)
     again = keras.models.load_model(path)
     np.testing.assert_array_equal(again.predict(texts, verbose=0), model.predict(texts, verbose=0))
+
+
+def test_crossed_features():
+    word, place = keras.Input((1,), dtype="string"), keras.Input((1,), dtype="int64")
+    hot = layers.HashedCrossing(4, output_mode="one_hot")([word, place])
+    model = keras.Model([word, place], layers.Dense(2)(hot))
+    data = [np.array([["a"], ["b"], ["a"]], object), np.array([[1], [1], [2]])]
+    agree(model, data, np.zeros((3, 2), "float32"))
 
 
 def test_strings_beside_numbers():
@@ -284,5 +294,7 @@ def test_what_is_wrong_is_said():
         layers.StringLookup(vocabulary=["a"], num_oov_indices=0)(["z"])
     with pytest.raises(KcompileError, match="Cannot adapt"):
         layers.TextVectorization(vocabulary=["a"]).adapt(["b"])
+    with pytest.raises(ArgumentError, match="equal shape"):
+        layers.HashedCrossing(3)((np.array(["a"]), np.array(["a", "b"])))
     with pytest.raises(NotSupportedError, match="ragged"):
         layers.TextVectorization(ragged=True)

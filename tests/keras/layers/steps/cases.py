@@ -169,6 +169,15 @@ POOLING = {
         ]
     )
 }
+POOLING |= {
+    f"adaptive_{kind.lower()}{rank}": of(f"Adaptive{kind}Pooling{rank}D", shape, **init)
+    for kind in ("Max", "Average")
+    for rank, shape, init in (
+        (1, (5, 2), {"output_size": 3}),
+        (2, (2, 5, 4), {"output_size": (2, 3), **FIRST}),
+        (3, (3, 2, 4, 2), {"output_size": 2}),
+    )
+}
 POOLING["global_masked"] = of("GlobalAveragePooling1D", MASKED)
 
 SHAPES = {
@@ -399,6 +408,7 @@ ELSEWHERE = {
     "RandomFlip": "random in training, whatever its arguments (preprocessing/test_images.py)",
     "InputLayer": "computes nothing",
     "ConvLSTMCell": "the cell of the ConvLSTM layers; Keras has it of a fixed rank, and names it for none",
+    "HashedCrossing": "as Hashing",
     "Hashing": "strings and integers to indices, before the compiled program (preprocessing/test_strings.py)",
     "IntegerLookup": "as Hashing",
     "StringLookup": "as Hashing",
