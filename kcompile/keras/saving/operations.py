@@ -18,7 +18,7 @@ _OPERANDS = frozenset(
     "x x1 x2 y xs a inputs kernel indices key target output query value bias mask scale start stop step fill_value "
     "weights condition constant_values operands rtol atol values updates start_indices variable data segment_ids "
     "depthwise_kernel pointwise_kernel images image1 image2 transform coordinates start_points end_points translation "
-    "array b q sorted_sequence targets predictions elems elements".split()
+    "array b q sorted_sequence sequence_lengths target_length output_length targets predictions elems elements".split()
 )
 # ... except here, where they are the constructor's
 _OPTIONS = {
@@ -33,11 +33,12 @@ _OPTIONS = {
 # where Keras defines the class: keras.src.ops.numpy unless listed
 _MODULES = {
     "nn": (
-        "average_pool binary_crossentropy categorical_crossentropy celu conv conv_transpose depthwise_conv "
+        "adaptive_average_pool adaptive_max_pool average_pool binary_crossentropy categorical_crossentropy celu conv "
+        "conv_transpose ctc_decode ctc_loss depthwise_conv "
         "dot_product_attention elu gelu glu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu log_sigmoid "
         "log_softmax max_pool moments multi_hot normalize one_hot psnr relu relu6 selu separable_conv sigmoid silu "
-        "soft_shrink softmax softplus softsign sparse_categorical_crossentropy sparse_plus sparse_sigmoid squareplus "
-        "tanh_shrink threshold depth_to_space space_to_depth"
+        "soft_shrink softmax softplus softsign sparse_categorical_crossentropy sparse_plus sparse_sigmoid sparsemax "
+        "squareplus tanh_shrink threshold depth_to_space space_to_depth"
     ),
     "math": (
         "cdist erf erfc erfinv extract_sequences fft fft2 ifft2 in_top_k irfft istft logdet logsumexp rfft rsqrt "
@@ -58,6 +59,7 @@ _MODULES = {
 _MODULE_OF = {function: module for module, functions in _MODULES.items() for function in functions.split()}
 _CLASS_OF = {n: n.upper() for n in "psnr fft fft2 ifft2 rfft irfft stft istft svd ssim".split()}
 _CLASS_OF |= {"allclose": "AllClose", "cdist": "CDist", "isin": "IsIn", "searchsorted": "SearchSorted"}
+_CLASS_OF |= {"ctc_decode": "CTCDecode", "ctc_loss": "CTCLoss"}
 _CLASS_OF |= {"hsv_to_rgb": "HSVToRGB", "rgb_to_grayscale": "RGBToGrayscale", "rgb_to_hsv": "RGBToHSV"}
 _BY_SQUEEZED_NAME: dict[str, str] = {}
 
