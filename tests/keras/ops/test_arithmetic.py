@@ -131,3 +131,15 @@ def test_gelu_keeps_its_digits_far_below_zero():
     np.testing.assert_allclose(compiled.predict_on_batch(x[None])[0], exact, rtol=1e-6)
     np.testing.assert_allclose(ops.gelu(x, approximate=False), exact, rtol=1e-5)
     check_gradient("gelu", (x[::6].astype("float64"),), {"approximate": False}, rtol=1e-4)
+
+
+def test_sparsemax_is_the_nearest_point_of_the_simplex():
+    """By bisection for the threshold; Keras 3.15 adds up running sums instead, and its results do not sum to 1."""
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    for axis in (0, 1):
+        low, high = x.min(axis, keepdims=True) - 1, x.max(axis, keepdims=True)
+        for _ in range(60):
+            middle = (low + high) / 2
+            too_low = np.maximum(x - middle, 0).sum(axis, keepdims=True) > 1
+            low, high = np.where(too_low, middle, low), np.where(too_low, high, middle)
+        np.testing.assert_allclose(ops.sparsemax(x, axis=axis), np.maximum(x - low, 0), atol=1e-6)
