@@ -2,8 +2,9 @@
 
 The gradient of a maximum goes to the first one. Where no two windows share an element it is found again by
 comparing (`window_max_gradient`): the operand is mostly in memory anyway, and nothing is kept from the forward
-pass. Where they overlap, every element would compare all windows it lies in, each with all of its elements: there
-the forward pass keeps the place of each maximum, a byte per window (`window_argmax`, `window_unpool`).
+pass. Where they overlap, every element would compare all windows it lies in, each with all of its elements, which
+took five times as long for 3 x 3 every 2 (465 us, not 35 + 50, for f32[32,26,26,32]): there the forward pass keeps
+the place of each maximum, a byte per window (`window_argmax`, `window_unpool_tiles`; large windows `window_unpool`).
 """
 
 from __future__ import annotations

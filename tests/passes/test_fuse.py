@@ -41,6 +41,13 @@ GRAPHS = {
           %2: f32[3,8,5,4] = contract(%1, w, spec="a,b,m,k;k,n->a,b,m,n", sizes=())
           return y=%2
         }""",
+    "a border around what tiles make, and what they leave out": """
+        graph g(x: f32[2,7,5,3], g: f32[2,3,2,3], h: f32[2,7,5,3]) {
+          %0: f32[2,7,5,3] = window_max_gradient(x, g, window=(1, 2, 2, 1), strides=(1, 2, 2, 1), dilation=())
+          %1: f32[2,7,5,3] = mul(%0, h)
+          %2: f32[2,10,6,3] = pad(%1, low=(0, 1, 0, 0), high=(0, 2, 1, 0), interior=(0, 0, 0, 0), value=0)
+          return y=%2, inside=%1
+        }""",
     "a reshape read backwards": """
         graph g(x: f32[3,16]) {
           %0: f32[3,16] = square(x)
@@ -60,6 +67,12 @@ def test_graph(text):
     found, _ = simulate(graph, given)
     for name, wanted in expected.items():
         np.testing.assert_allclose(found[name], wanted, rtol=1e-6, err_msg=name)
+
+
+def test_a_border_around_tiles_is_no_kernel_of_its_own():
+    name = "a border around what tiles make, and what they leave out"
+    graph = parse("\n".join(line.removeprefix("        ") for line in GRAPHS[name].strip().splitlines()))
+    assert len(fuse(graph).clusters) == 1
 
 
 def test_a_value_that_is_compared_with_its_own_maximum_is_computed_once():
