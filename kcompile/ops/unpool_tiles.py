@@ -22,17 +22,20 @@ from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.op import Kind, Op, register
 from kcompile.ir.types import Type, bf16, f16, f32
 from kcompile.ops.unpool import (
-    MOST_WALKED,
     picked,
     unpool_samples,
     window_unpool,
 )
 from kcompile.ops.window_shapes import tap_offsets
 
+MOST_WRITTEN = 9  # elements of a window or a tile: a kernel holds a version of them for each answer of its conditions
+MOST_POOLED = 2  # dimensions
+
 
 def is_written_out(window, strides) -> bool:
-    """True if windows and tiles are small enough for it."""
-    return max(math.prod(window), math.prod(strides)) <= MOST_WALKED
+    """True if windows and tiles are small enough for it, and rows have few conditions: two per dimension."""
+    pooled = sum((k, s) != (1, 1) for k, s in zip(window, strides))
+    return max(math.prod(window), math.prod(strides)) <= MOST_WRITTEN and pooled <= MOST_POOLED
 
 
 def _vjp(g, y, dy, places, *, window, strides, shape, dilation=()):
