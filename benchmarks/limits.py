@@ -1,5 +1,5 @@
 """The least a workload asks of the machine: its products, counted in kcompile's own forms whatever kernels make of
-them, and each weight read once.
+them, and each weight read once. Convolutions count as direct ones: an algorithm with fewer products may pass the limit.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def graph(workload: Workload) -> Graph:
 
 def _passed(found: Graph) -> Graph:
     for row in pipeline.passes():
-        found = row.run(found)
+        found = row.run(found) if row.name != "winograd" else found
     return found
 
 

@@ -29,10 +29,11 @@ def constructors():
         found.setdefault(name, (lambda n=name, i=init: getattr(layers, n)(**i), shapes, None))
     for name, init in test_images.PROMISES:
         found.setdefault(name, (lambda n=name, i=init: getattr(layers, n)(**i), [(2, 6, 8, 3)], None))
-    for name, init, _ in test_strings.CASES:
+    for name, init, data in test_strings.CASES:
         dtype = "string" if name in ("StringLookup", "TextVectorization") else "int64"
-        shape = (3, 1) if name == "TextVectorization" else (3, 3)
-        found.setdefault(name, (lambda n=name, i=init: getattr(layers, n)(**i), [shape], dtype))
+        shape = (3, 1) if name in ("TextVectorization", "HashedCrossing") else (3, 3)
+        shapes = [shape] * (len(data) if isinstance(data, tuple) else 1)
+        found.setdefault(name, (lambda n=name, i=init: getattr(layers, n)(**i), shapes, dtype))
     for name, init in CELLS.items():
         made = lambda n=name, i=init: layers.RNN(getattr(layers, n)(**i))  # noqa: E731
         found[name] = (made, [(2, 3, 4)], None)
