@@ -35,7 +35,8 @@ from kcompile.ir.op import Kind
 from kcompile.ir.types import Shape, Type
 from kcompile.ops.control import Scan, scan_of
 from kcompile.passes.alias import storage
-from kcompile.passes.fuse import CONTRACT, MAP, ROW, TILES, Cluster, Fusion, fuse, is_map_node, is_scalar_constant
+from kcompile.passes.fuse import CONTRACT, MAP, ROW, TILES, Cluster, Fusion, fuse
+from kcompile.passes.roots import is_map_node, is_scalar_constant
 from kcompile.passes.rows import SplitRows, split_rows
 
 Index = "tuple[DimLike, ...]"

@@ -18,7 +18,7 @@ from kcompile import ops
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph, Node, Value, copy_node, rebuild
 from kcompile.passes.alias import is_view
-from kcompile.passes.fuse import choose_roots, is_border, is_map_node
+from kcompile.passes.roots import choose_roots, is_border, is_map_node
 
 
 def store_padded(graph: Graph) -> Graph:

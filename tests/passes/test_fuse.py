@@ -10,7 +10,8 @@ from kcompile.ir.graph import Graph
 from kcompile.ir.interpret import run
 from kcompile.ir.text import parse
 from kcompile.ir.types import Type, f32
-from kcompile.passes.fuse import MAX_DEPTH, choose_roots, fuse
+from kcompile.passes.fuse import fuse
+from kcompile.passes.roots import MAX_DEPTH, choose_roots
 from tests.simulate import simulate
 
 GRAPHS = {

@@ -5,8 +5,8 @@ import pytest
 
 from kcompile.ir.interpret import run
 from kcompile.ir.text import parse
-from kcompile.passes.fuse import choose_roots
 from kcompile.passes.padded import store_padded
+from kcompile.passes.roots import choose_roots
 from tests.simulate import simulate
 
 
