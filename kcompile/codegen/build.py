@@ -21,126 +21,34 @@ from dataclasses import dataclass, field
 
 from llvmlite import ir
 
+from kcompile.codegen.indices import IndexArithmetic
+from kcompile.codegen.llvm_types import (
+    FLOAT,
+    HALF,
+    I1,
+    I8,
+    I16,
+    I32,
+    I64,
+    POINTER,
+    VOID,
+    Index,
+    constant,
+    lanes_of,
+    mangled,
+    memory_type,
+    rounded_constant,
+    value_type,
+    with_element,
+)
+from kcompile.codegen.module import (
+    Distinct,
+    Param,
+    describe_pointer,
+)
 from kcompile.errors import CompilerBug
 from kcompile.ir.types import DType, dtype
 from kcompile.target import Target
-
-I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
-HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
-POINTER = ir.PointerType()
-VOID = ir.VoidType()
-ARENA_ALIGN_BYTES = 64  # workspaces start on a cache line; arguments may be aligned to one element only
-
-Index = int | ir.Value
-
-_VALUE_TYPES = {"f64": DOUBLE, "f32": FLOAT, "f16": FLOAT, "bf16": FLOAT, "bool": I1}
-_MEMORY_TYPES = {"f64": DOUBLE, "f32": FLOAT, "f16": HALF, "bf16": I16, "bool": I8}
-
-
-def value_type(spec: DType | str, lanes: int | None = None) -> ir.Type:
-    """Return the LLVM type of a value of this dtype; a vector if `lanes` is given."""
-    kind = dtype(spec)
-    element = _VALUE_TYPES.get(kind.name) or ir.IntType(8 * kind.size_bytes)
-    return element if lanes is None else ir.VectorType(element, lanes)
-
-
-def memory_type(spec: DType | str, lanes: int | None = None) -> ir.Type:
-    """Return the LLVM type of this dtype as it lies in memory; a vector if `lanes` is given."""
-    kind = dtype(spec)
-    element = _MEMORY_TYPES.get(kind.name) or ir.IntType(8 * kind.size_bytes)
-    return element if lanes is None else ir.VectorType(element, lanes)
-
-
-def lanes_of(value: ir.Value | ir.Type) -> int | None:
-    """Return the number of lanes of a vector (or vector type), None for a scalar."""
-    kind = value if isinstance(value, ir.Type) else value.type
-    return kind.count if isinstance(kind, ir.VectorType) else None
-
-
-def element_of(kind: ir.Type) -> ir.Type:
-    """Return the type of one lane; a scalar type is its own."""
-    return kind.element if isinstance(kind, ir.VectorType) else kind
-
-
-def with_element(like: ir.Type, element: ir.Type) -> ir.Type:
-    """Return `element`, or a vector of it with as many lanes as `like`."""
-    return ir.VectorType(element, like.count) if isinstance(like, ir.VectorType) else element
-
-
-def constant(kind: ir.Type, value: float | int | bool) -> ir.Constant:
-    """Return a number as a constant of a scalar or vector type (every lane the same)."""
-    if isinstance(kind, ir.VectorType):
-        return ir.Constant(kind, [ir.Constant(kind.element, value)] * kind.count)
-    return ir.Constant(kind, value)
-
-
-# modules and parameters ------------------------------------------------------------------------
-
-
-def new_module(name: str, target: Target) -> ir.Module:
-    """Return an empty module for `target`; `llvm.compile_module` sets the data layout."""
-    module = ir.Module(name=name, context=ir.Context())
-    module.triple = target.triple
-    return module
-
-
-def finished_text(module: ir.Module) -> str:
-    """The text of a module that is finished with: it is taken apart, so that it goes without the cycle collector."""
-    text = str(module)
-    for function in module.functions:
-        for block in function.blocks:
-            for phi in block.instructions:
-                if not isinstance(phi, ir.PhiInstr):
-                    break
-                phi.incomings.clear()
-            block.instructions.clear()
-            block.terminator = None
-        function.blocks.clear()
-    module.globals.clear()
-    module.metadata.clear()
-    return text
-
-
-@dataclass(frozen=True)
-class Param:
-    """A parameter of a function: `kind` is "ptr", a dtype name or an LLVM type; the rest is for "ptr"."""
-
-    name: str
-    kind: str | ir.Type
-    noalias: bool = True
-    align_bytes: int = ARENA_ALIGN_BYTES
-    access: str = "readwrite"  # "readonly" | "writeonly" | "readwrite"
-
-    @property
-    def type(self) -> ir.Type:
-        if isinstance(self.kind, ir.Type):
-            return self.kind
-        return POINTER if self.kind == "ptr" else value_type(self.kind)
-
-
-def pointer(name: str, access: str = "readwrite", *, noalias: bool = True, align_bytes: int = 64) -> Param:
-    """Describe a pointer parameter."""
-    return Param(name, "ptr", noalias, align_bytes, access)
-
-
-class _Distinct(ir.values.MDValue):
-    """A metadata node unlike all others; with `to_itself` its first operand is itself (a loop's name)."""
-
-    def __init__(self, module: ir.Module, operands: Sequence[ir.Value] = (), to_itself: bool = False):
-        super().__init__(module, operands, name=str(len(module.metadata)))
-        self.to_itself = to_itself
-
-    def descr(self, buf) -> None:
-        parts = ([self.get_reference()] if self.to_itself else []) + [
-            o.get_reference() if isinstance(o.type, ir.MetaDataType) else f"{o.type} {o.get_reference()}"
-            for o in self.operands
-        ]
-        buf += (f"distinct !{{ {', '.join(parts)} }}", "\n")
-
-    __hash__ = object.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
 
 
 @dataclass
@@ -162,7 +70,7 @@ class CarriedLoop:
 # the builder -----------------------------------------------------------------------------------
 
 
-class KernelBuilder:
+class KernelBuilder(IndexArithmetic):
     """Writes one function.
 
     Args:  params: the function's parameters; `b["name"]` is the value of one.
@@ -191,12 +99,12 @@ class KernelBuilder:
         for argument, param in zip(self.fn.args, params):
             argument.name = param.name
             if param.kind == "ptr":
-                _describe_pointer(argument, param)
+                describe_pointer(argument, param)
         self.params = {p.name: a for p, a in zip(params, self.fn.args)}
         self.ll = ir.IRBuilder(self.fn.append_basic_block("entry"))
         self._flags: tuple[str, ...] = ("contract",)
         self._rounded: dict[int, str] = {}  # id of a value -> the narrow dtype it is known to fit
-        self._independent: list[_Distinct] = []  # access groups of the enclosing independent loops
+        self._independent: list[Distinct] = []  # access groups of the enclosing independent loops
 
     def __getitem__(self, name: str) -> ir.Value:
         return self.params[name]
@@ -207,7 +115,7 @@ class KernelBuilder:
         """A number of this dtype; f16 and bf16 constants are rounded to fit."""
         kind = dtype(spec)
         if kind.name in ("f16", "bf16"):
-            value = _rounded_constant(kind.name, float(value))
+            value = rounded_constant(kind.name, float(value))
         elif kind.is_float:
             value = float(value)
         elif kind.name == "bool":
@@ -266,90 +174,6 @@ class KernelBuilder:
         return ir.Constant(ir.VectorType(kind, lanes), [ir.Constant(kind, i) for i in range(lanes)])
 
     # index arithmetic: ints fold, the rest is i64 without overflow ............................
-
-    def add(self, a: Index, b: Index) -> Index:
-        if isinstance(a, int) and isinstance(b, int):
-            return a + b
-        if isinstance(a, int) and a == 0:
-            return b
-        if isinstance(b, int) and b == 0:
-            return a
-        return self.ll.add(self.index(a), self.index(b), flags=("nsw",))
-
-    def sub(self, a: Index, b: Index) -> Index:
-        if isinstance(a, int) and isinstance(b, int):
-            return a - b
-        if isinstance(b, int) and b == 0:
-            return a
-        return self.ll.sub(self.index(a), self.index(b), flags=("nsw",))
-
-    def mul(self, a: Index, b: Index) -> Index:
-        if isinstance(a, int) and isinstance(b, int):
-            return a * b
-        for x, y in ((a, b), (b, a)):
-            if isinstance(x, int) and x in (0, 1):
-                return y if x else 0
-        return self.ll.mul(self.index(a), self.index(b), flags=("nsw",))
-
-    def floordiv(self, a: Index, b: Index) -> Index:
-        """a // b for b > 0, rounding down as Python does."""
-        if isinstance(a, int) and isinstance(b, int):
-            return a // b
-        if isinstance(b, int) and b == 1:
-            return a
-        a, b = self.index(a), self.index(b)
-        quotient = self.ll.sdiv(a, b)
-        below = self.ll.icmp_signed("<", self.ll.srem(a, b), I64(0))
-        return self.ll.sub(quotient, self.ll.zext(below, I64))
-
-    def mod(self, a: Index, b: Index) -> Index:
-        """a % b for b > 0, in [0, b)."""
-        if isinstance(a, int) and isinstance(b, int):
-            return a % b
-        if isinstance(b, int) and b == 1:
-            return 0
-        a, b = self.index(a), self.index(b)
-        rest = self.ll.srem(a, b)
-        return self.ll.select(self.ll.icmp_signed("<", rest, I64(0)), self.ll.add(rest, b), rest)
-
-    def div_nonneg(self, a: Index, b: Index) -> Index:
-        """a // b where both are known not to be negative: one unsigned division."""
-        if isinstance(a, int) or (isinstance(b, int) and b == 1):
-            return self.floordiv(a, b)
-        return self.ll.udiv(self.index(a), self.index(b))
-
-    def mod_nonneg(self, a: Index, b: Index) -> Index:
-        """a % b where both are known not to be negative."""
-        if isinstance(a, int) or (isinstance(b, int) and b == 1):
-            return self.mod(a, b)
-        return self.ll.urem(self.index(a), self.index(b))
-
-    def ceildiv(self, a: Index, b: Index) -> Index:
-        """The least integer not below a / b, for a >= 0 and b > 0."""
-        return self.div_nonneg(self.add(a, self.sub(b, 1)), b)
-
-    def min(self, a: Index, b: Index) -> Index:
-        if isinstance(a, int) and isinstance(b, int):
-            return min(a, b)
-        return self.intrinsic("llvm.smin", I64, [self.index(a), self.index(b)], [I64])
-
-    def max(self, a: Index, b: Index) -> Index:
-        if isinstance(a, int) and isinstance(b, int):
-            return max(a, b)
-        return self.intrinsic("llvm.smax", I64, [self.index(a), self.index(b)], [I64])
-
-    def compare(self, op: str, a: Index, b: Index) -> bool | ir.Value:
-        """Compare indices with one of < <= > >= == !=; a Python bool if both are known."""
-        if isinstance(a, int) and isinstance(b, int):
-            return {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b, "==": a == b, "!=": a != b}[op]
-        return self.ll.icmp_signed(op, self.index(a), self.index(b))
-
-    def both(self, a: bool | ir.Value, b: bool | ir.Value) -> bool | ir.Value:
-        """Logical and of conditions (i1 values or Python bools)."""
-        for x, y in ((a, b), (b, a)):
-            if isinstance(x, bool):
-                return y if x else False
-        return self.ll.and_(a, b)
 
     def condition(self, value: bool | ir.Value) -> ir.Value:
         """A condition as an i1 value."""
@@ -669,7 +493,7 @@ class KernelBuilder:
         ll.position_at_end(body)
         loop = CarriedLoop(index, carried, carried)
         if independent:
-            self._independent.append(_Distinct(self.module))
+            self._independent.append(Distinct(self.module))
         yield loop
         group = self._independent.pop() if independent else None
         if carry and loop._next is None:
@@ -680,7 +504,7 @@ class KernelBuilder:
         back = ll.branch(head)
         properties = self._loop_properties(group, vectorise, unroll, interleave)
         if properties:
-            back.set_metadata("llvm.loop", _Distinct(self.module, properties, to_itself=True))
+            back.set_metadata("llvm.loop", Distinct(self.module, properties, to_itself=True))
         ll.position_at_end(end)
 
     def _loop_properties(self, group, vectorise, unroll, interleave) -> list[ir.Value]:
@@ -767,36 +591,3 @@ class KernelBuilder:
             self.ll.ret_void()
         else:
             self.ll.ret(value)
-
-
-def _describe_pointer(argument: ir.Argument, param: Param) -> None:
-    if param.noalias:
-        argument.add_attribute("noalias")
-    if param.access != "readwrite":
-        set.add(argument.attributes, param.access)  # llvmlite's list lacks readonly and writeonly
-    argument.add_attribute("noundef")
-    argument.attributes.align = param.align_bytes
-
-
-def mangled(kind: ir.Type) -> str:
-    """An LLVM type as intrinsic names spell it: v16f32, i64, p0."""
-    if isinstance(kind, ir.VectorType):
-        return f"v{kind.count}{mangled(kind.element)}"
-    if isinstance(kind, ir.IntType):
-        return f"i{kind.width}"
-    return {HALF: "f16", FLOAT: "f32", DOUBLE: "f64"}.get(kind) or "p0"
-
-
-def _rounded_constant(name: str, value: float) -> float:
-    """Round a Python float to f16 or bf16, to nearest even."""
-    import numpy as np  # only for constants of the two narrow dtypes
-
-    if name == "f16":
-        with np.errstate(over="ignore"):
-            return float(np.float16(value))
-    with np.errstate(over="ignore"):
-        bits = int(np.float32(value).view(np.uint32))
-    if value != value:
-        return value
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-    return float(np.uint32(rounded).view(np.float32))

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from kcompile.codegen.build import KernelBuilder, constant, with_element
+from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.llvm_types import constant, with_element
 
 _INT = {32: ir.IntType(32), 64: ir.IntType(64)}
 

@@ -10,7 +10,9 @@ import functools
 import re
 
 from kcompile.codegen import llvm, scalars
-from kcompile.codegen.build import I1, KernelBuilder, Param, new_module, pointer, value_type
+from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.llvm_types import I1, value_type
+from kcompile.codegen.module import Param, new_module, pointer
 from kcompile.forms.scalar import SCALAR_OPS
 from kcompile.forms.work import Weight, rough_weight
 from kcompile.ir.types import DType

@@ -15,8 +15,10 @@ some hundred nanoseconds is measured without Python in between.
 
 from __future__ import annotations
 
-from kcompile.codegen.build import I64, POINTER, KernelBuilder, Param, new_module, pointer
+from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.contract import pairs
+from kcompile.codegen.llvm_types import I64, POINTER
+from kcompile.codegen.module import Param, new_module, pointer
 from kcompile.target import Target
 
 FMA, MIXED, PAIRS = "kc_probe_fma", "kc_probe_mixed", "kc_probe_pairs"

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from llvmlite import ir
 
 from kcompile.codegen import vmath
-from kcompile.codegen.build import KernelBuilder, constant, element_of, mangled, value_type, with_element
+from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.llvm_types import constant, element_of, mangled, value_type, with_element
 from kcompile.codegen.num import Num, at_least, at_most, where
 from kcompile.errors import CompilerBug
 from kcompile.ir.types import DType, boolean

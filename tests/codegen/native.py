@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from llvmlite import ir
 
-from kcompile.codegen import build, llvm
+from kcompile.codegen import llvm
 from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.host import host_target
+from kcompile.codegen.llvm_types import POINTER
+from kcompile.codegen.module import Param, new_module, pointer
 from kcompile.ir.types import DType, dtype
 from kcompile.runtime.link import link
 from kcompile.target import Target
@@ -31,10 +33,10 @@ def numpy_dtype(spec: str | DType) -> np.dtype:
 
 def elementwise_ir(specs: Mapping[str, Spec], target: Target, lanes: int | None = None) -> str:
     """LLVM IR of one function per spec: `void NAME(ptr table, i64 n)`, pointers to operands and result in table."""
-    module = build.new_module("elementwise", target)
+    module = new_module("elementwise", target)
     for name, (emit, operands, result) in specs.items():
-        b = KernelBuilder(module, target, name, [build.pointer("table", "readonly"), build.Param("n", "i64")])
-        places = [b.ll.load(b.at_byte(b["table"], 8 * k), typ=build.POINTER) for k in range(len(operands) + 1)]
+        b = KernelBuilder(module, target, name, [pointer("table", "readonly"), Param("n", "i64")])
+        places = [b.ll.load(b.at_byte(b["table"], 8 * k), typ=POINTER) for k in range(len(operands) + 1)]
         with b.loop("i", 0, b["n"], lanes or 1, independent=True) as i:
             if lanes is None:
                 values = [b.load(p, kind, i) for p, kind in zip(places, operands)]

@@ -8,20 +8,22 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from kcompile.codegen import build, llvm
-from kcompile.codegen.build import DOUBLE, FLOAT, I64, KernelBuilder, Param
+from kcompile.codegen import llvm
+from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.host import host_target
+from kcompile.codegen.llvm_types import DOUBLE, FLOAT, I64, POINTER, VOID, memory_type, value_type
+from kcompile.codegen.module import Param, new_module, pointer
 from kcompile.errors import CompilerBug
 from kcompile.runtime.link import link
 from kcompile.target import X86_64_V4
 
-PARAMS = [build.pointer("x", "readonly"), build.pointer("y"), Param("n", "i64")]
+PARAMS = [pointer("x", "readonly"), pointer("y"), Param("n", "i64")]
 
 
-def function(write, params=PARAMS, result=build.VOID):
+def function(write, params=PARAMS, result=VOID):
     """Compile one function written by `write(b)`; arrays are passed as pointers, ints as i64."""
     target = host_target()
-    b = KernelBuilder(build.new_module("m", target), target, "kernel", params, result)
+    b = KernelBuilder(new_module("m", target), target, "kernel", params, result)
     write(b)
     library = link([llvm.compile_module(str(b.module), target)])
     returns = {"void": None, "float": ctypes.c_float, "double": ctypes.c_double, "i64": ctypes.c_int64}[str(result)]
@@ -45,7 +47,7 @@ def aligned(count: int, dtype=np.float32) -> np.ndarray:
 @pytest.fixture
 def b() -> KernelBuilder:
     target = X86_64_V4
-    return KernelBuilder(build.new_module("m", target), target, "f", PARAMS)
+    return KernelBuilder(new_module("m", target), target, "f", PARAMS)
 
 
 def test_index_arithmetic_on_ints_emits_nothing(b):
@@ -251,7 +253,7 @@ def test_bytes_are_copied_and_filled():
 
 def test_helpers_are_written_once_and_inlined():
     target = X86_64_V4
-    module = build.new_module("m", target)
+    module = new_module("m", target)
     calls = []
 
     def square(inner, v):
@@ -290,8 +292,8 @@ def test_independent_loops_skip_the_overlap_check():
     texts = []
     for independent in (False, True):
         target = X86_64_V4
-        b = KernelBuilder(build.new_module("m", target), target, "f", PARAMS)
-        x, y = (b.ll.load(b.at_byte(b["x"], 8 * k), typ=build.POINTER) for k in range(2))
+        b = KernelBuilder(new_module("m", target), target, "f", PARAMS)
+        x, y = (b.ll.load(b.at_byte(b["x"], 8 * k), typ=POINTER) for k in range(2))
         with b.loop("i", 0, b["n"], independent=independent) as i:
             b.store(b.fadd(b.load(x, "f32", i), b.const("f32", 1)), y, "f32", i)
         b.ret()
@@ -301,6 +303,6 @@ def test_independent_loops_skip_the_overlap_check():
 
 
 def test_bool_is_a_byte_in_memory():
-    assert build.memory_type("bool") == ir.IntType(8) and build.value_type("bool") == ir.IntType(1)
-    assert build.memory_type("bf16", 4) == ir.VectorType(ir.IntType(16), 4)
-    assert build.value_type("bf16") == FLOAT
+    assert memory_type("bool") == ir.IntType(8) and value_type("bool") == ir.IntType(1)
+    assert memory_type("bf16", 4) == ir.VectorType(ir.IntType(16), 4)
+    assert value_type("bf16") == FLOAT

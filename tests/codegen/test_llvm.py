@@ -8,17 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from kcompile.codegen import build, llvm
-from kcompile.codegen.build import KernelBuilder, Param
+from kcompile.codegen import llvm
+from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.host import host_target
+from kcompile.codegen.llvm_types import FLOAT
+from kcompile.codegen.module import Param, new_module, pointer
 from kcompile.errors import CompilerBug
 from kcompile.runtime.link import link
 from kcompile.target import PRESETS, X86_64_V3, X86_64_V4, Target
 
 
 def saxpy(target: Target, name: str = "saxpy") -> str:
-    params = [build.pointer("x", "readonly"), build.pointer("y"), Param("n", "i64")]
-    b = KernelBuilder(build.new_module("m", target), target, name, params)
+    params = [pointer("x", "readonly"), pointer("y"), Param("n", "i64")]
+    b = KernelBuilder(new_module("m", target), target, name, params)
     with b.loop("i", 0, b["n"]) as i:
         product = b.fmul(b.load(b["x"], "f32", i), b.const("f32", 3))
         b.store(b.fadd(product, b.load(b["y"], "f32", i)), b["y"], "f32", i)
@@ -36,9 +38,7 @@ def test_loops_use_the_widest_registers_and_fma(target, register):
 
 def test_reduction_vectorises_only_where_reassociated():
     def total(reassociate: bool) -> str:
-        b = KernelBuilder(
-            build.new_module("m", X86_64_V4), X86_64_V4, "total", [build.pointer("x"), Param("n", "i64")], build.FLOAT
-        )
+        b = KernelBuilder(new_module("m", X86_64_V4), X86_64_V4, "total", [pointer("x"), Param("n", "i64")], FLOAT)
         with b.carried_loop("i", 0, b["n"], [b.zero("f32")]) as loop:
             value = b.load(b["x"], "f32", loop.index)
             if reassociate:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from kcompile.codegen.build import Index
 from kcompile.codegen.contract.affine import extent
 from kcompile.codegen.contract.frame import Frame
 from kcompile.codegen.contract.plan import Plan
+from kcompile.codegen.llvm_types import Index
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, nominal
 from kcompile.target import Target

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I64, Index, Param, memory_type, pointer
 from kcompile.codegen.contract import beside, columns, pack, packpairs, turn
 from kcompile.codegen.contract.affine import Memory, ceildiv
 from kcompile.codegen.contract.finish import finish_function, transposed_finish_function
@@ -30,6 +29,8 @@ from kcompile.codegen.contract.micro import tile_axes, tile_function
 from kcompile.codegen.contract.plan import DIRECT, SCRATCH, TRANSPOSED, Plan
 from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.kernel import Phase
+from kcompile.codegen.llvm_types import I64, Index, memory_type
+from kcompile.codegen.module import Param, pointer
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.types import DType

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from kcompile.codegen.build import Index, Param, lanes_of, pointer
 from kcompile.codegen.contract.affine import extent, linear_address
 from kcompile.codegen.contract.epilogue import Along, vector_value
 from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, Frame, Signature
 from kcompile.codegen.contract.plan import Plan
 from kcompile.codegen.kernel import Phase
+from kcompile.codegen.llvm_types import Index, lanes_of
+from kcompile.codegen.module import Param, pointer
 from kcompile.ir.dim import DimLike
 
 

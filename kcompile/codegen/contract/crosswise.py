@@ -16,13 +16,13 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I1, Index, memory_type
 from kcompile.codegen.contract.affine import Memory, extent
 from kcompile.codegen.contract.classify import Problem
 from kcompile.codegen.contract.frame import Frame
 from kcompile.codegen.contract.tiles import FMA_LATENCY, FMA_PER_CYCLE, TILE_OVERHEAD, RowTile, row_sizes
 from kcompile.codegen.contract.transpose import transposed
 from kcompile.codegen.contract.widen import widened
+from kcompile.codegen.llvm_types import I1, Index, memory_type
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, nominal
 from kcompile.target import Target

@@ -13,8 +13,7 @@ import contextlib
 
 from kcompile.codegen.contract import pairs
 from kcompile.codegen.contract.affine import extent
-from kcompile.codegen.contract.epilogue import scalar_value
-from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, Frame, Signature
+from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, Frame, Signature, scalar_value
 from kcompile.codegen.contract.paths import dense_axes, dense_elements
 from kcompile.codegen.contract.plan import Plan
 from kcompile.codegen.contract.unflatten import unflatten

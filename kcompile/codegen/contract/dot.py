@@ -13,17 +13,17 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I64, Index, Param, memory_type
 from kcompile.codegen.contract.affine import Memory, ceildiv, extent
 from kcompile.codegen.contract.classify import Problem
-from kcompile.codegen.contract.epilogue import scalar_value, store_scalar
-from kcompile.codegen.contract.frame import ROLLED, Frame, Signature
+from kcompile.codegen.contract.frame import ROLLED, Frame, Signature, scalar_value, store_scalar
 from kcompile.codegen.contract.micro import multiply_add
 from kcompile.codegen.contract.plan import PRODUCTS_PER_OPERATION
 from kcompile.codegen.contract.tiles import FMA_LATENCY, FMA_PER_CYCLE, LOADS_PER_CYCLE
 from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened
 from kcompile.codegen.kernel import Phase
+from kcompile.codegen.llvm_types import I64, Index, memory_type
+from kcompile.codegen.module import Param
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, nominal
 from kcompile.target import Target

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kcompile.codegen.build import finished_text, new_module
 from kcompile.codegen.contract import beside, blocked, columns, dense, dot, slide, sliding, turn
 from kcompile.codegen.contract.affine import ceildiv, names_of_sizes
 from kcompile.codegen.contract.classify import classify
@@ -13,6 +12,7 @@ from kcompile.codegen.contract.paths import best_plan
 from kcompile.codegen.contract.plan import Plan, panel_elements, partial_elements, shared_elements
 from kcompile.codegen.contract.thin import FEW, Thin, only_if, thin_plan
 from kcompile.codegen.kernel import Kernel, Phase
+from kcompile.codegen.module import finished_text, new_module
 from kcompile.forms.records import LOCAL, Contract
 from kcompile.forms.scalar import Expr, Index, Load, walk
 from kcompile.ir import dim

@@ -1,8 +1,8 @@
-"""Expressions -> values: an epilogue on vectors of a result, or any expression at one point.
+"""Expressions -> vectors of values: an epilogue on a result.
 
 `vector_value` evaluates along one axis, `lanes` neighbours at a time. A load whose address does not
 move with that axis is a scalar (splatted where it meets a vector), one that moves by 1 is a vector
-load, anything else is done lane by lane with the scalar evaluator, which can do everything. Under a
+load, anything else is done lane by lane with the scalar evaluator (frame.py), which can do everything. Under a
 mask, lanes that are off repeat the last valid point, so no access leaves its buffer.
 """
 
@@ -12,81 +12,16 @@ from dataclasses import dataclass, field
 
 from llvmlite import ir
 
-from kcompile.codegen import scalars
-from kcompile.codegen.build import KernelBuilder, lanes_of, value_type
+from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.contract.affine import affine, linear_address
-from kcompile.codegen.contract.frame import Frame
+from kcompile.codegen.contract.frame import Frame, address_of, operation, scalar_value
+from kcompile.codegen.llvm_types import lanes_of, value_type
 from kcompile.forms.records import ACC, Store
-from kcompile.forms.scalar import Call, Const, Expr, Index, Load, Where, axes_in, cost, walk
+from kcompile.forms.scalar import Const, Expr, Index, Load, Where, axes_in, cost, walk
 from kcompile.ir import dim
-from kcompile.ir.dim import Axis, DimLike
+from kcompile.ir.dim import Axis
 
 LIGHT = 12  # operations and loads of a store: a normalization, what is added to it, and a clip; no exponential
-
-
-def address_of(frame: Frame, node: Load | Store) -> DimLike:
-    """Element offset of a load or store in its buffer."""
-    return linear_address(node.index, frame.sig.types[node.buffer].shape)
-
-
-def operation(b: KernelBuilder, expr: Call, args: list[ir.Value]) -> ir.Value:
-    """One scalar operation, on scalars or on vectors of one length."""
-    if expr.fn == "cast":
-        return scalars.cast(b, args[0], expr.args[0].dtype, expr.dtype)
-    if expr.fn == "select":
-        return b.ll.select(*args)
-    return scalars.emit(b, expr.fn, expr.args[0].dtype, *args)
-
-
-# one point ---------------------------------------------------------------------------------------
-
-
-def scalar_value(frame: Frame, expr: Expr, acc: ir.Value | None = None, memo: dict | None = None) -> ir.Value:
-    """The value of an expression at the frame's point."""
-    memo = {} if memo is None else memo
-    if expr in memo:
-        return memo[expr]
-    b = frame.b
-    if isinstance(expr, Const):
-        value = b.const(expr.dtype, expr.value)
-    elif isinstance(expr, Index):
-        value = b.index(frame.index(expr.value))
-    elif isinstance(expr, Load):
-        if expr.buffer == ACC:
-            assert acc is not None
-            value = acc
-        else:
-            value = b.load(frame.pointers[expr.buffer], expr.dtype, frame.index(address_of(frame, expr)))
-    elif isinstance(expr, Where):
-        value = _scalar_where(frame, expr, acc, memo)
-    else:
-        args = [scalar_value(frame, a, acc, memo) for a in expr.args]
-        value = operation(b, expr, args)
-    memo[expr] = value
-    return value
-
-
-def _scalar_where(frame: Frame, expr: Where, acc, memo: dict) -> ir.Value:
-    """Branch: the inside is only evaluated where the condition holds."""
-    b = frame.b
-    condition = scalar_value(frame, expr.condition, acc, memo)
-    values = []
-    with b.if_else(condition) as (then, otherwise):
-        for branch, part in ((then, expr.inside), (otherwise, expr.outside)):
-            with branch:
-                # values made inside a branch are unknown after it
-                value = scalar_value(frame, part, acc, dict(memo))
-                values.append((value, b.ll.block))
-    phi = b.ll.phi(values[0][0].type)
-    for value, block in values:
-        phi.add_incoming(value, block)
-    return phi
-
-
-def store_scalar(frame: Frame, store: Store, value: ir.Value) -> None:
-    """Write one store's value at the frame's point."""
-    dtype = frame.sig.types[store.buffer].dtype
-    frame.b.store(value, frame.pointers[store.buffer], dtype, frame.index(address_of(frame, store)))
 
 
 # a vector of points --------------------------------------------------------------------------------

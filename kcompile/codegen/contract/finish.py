@@ -10,13 +10,14 @@ import contextlib
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I64, Param, pointer
 from kcompile.codegen.contract import columns
 from kcompile.codegen.contract.epilogue import Along, store_vector
 from kcompile.codegen.contract.frame import ROLLED, Frame, Signature
 from kcompile.codegen.contract.micro import tile_axes
 from kcompile.codegen.contract.plan import Plan
 from kcompile.codegen.contract.transpose import copy_square, line_table, set_lines
+from kcompile.codegen.llvm_types import I64
+from kcompile.codegen.module import Param, pointer
 
 
 def _begin(module, target, sig: Signature, plan: Plan, name: str) -> Frame:

@@ -1,4 +1,4 @@
-"""Frame: what one function of a contraction kernel has at hand: pointers, sizes, axis values.
+"""Frame: what one function of a contraction kernel has at hand: pointers, sizes, axis values; values at its point.
 
 Every internal function (tile, finish, pack) takes the same leading parameters - all buffers and all
 sizes - so that pointers are noalias parameters there; LLVM drops what a function does not use.
@@ -11,9 +11,15 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I64, POINTER, Index, KernelBuilder, Param, pointer
+from kcompile.codegen import scalars
+from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.contract.affine import linear_address
+from kcompile.codegen.llvm_types import I64, POINTER, Index
+from kcompile.codegen.module import Param, pointer
 from kcompile.errors import CompilerBug
-from kcompile.forms.records import LOCAL, Contract
+from kcompile.forms import scalar
+from kcompile.forms.records import ACC, LOCAL, Contract, Store
+from kcompile.forms.scalar import Call, Const, Expr, Load, Where
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, FloorDiv, Loaded, Symbol
 from kcompile.ir.types import Type
@@ -106,6 +112,69 @@ class Frame:
         if isinstance(atom, FloorDiv):
             return self.b.floordiv(self.index(atom.numerator), self.index(atom.denominator))
         assert isinstance(atom, Loaded)
-        from kcompile.codegen.contract.epilogue import scalar_value  # an index inside an index: they recurse
-
         return scalar_value(self, atom.value)
+
+
+# expressions at the frame's point: an index may hold one, and one may hold an index ------------------
+
+
+def address_of(frame: Frame, node: Load | Store) -> DimLike:
+    """Element offset of a load or store in its buffer."""
+    return linear_address(node.index, frame.sig.types[node.buffer].shape)
+
+
+def operation(b: KernelBuilder, expr: Call, args: list[ir.Value]) -> ir.Value:
+    """One scalar operation, on scalars or on vectors of one length."""
+    if expr.fn == "cast":
+        return scalars.cast(b, args[0], expr.args[0].dtype, expr.dtype)
+    if expr.fn == "select":
+        return b.ll.select(*args)
+    return scalars.emit(b, expr.fn, expr.args[0].dtype, *args)
+
+
+def scalar_value(frame: Frame, expr: Expr, acc: ir.Value | None = None, memo: dict | None = None) -> ir.Value:
+    """The value of an expression at the frame's point."""
+    memo = {} if memo is None else memo
+    if expr in memo:
+        return memo[expr]
+    b = frame.b
+    if isinstance(expr, Const):
+        value = b.const(expr.dtype, expr.value)
+    elif isinstance(expr, scalar.Index):
+        value = b.index(frame.index(expr.value))
+    elif isinstance(expr, Load):
+        if expr.buffer == ACC:
+            assert acc is not None
+            value = acc
+        else:
+            value = b.load(frame.pointers[expr.buffer], expr.dtype, frame.index(address_of(frame, expr)))
+    elif isinstance(expr, Where):
+        value = _scalar_where(frame, expr, acc, memo)
+    else:
+        args = [scalar_value(frame, a, acc, memo) for a in expr.args]
+        value = operation(b, expr, args)
+    memo[expr] = value
+    return value
+
+
+def _scalar_where(frame: Frame, expr: Where, acc, memo: dict) -> ir.Value:
+    """Branch: the inside is only evaluated where the condition holds."""
+    b = frame.b
+    condition = scalar_value(frame, expr.condition, acc, memo)
+    values = []
+    with b.if_else(condition) as (then, otherwise):
+        for branch, part in ((then, expr.inside), (otherwise, expr.outside)):
+            with branch:
+                # values made inside a branch are unknown after it
+                value = scalar_value(frame, part, acc, dict(memo))
+                values.append((value, b.ll.block))
+    phi = b.ll.phi(values[0][0].type)
+    for value, block in values:
+        phi.add_incoming(value, block)
+    return phi
+
+
+def store_scalar(frame: Frame, store: Store, value: ir.Value) -> None:
+    """Write one store's value at the frame's point."""
+    dtype = frame.sig.types[store.buffer].dtype
+    frame.b.store(value, frame.pointers[store.buffer], dtype, frame.index(address_of(frame, store)))

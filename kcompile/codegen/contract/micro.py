@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I1, I64, Index, KernelBuilder, Param, memory_type, pointer
+from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.contract import ask, columns, pairs
 from kcompile.codegen.contract.affine import Memory
 from kcompile.codegen.contract.crosswise import Crosswise
@@ -19,6 +19,8 @@ from kcompile.codegen.contract.frame import Frame, Signature
 from kcompile.codegen.contract.plan import DIRECT, Plan
 from kcompile.codegen.contract.tiles import unroll_steps
 from kcompile.codegen.contract.widen import widened
+from kcompile.codegen.llvm_types import I1, I64, Index, memory_type
+from kcompile.codegen.module import Param, pointer
 from kcompile.ir.dim import Axis
 from kcompile.ir.types import DType
 

@@ -12,16 +12,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
-from kcompile.codegen.build import Index
 from kcompile.codegen.contract.affine import Affine, Memory, extent
 from kcompile.codegen.contract.classify import Operand
-from kcompile.codegen.contract.epilogue import scalar_value
-from kcompile.codegen.contract.frame import KEPT_SPACE, ROLLED, SHARED_SPACE, Frame, Signature
+from kcompile.codegen.contract.frame import KEPT_SPACE, ROLLED, SHARED_SPACE, Frame, Signature, scalar_value
 from kcompile.codegen.contract.plan import Plan
 from kcompile.codegen.contract.transpose import copy_square, line_table, set_lines
 from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened
 from kcompile.codegen.kernel import Phase
+from kcompile.codegen.llvm_types import Index
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.types import DType

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 
-from kcompile.codegen.build import Index
 from kcompile.codegen.contract import pairs
 from kcompile.codegen.contract.frame import ROLLED, Frame
 from kcompile.codegen.contract.pack import ROWS_AHEAD
 from kcompile.codegen.contract.plan import Plan
 from kcompile.codegen.contract.transpose import copy_square, line_table, set_lines
+from kcompile.codegen.llvm_types import Index
 from kcompile.ir.dim import Axis
 
 

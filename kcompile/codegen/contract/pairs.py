@@ -24,9 +24,10 @@ from dataclasses import replace
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I16, I32, KernelBuilder, constant, with_element
+from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.contract.affine import Affine, Memory, ceildiv
 from kcompile.codegen.contract.classify import Operand, Pair, Problem
+from kcompile.codegen.llvm_types import I16, I32, constant, with_element
 from kcompile.forms.scalar import rewrite
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike

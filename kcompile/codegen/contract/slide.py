@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I64, Index, Param, memory_type
 from kcompile.codegen.contract.affine import extent
 from kcompile.codegen.contract.epilogue import Along, store_vector
 from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, Frame, Signature
@@ -18,6 +17,8 @@ from kcompile.codegen.contract.tiles import FMA_LATENCY, FMA_PER_CYCLE
 from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened
 from kcompile.codegen.kernel import Phase
+from kcompile.codegen.llvm_types import I64, Index, memory_type
+from kcompile.codegen.module import Param
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis
 from kcompile.ir.types import DType

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I64, POINTER, VOID, Index, KernelBuilder
+from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.contract.pairs import joined
 from kcompile.codegen.contract.widen import widened
+from kcompile.codegen.llvm_types import I64, POINTER, VOID, Index
 from kcompile.ir.types import DType
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 
-from kcompile.codegen.build import Index
 from kcompile.codegen.contract import pairs
 from kcompile.codegen.contract.affine import Affine, Memory, ceildiv, extent
 from kcompile.codegen.contract.classify import Problem
@@ -22,6 +21,7 @@ from kcompile.codegen.contract.transpose import copy_square, line_table, set_lin
 from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened
 from kcompile.codegen.kernel import Phase
+from kcompile.codegen.llvm_types import Index
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, nominal
 from kcompile.target import Target

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kcompile.codegen.build import Index
 from kcompile.codegen.contract.frame import Frame
+from kcompile.codegen.llvm_types import Index
 from kcompile.ir.dim import Axis
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from kcompile.codegen.build import KernelBuilder, with_element
+from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.llvm_types import with_element
 from kcompile.ir.types import DType
 
 

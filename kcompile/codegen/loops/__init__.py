@@ -20,11 +20,13 @@ split: a task computes its elements in the same way whoever runs it.
 
 from __future__ import annotations
 
-from kcompile.codegen.build import I64, POINTER, KernelBuilder, Param, finished_text, new_module, pointer
+from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.kernel import Kernel, Phase
+from kcompile.codegen.llvm_types import I64, POINTER
 from kcompile.codegen.loops import nest, plan, scatter, streaming, tiled
 from kcompile.codegen.loops.expr import Scope, plain
 from kcompile.codegen.loops.flat import dims_of, statements_of
+from kcompile.codegen.module import Param, finished_text, new_module, pointer
 from kcompile.forms.compose import buffer_types, statements
 from kcompile.forms.records import IN, LOCAL, OUT, Buffer, Loops
 from kcompile.ir import dim

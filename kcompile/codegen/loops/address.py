@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I64, Index, KernelBuilder
+from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.llvm_types import I64, Index
 from kcompile.errors import CompilerBug
 from kcompile.ir import dim
 from kcompile.ir.dim import Atom, Axis, Dim, DimLike, FloorDiv, Loaded, Symbol

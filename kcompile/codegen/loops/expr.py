@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from kcompile.codegen import scalars
-from kcompile.codegen.build import Index as IndexValue
+from kcompile.codegen.llvm_types import Index as IndexValue
 from kcompile.codegen.loops.address import Env
 from kcompile.codegen.loops.segments import truth
 from kcompile.errors import CompilerBug

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from llvmlite import ir
 
-from kcompile.codegen.build import Index, KernelBuilder
+from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.llvm_types import Index
 from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.ahead import Place, rows_ahead
 from kcompile.codegen.loops.expr import Memory, Scope, plain

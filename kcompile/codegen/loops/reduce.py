@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from kcompile.codegen.build import KernelBuilder, mangled
+from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.llvm_types import mangled
 from kcompile.errors import CompilerBug
 from kcompile.forms.records import Accumulate, Store, identity
 from kcompile.forms.scalar import Load, walk

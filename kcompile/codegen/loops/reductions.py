@@ -15,7 +15,8 @@ from dataclasses import replace
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I1, I32, Index, KernelBuilder, lanes_of
+from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.llvm_types import I1, I32, Index, lanes_of
 from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Part, dims_of

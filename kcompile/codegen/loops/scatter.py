@@ -8,7 +8,7 @@ once for all of them. Anything this does not fit runs as one task.
 
 from __future__ import annotations
 
-from kcompile.codegen.build import Index
+from kcompile.codegen.llvm_types import Index
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Group, Span, dims_of, mentions
 from kcompile.codegen.loops.nest import _Emitter, _name, fill_outputs

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I64, VOID, Index, KernelBuilder
+from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.llvm_types import I64, VOID, Index
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Part, loads_of, statements_of
 from kcompile.forms import scalar

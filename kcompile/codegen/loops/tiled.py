@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kcompile.codegen.build import Index
 from kcompile.codegen.contract.transpose import transposed
+from kcompile.codegen.llvm_types import Index
 from kcompile.codegen.loops.expr import Memory, Scope
 from kcompile.codegen.loops.flat import dims_of, moved_statements, statements_of, stride
 from kcompile.codegen.loops.nest import _Emitter, _name

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from kcompile.codegen import scalars, vmath
-from kcompile.codegen.build import I64, Index
+from kcompile.codegen.llvm_types import I64, Index
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Part, stride
 from kcompile.forms.records import LOCAL, Accumulate, Store

@@ -26,7 +26,8 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from kcompile.codegen.build import DOUBLE, FLOAT, KernelBuilder, lanes_of
+from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.llvm_types import DOUBLE, FLOAT, lanes_of
 from kcompile.codegen.num import Num
 from kcompile.codegen.vmath import circular, division, error, exponential, logarithm, power
 from kcompile.errors import CompilerBug

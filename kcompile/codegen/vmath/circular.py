@@ -10,7 +10,7 @@ import math
 
 from llvmlite import ir
 
-from kcompile.codegen.build import DOUBLE, FLOAT
+from kcompile.codegen.llvm_types import DOUBLE, FLOAT
 from kcompile.codegen.num import Num, fma, horner, where
 from kcompile.codegen.vmath import coefficients as tables
 from kcompile.codegen.vmath.exponential import in_range

@@ -10,7 +10,7 @@ import math
 
 from llvmlite import ir
 
-from kcompile.codegen.build import I32, lanes_of
+from kcompile.codegen.llvm_types import I32, lanes_of
 from kcompile.codegen.num import Num, at_least, at_most, fma, horner, where
 from kcompile.codegen.vmath import coefficients as tables
 from kcompile.codegen.vmath.formats import F32, Format, format_of

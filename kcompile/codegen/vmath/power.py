@@ -5,7 +5,7 @@ Source: error-free sums and products: Dekker, Numer. Math. 18, 1971; Knuth, TAOC
 
 from __future__ import annotations
 
-from kcompile.codegen.build import DOUBLE, FLOAT
+from kcompile.codegen.llvm_types import DOUBLE, FLOAT
 from kcompile.codegen.num import Num, fma, horner, where
 from kcompile.codegen.vmath import coefficients as tables
 from kcompile.codegen.vmath.exponential import exp, exp_parts, in_range, scaled
