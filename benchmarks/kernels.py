@@ -46,7 +46,7 @@ def measure(case: Case, workers: Mapping[str, Worker], turns: int, turn_s: float
     times: Times = {peer: [] for peer in calls}
     for _ in range(turns):
         for peer, count in calls.items():
-            times[peer].append(workers[peer].ask(measure=count)["seconds"])
+            times[peer].append(workers[peer].turn(measure=count)["seconds"])
     return times
 
 

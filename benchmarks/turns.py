@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.peers import environment
 
 ROOT = Path(__file__).parent.parent
+REST_S = 0.25  # threads of OpenMP wait actively for up to 0.2 s after their work, on the next peer's core
 
 
 class Worker:
@@ -37,6 +39,13 @@ class Worker:
             return None
         return json.loads(line) if line else None
 
+    def turn(self, **request):
+        """`ask`, then wait until the peer's threads sleep too."""
+        answer = self.ask(**request)
+        if self.threads > 1:
+            time.sleep(REST_S)
+        return answer
+
     def revive(self) -> None:
         """Start again if the peer died."""
         if self.process.poll() is not None:
@@ -54,6 +63,6 @@ def take_turns(workers: Sequence[Worker], turns: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {w.peer: [] for w in workers}
     for _ in range(turns):
         for worker in workers:
-            if (answer := worker.ask(measure=True)) is not None:
+            if (answer := worker.turn(measure=True)) is not None:
                 times[worker.peer].append(answer["seconds"])
     return {peer: found for peer, found in times.items() if len(found) == turns}
