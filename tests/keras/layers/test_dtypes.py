@@ -71,6 +71,7 @@ def model(k):
 
 @pytest.mark.parametrize("policy", list(TOLERANCE), indirect=True)
 def test_training_follows_keras(policy, real_keras):
+    real_keras.utils.set_random_seed(0)  # of some draws a maximum changes its place between float32 and float64
     ours, theirs = model(keras), model(real_keras)
     ours.set_weights([np.asarray(w, "f") for w in theirs.get_weights()])
     rng = np.random.default_rng(0)
