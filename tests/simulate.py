@@ -28,6 +28,8 @@ def simulate(graph: Graph, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.
     for node in graph.live_nodes():
         if node.role == CONSTANT:
             memory[constant_name(node)] = np.frombuffer(node.data.tobytes(), np.uint8).copy()
+    for name, value in placed.kept.items():
+        memory[name] = np.full(dim.evaluate(value.type.nbytes, sizes), 0xFF, np.uint8)
     for name, value in graph.outputs.items():
         memory[output_name(name)] = np.full(dim.evaluate(value.type.nbytes, sizes), 0xFF, np.uint8)
 
