@@ -11,6 +11,7 @@
     vectors.py, reductions.py    the nests of rows and columns written as vectors
     tiled.py     maps that read across memory
     streaming.py results too large for any cache, written past it
+    ahead.py     later rows asked for while these are computed with
     scatter.py   sums into elements chosen at run time
 
 The bodies of maps are scalar and LLVM's vectoriser chooses the width; nests that reduce are written as

@@ -157,7 +157,10 @@ def test_special_values_are_numpys(name, kind, scalar_f32, scalar_f64):
             ratio = np.abs(x[0].astype(np.float64) / x[1].astype(np.float64))
             stated = ~((ratio >= 2.0**52) & np.isfinite(x[0]) & (x[1] != 0))
         x, actual, expected = tuple(v[stated] for v in x), actual[stated], expected[stated]
-    np.testing.assert_allclose(actual, expected, rtol=7e-7 if kind is np.float32 else 1.5e-15, atol=0)
+    near = 4e-7 if kind is np.float32 else 1e-15
+    if name in ("erfc", "normcdf"):  # their stated error is larger, see ULP_BOUNDS
+        near = 7e-7 if kind is np.float32 else 1.5e-15
+    np.testing.assert_allclose(actual, expected, rtol=near, atol=0)
     numbers = ~np.isnan(expected)
     np.testing.assert_array_equal(np.signbit(actual[numbers]), np.signbit(expected[numbers]))
 
