@@ -25,7 +25,7 @@ from kcompile.ir import dim
 from kcompile.ir.dim import DimLike
 
 _DECLARATIONS = f"""\
-declare void @{PARALLEL_FOR}(ptr, ptr, i64, i64) nounwind
+declare void @{PARALLEL_FOR}(ptr, ptr, i64, i64, i64) nounwind
 declare void @llvm.memcpy.p0.p0.i64(ptr noalias, ptr noalias, i64, i1)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @llvm.umin.i64(i64, i64)

@@ -174,7 +174,7 @@ def _run_kernel(body: Lines, step: Run, bases: Mapping[int, str], number: int, a
         body.line(serial)
         body.line(f"br label %{tag}.done")
         body.label(f"{tag}.parallel")
-        body.line(f"call void @{PARALLEL_FOR}(ptr @{phase.function}, ptr %slots, i64 {tasks}, i64 {wanted})")
+        body.line(f"call void @{PARALLEL_FOR}(ptr @{phase.function}, ptr %slots, i64 {tasks}, i64 {wanted}, i64 {body.size(cost)})")
         body.line(f"br label %{tag}.done")
         body.label(f"{tag}.done")
 
@@ -201,11 +201,13 @@ def _run_loop(
     else:
         blocks = _blocks(loop)
         tasks = body.size(blocks)
-        workers = "1" if alone else _workers_for(body, loop.count * blocks * _cost_of_task(loop))
+        cost = loop.count * blocks * _cost_of_task(loop)
+        workers = "1" if alone else _workers_for(body, cost)
         if workers == "1":
             body.line(f"call void @{name}(ptr %slots, i64 0, i64 {tasks}, i64 0)")
         else:
-            body.line(f"call void @{PARALLEL_FOR}(ptr @{name}, ptr %slots, i64 {tasks}, i64 {workers})")
+            size = body.size(cost)
+            body.line(f"call void @{PARALLEL_FOR}(ptr @{name}, ptr %slots, i64 {tasks}, i64 {workers}, i64 {size})")
     inner = symbols if loop.rows is None else (*symbols, loop.rows.symbol)
     if loop.strips is not None:
         inner = (*inner, loop.strips.symbol)

@@ -7,6 +7,7 @@ One pool per linked module. What it gives, seen from C:
     int32_t kc_pool_start(int64_t threads);
     int32_t kc_pool_stop(void);
     void    kc_pool_forget(void);
+    int64_t kc_pool_handover(void);
 
 `kc_parallel_for` cuts [0, n) into W = min(n, max_workers, threads of the pool) contiguous parts, part w
 being [n*w/W, n*(w+1)/W). The caller runs part 0, pool threads the others; it returns when all are done.
@@ -40,7 +41,12 @@ from __future__ import annotations
 from kcompile.target import Target
 
 MAX_THREADS = 256
-SPIN_NS = 50_000  # about what a sleep and a wake cost: waiting longer than that by spinning never pays
+SPIN_NS = 100_000  # about what a sleep and a wake cost (measured: 60 to 120 us): waiting longer by spinning never pays
+GAUGE_NS = 100_000_000  # how often the hand-over is measured; virtual CPUs move between caches within minutes
+HANDOVERS = 9  # what sharing must save at least: the hand-over itself, and the data that changes caches
+OPERATIONS_PER_NS = 15  # scalar operations, as the cost model counts them, of one thread
+PIECE_OPERATIONS = 60_000  # the smallest piece of a part that another thread may take over: some microseconds
+_CALLS_PER_CLOCK, _ROUNDS = 64, 8
 _PAUSES_PER_CLOCK = 32  # reading the clock takes 20 ns, and a few syscalls' worth on odd clock sources
 
 # intrinsics, since inline assembly needs a parser that cross-compiling does not load; elsewhere: only look again
@@ -81,6 +87,12 @@ def pool_ir(target: Target, *, exported: bool = False) -> str:
         "pause": f"call void {called}" if called else "",
         "pauses_mask": _PAUSES_PER_CLOCK - 1,
         "spin_ns": SPIN_NS,
+        "long_ns": 1 << 32,
+        "calls_mask": _CALLS_PER_CLOCK - 1,
+        "gauge_ns": GAUGE_NS,
+        "rounds": _ROUNDS,
+        "worth_per_ns": 2 * HANDOVERS * OPERATIONS_PER_NS,
+        "piece": PIECE_OPERATIONS,
         "max_threads": MAX_THREADS,
         "max_pool": MAX_THREADS - 1,
         "hooks": hooks,
@@ -105,7 +117,7 @@ def _system(target: Target) -> dict[str, int] | None:
 
 
 _SERIAL = """\
-{define} void @kc_parallel_for(ptr %task, ptr %ctx, i64 %n, i64 %max_workers) nounwind {
+{define} void @kc_parallel_for(ptr %task, ptr %ctx, i64 %n, i64 %max_workers, i64 %work) nounwind {
 entry:
   %some = icmp sgt i64 %n, 0
   br i1 %some, label %run, label %done
@@ -127,20 +139,27 @@ done:
 {define} void @kc_pool_forget() nounwind {
   ret void
 }
+
+{define} i64 @kc_pool_handover() nounwind {
+  ret i64 0
+}
 """
 
 _POOL = """\
 ; mutexes and condition variables take 40 to 64 bytes and 48 bytes; what two threads write lies 128 bytes
-; apart, since CPUs fetch lines in pairs
-;                 mail            thread            mutex       condition
-%kc_thread = type { i32, [60 x i8], i64, [56 x i8], [64 x i8], [64 x i8], [128 x i8] }
-;              task ctx  n    W
-%kc_job = type { ptr, ptr, i64, i64 }
+; apart, since CPUs fetch lines in pairs. A job lies in its thread's mail: one line is sent, not two
+;                 mail      task ctx  n    parts pieces          thread            mutex       condition
+%kc_thread = type { i32, i32, ptr, ptr, i64, i64, i64, [16 x i8], i64, [56 x i8], [64 x i8], [64 x i8], [128 x i8] }
+%kc_count = type { i64, [120 x i8] }
 
 @kc_threads = internal global [{max_pool} x %kc_thread] zeroinitializer, align 128
-@kc_job_now = internal global %kc_job zeroinitializer, align 128
-@kc_pending = internal global i32 0, align 128     ; parts others still have to finish | ASLEEP_BIT
+@kc_taken   = internal global [{max_threads} x %kc_count] zeroinitializer, align 128  ; pieces begun, of each part
 @kc_busy    = internal global i32 0, align 128     ; 1 while a call, a start or a stop owns all of this
+@kc_waiting = internal global i32 0, align 128     ; 1 while the caller sleeps, or is about to
+@kc_worth   = internal global i64 0, align 8       ; operations that two threads together are worth waking for
+@kc_seen    = internal global i64 0, align 8       ; calls, roughly
+@kc_gauged  = internal global i64 0, align 8       ; when the hand-over was last measured
+@kc_last    = internal global i64 {long_ns}, align 8   ; and what came out, in ns
 @kc_running = internal global i64 0, align 8       ; pool threads that exist
 @kc_wanted  = internal global i64 0, align 8       ; pool threads to have
 @kc_fresh   = internal global i1 false             ; the caller's mutex and condition are initialised
@@ -164,6 +183,7 @@ declare i32 @clock_gettime(i32, ptr)
 {declare_pause}
 declare i64 @llvm.smin.i64(i64, i64)
 declare i64 @llvm.smax.i64(i64, i64)
+declare i64 @llvm.ctlz.i64(i64, i1)
 
 ; ---- waiting -------------------------------------------------------------------------------------
 
@@ -178,15 +198,16 @@ define internal i64 @kc_clock_ns() nounwind {
   ret i64 %now
 }
 
-; spin until *word == value, for a bounded time; whether it came true
-define internal i1 @kc_spin_until(ptr %word, i32 %value) noinline nounwind {
+; spin until (*word == value) == equal, for a bounded time; whether it came true
+define internal i1 @kc_spin_until(ptr %word, i32 %value, i1 %equal) noinline nounwind {
 entry:
   br label %look
 look:
   %count = phi i64 [ 0, %entry ], [ %count.next, %pause ], [ %count.next, %clock ]
   %deadline = phi i64 [ 0, %entry ], [ %deadline, %pause ], [ %deadline.set, %clock ]
   %seen = load atomic i32, ptr %word acquire, align 4
-  %came = icmp eq i32 %seen, %value
+  %same = icmp eq i32 %seen, %value
+  %came = icmp eq i1 %same, %equal
   br i1 %came, label %yes, label %pause
 pause:
   {pause}
@@ -217,11 +238,11 @@ entry:
   %worker = ptrtoint ptr %arg to i64
   %index = sub i64 %worker, 1
   %self = getelementptr [{max_pool} x %kc_thread], ptr @kc_threads, i64 0, i64 %index
-  %mutex = getelementptr %kc_thread, ptr %self, i64 0, i32 4
-  %condition = getelementptr %kc_thread, ptr %self, i64 0, i32 5
+  %mutex = getelementptr %kc_thread, ptr %self, i64 0, i32 10
+  %condition = getelementptr %kc_thread, ptr %self, i64 0, i32 11
   br label %wait
 wait:
-  %quick = call i1 @kc_spin_until(ptr %self, i32 1)
+  %quick = call i1 @kc_spin_until(ptr %self, i32 1, i1 true)
   br i1 %quick, label %work, label %doze
 doze:
   %swap = cmpxchg ptr %self, i32 0, i32 2 acq_rel acquire, align 4
@@ -245,15 +266,24 @@ work:
   %claimed = extractvalue { i32, i1 } %claim, 1
   br i1 %claimed, label %mine, label %wait            ; otherwise the caller has taken the part back
 mine:
-  %task = load ptr, ptr @kc_job_now, align 8
+  %task.at = getelementptr %kc_thread, ptr %self, i64 0, i32 2
+  %task = load ptr, ptr %task.at, align 8
   %end.it = icmp eq ptr %task, null
   br i1 %end.it, label %end, label %run
 run:
-  call void @kc_run_part(i64 %worker)
-  store atomic i32 0, ptr %self release, align 4
-  %before = atomicrmw sub ptr @kc_pending, i32 1 acq_rel, align 4
-  %last = icmp eq i32 %before, 1073741825              ; the last part, and ASLEEP_BIT: the caller sleeps
-  br i1 %last, label %wake, label %wait
+  %ctx.at = getelementptr %kc_thread, ptr %self, i64 0, i32 3
+  %ctx = load ptr, ptr %ctx.at, align 8
+  %n.at = getelementptr %kc_thread, ptr %self, i64 0, i32 4
+  %n = load i64, ptr %n.at, align 8
+  %parts.at = getelementptr %kc_thread, ptr %self, i64 0, i32 5
+  %parts = load i64, ptr %parts.at, align 8
+  %pieces.at = getelementptr %kc_thread, ptr %self, i64 0, i32 6
+  %pieces = load i64, ptr %pieces.at, align 8
+  call void @kc_work(ptr %task, ptr %ctx, i64 %n, i64 %parts, i64 %pieces, i64 %worker)
+  %finished = atomicrmw xchg ptr %self, i32 0 seq_cst, align 4
+  %waiting = load atomic i32, ptr @kc_waiting seq_cst, align 4
+  %nobody = icmp eq i32 %waiting, 0
+  br i1 %nobody, label %wait, label %wake
 wake:
   %l = call i32 @pthread_mutex_lock(ptr @kc_mutex)
   %w = call i32 @pthread_cond_signal(ptr @kc_done)
@@ -263,13 +293,10 @@ end:
   ret ptr null
 }
 
-define internal void @kc_run_part(i64 %worker) nounwind {
-  %task = load ptr, ptr @kc_job_now, align 8
-  %ctx = load ptr, ptr getelementptr (%kc_job, ptr @kc_job_now, i64 0, i32 1), align 8
-  %n = load i64, ptr getelementptr (%kc_job, ptr @kc_job_now, i64 0, i32 2), align 8
-  %parts = load i64, ptr getelementptr (%kc_job, ptr @kc_job_now, i64 0, i32 3), align 8
-  %next = add i64 %worker, 1
-  %n.begin = mul i64 %n, %worker
+; run part `part` whole
+define internal void @kc_run_part(ptr %task, ptr %ctx, i64 %n, i64 %parts, i64 %part, i64 %worker) nounwind {
+  %next = add i64 %part, 1
+  %n.begin = mul i64 %n, %part
   %n.end = mul i64 %n, %next
   %begin = sdiv i64 %n.begin, %parts
   %end = sdiv i64 %n.end, %parts
@@ -277,8 +304,59 @@ define internal void @kc_run_part(i64 %worker) nounwind {
   ret void
 }
 
-; put JOB into the mail of pool threads 1 .. count, and wake those asleep
-define internal void @kc_post(i64 %count) nounwind {
+; a worker's share: its own part; if parts have pieces, one after the other, and then those of other parts nobody has
+define internal void @kc_work(ptr %task, ptr %ctx, i64 %n, i64 %parts, i64 %pieces, i64 %worker) nounwind {
+entry:
+  %whole = icmp sle i64 %pieces, 1
+  br i1 %whole, label %own, label %part
+own:
+  call void @kc_run_part(ptr %task, ptr %ctx, i64 %n, i64 %parts, i64 %worker, i64 %worker)
+  ret void
+part:
+  %distance = phi i64 [ 0, %entry ], [ %distance.next, %part.done ]
+  %all = icmp eq i64 %distance, %parts
+  br i1 %all, label %done, label %part.begin
+part.begin:
+  %sum = add i64 %worker, %distance
+  %part.number = urem i64 %sum, %parts
+  %next = add i64 %part.number, 1
+  %n.begin = mul i64 %n, %part.number
+  %n.end = mul i64 %n, %next
+  %begin = udiv i64 %n.begin, %parts
+  %end = udiv i64 %n.end, %parts
+  %length = sub i64 %end, %begin
+  %taken.at = getelementptr [{max_threads} x %kc_count], ptr @kc_taken, i64 0, i64 %part.number
+  br label %piece
+piece:
+  %seen = load atomic i64, ptr %taken.at monotonic, align 8
+  %some = icmp slt i64 %seen, %pieces
+  br i1 %some, label %take, label %part.done
+take:
+  %piece.number = atomicrmw add ptr %taken.at, i64 1 monotonic, align 8
+  %mine = icmp slt i64 %piece.number, %pieces
+  br i1 %mine, label %bounds, label %part.done
+bounds:                                                  ; half of what is left; the last piece is all of it
+  %after = add i64 %piece.number, 1
+  %last = icmp eq i64 %after, %pieces
+  %left = lshr i64 %length, %piece.number
+  %half = lshr i64 %length, %after
+  %rest = select i1 %last, i64 0, i64 %half
+  %from = sub i64 %end, %left
+  %to = sub i64 %end, %rest
+  %empty = icmp eq i64 %from, %to
+  br i1 %empty, label %piece, label %run
+run:
+  call void %task(ptr %ctx, i64 %from, i64 %to, i64 %worker)
+  br label %piece
+part.done:
+  %distance.next = add i64 %distance, 1
+  br label %part
+done:
+  ret void
+}
+
+; put a job into the mail of pool threads 1 .. count, and wake those asleep
+define internal void @kc_post(i64 %count, ptr %task, ptr %ctx, i64 %n, i64 %parts, i64 %pieces) nounwind {
 entry:
   br label %next
 next:
@@ -287,12 +365,22 @@ next:
   br i1 %more, label %post, label %done
 post:
   %thread = getelementptr [{max_pool} x %kc_thread], ptr @kc_threads, i64 0, i64 %index
-  %old = atomicrmw xchg ptr %thread, i32 1 acq_rel, align 4
+  %task.at = getelementptr %kc_thread, ptr %thread, i64 0, i32 2
+  store ptr %task, ptr %task.at, align 8
+  %ctx.at = getelementptr %kc_thread, ptr %thread, i64 0, i32 3
+  store ptr %ctx, ptr %ctx.at, align 8
+  %n.at = getelementptr %kc_thread, ptr %thread, i64 0, i32 4
+  store i64 %n, ptr %n.at, align 8
+  %parts.at = getelementptr %kc_thread, ptr %thread, i64 0, i32 5
+  store i64 %parts, ptr %parts.at, align 8
+  %pieces.at = getelementptr %kc_thread, ptr %thread, i64 0, i32 6
+  store i64 %pieces, ptr %pieces.at, align 8
+  %old = atomicrmw xchg ptr %thread, i32 1 acq_rel, align 4    ; publishes the job
   %asleep = icmp eq i32 %old, 2
   br i1 %asleep, label %wake, label %posted
 wake:
-  %mutex = getelementptr %kc_thread, ptr %thread, i64 0, i32 4
-  %condition = getelementptr %kc_thread, ptr %thread, i64 0, i32 5
+  %mutex = getelementptr %kc_thread, ptr %thread, i64 0, i32 10
+  %condition = getelementptr %kc_thread, ptr %thread, i64 0, i32 11
   %l = call i32 @pthread_mutex_lock(ptr %mutex)
   %w = call i32 @pthread_cond_signal(ptr %condition)
   %u = call i32 @pthread_mutex_unlock(ptr %mutex)
@@ -304,12 +392,13 @@ done:
   ret void
 }
 
-; take back and run the parts of pool threads 1 .. count that nobody has begun
-define internal void @kc_recall(i64 %count) nounwind {
+; take back the parts of pool threads 1 .. count that nobody has begun; run them, unless their pieces are gone
+define internal void @kc_recall(i64 %count, ptr %task, ptr %ctx, i64 %n, i64 %parts, i64 %pieces) nounwind {
 entry:
+  %whole = icmp sle i64 %pieces, 1
   br label %next
 next:
-  %index = phi i64 [ 0, %entry ], [ %worker, %taken ], [ %worker, %recall ]
+  %index = phi i64 [ 0, %entry ], [ %worker, %run ], [ %worker, %taken ], [ %worker, %recall ]
   %more = icmp slt i64 %index, %count
   br i1 %more, label %recall, label %done
 recall:
@@ -319,24 +408,133 @@ recall:
   %back = extractvalue { i32, i1 } %swap, 1
   br i1 %back, label %taken, label %next
 taken:
-  call void @kc_run_part(i64 %worker)
-  %before = atomicrmw sub ptr @kc_pending, i32 1 acq_rel, align 4
+  br i1 %whole, label %run, label %next
+run:
+  call void @kc_run_part(ptr %task, ptr %ctx, i64 %n, i64 %parts, i64 %worker, i64 %worker)
   br label %next
+done:
+  ret void
+}
+
+; wait until none of pool threads 1 .. count is at work: spin, then sleep
+define internal void @kc_await(i64 %count) nounwind {
+entry:
+  br label %next
+next:
+  %index = phi i64 [ 0, %entry ], [ %after, %thread.next ], [ %after, %awake ]
+  %more = icmp slt i64 %index, %count
+  br i1 %more, label %thread.next, label %done
+thread.next:
+  %after = add i64 %index, 1
+  %thread = getelementptr [{max_pool} x %kc_thread], ptr @kc_threads, i64 0, i64 %index
+  %quick = call i1 @kc_spin_until(ptr %thread, i32 3, i1 false)
+  br i1 %quick, label %next, label %sleep
+sleep:
+  %before = atomicrmw xchg ptr @kc_waiting, i32 1 seq_cst, align 4
+  %l = call i32 @pthread_mutex_lock(ptr @kc_mutex)
+  br label %sleep.check
+sleep.check:
+  %mail = load atomic i32, ptr %thread seq_cst, align 4
+  %still = icmp eq i32 %mail, 3
+  br i1 %still, label %sleep.wait, label %awake
+sleep.wait:
+  %slept = call i32 @pthread_cond_wait(ptr @kc_done, ptr @kc_mutex)
+  br label %sleep.check
+awake:
+  %u = call i32 @pthread_mutex_unlock(ptr @kc_mutex)
+  store atomic i32 0, ptr @kc_waiting monotonic, align 4
+  br label %next
+done:
+  ret void
+}
+
+; ---- what a hand-over costs; kc_gauge runs with kc_busy held -------------------------------------
+
+define internal void @kc_nothing(ptr %ctx, i64 %begin, i64 %end, i64 %worker) nounwind {
+  ret void
+}
+
+{define} i64 @kc_pool_handover() nounwind {
+  %worth = load atomic i64, ptr @kc_worth monotonic, align 8
+  %ns = udiv i64 %worth, {worth_per_ns}
+  ret i64 %ns
+}
+
+; whether it is time to measure again: looks at the clock every few calls
+define internal i1 @kc_due() nounwind {
+entry:
+  %seen = load atomic i64, ptr @kc_seen monotonic, align 8
+  %seen.next = add i64 %seen, 1
+  store atomic i64 %seen.next, ptr @kc_seen monotonic, align 8
+  %few = and i64 %seen, {calls_mask}
+  %look = icmp eq i64 %few, 0
+  br i1 %look, label %clock, label %no
+clock:
+  %now = call i64 @kc_clock_ns()
+  %then = load atomic i64, ptr @kc_gauged monotonic, align 8
+  %age = sub i64 %now, %then
+  %due = icmp uge i64 %age, {gauge_ns}
+  ret i1 %due
+no:
+  ret i1 false
+}
+
+; the quickest of a few rounds: a thread is given nothing to do, and waited for
+define internal void @kc_gauge() nounwind {
+entry:
+  %running = load i64, ptr @kc_running, align 8
+  %none = icmp eq i64 %running, 0
+  br i1 %none, label %done, label %begin
+begin:
+  %start = call i64 @kc_clock_ns()
+  br label %round
+round:
+  %count = phi i64 [ 0, %begin ], [ %count.next, %round ]
+  %from = phi i64 [ %start, %begin ], [ %now, %round ]
+  %best = phi i64 [ {long_ns}, %begin ], [ %best.next, %round ]
+  call void @kc_post(i64 1, ptr @kc_nothing, ptr null, i64 1, i64 2, i64 1)
+  %there = getelementptr %kc_thread, ptr @kc_threads, i64 0, i32 0
+  %met = call i1 @kc_spin_until(ptr %there, i32 1, i1 false)     ; it has begun: nobody takes the job back here
+  call void @kc_recall(i64 1, ptr @kc_nothing, ptr null, i64 1, i64 2, i64 1)
+  call void @kc_await(i64 1)
+  %now = call i64 @kc_clock_ns()
+  %taken = sub i64 %now, %from
+  %best.next = call i64 @llvm.smin.i64(i64 %best, i64 %taken)
+  %count.next = add i64 %count, 1
+  %enough = icmp eq i64 %count.next, {rounds}
+  br i1 %enough, label %set, label %round
+set:
+  %before = load i64, ptr @kc_last, align 8
+  store i64 %best.next, ptr @kc_last, align 8
+  %quick = call i64 @llvm.smin.i64(i64 %before, i64 %best.next)  ; of the last two: others may have been in the way
+  %worth = mul i64 %quick, {worth_per_ns}
+  store atomic i64 %worth, ptr @kc_worth monotonic, align 8
+  store atomic i64 %now, ptr @kc_gauged monotonic, align 8
+  br label %done
 done:
   ret void
 }
 
 ; ---- a call --------------------------------------------------------------------------------------
 
-{define} void @kc_parallel_for(ptr %task, ptr %ctx, i64 %n, i64 %max_workers) nounwind {
+{define} void @kc_parallel_for(ptr %task, ptr %ctx, i64 %n, i64 %max_workers, i64 %work) nounwind {
 entry:
-  %useful = call i64 @llvm.smin.i64(i64 %n, i64 %max_workers)
-  %alone = icmp sle i64 %useful, 1
+  %most = call i64 @llvm.smin.i64(i64 %n, i64 %max_workers)
+  %alone = icmp sle i64 %most, 1
   br i1 %alone, label %serial, label %look
 look:
   %some.wanted = load atomic i64, ptr @kc_wanted monotonic, align 8
   %no.pool = icmp eq i64 %some.wanted, 0
-  br i1 %no.pool, label %serial, label %look.busy
+  br i1 %no.pool, label %serial, label %look.work
+look.work:
+  %worth = load atomic i64, ptr @kc_worth monotonic, align 8
+  %small = icmp slt i64 %work, %worth
+  %known = icmp sgt i64 %work, 0
+  %too.small = and i1 %small, %known
+  br i1 %too.small, label %small.due, label %look.busy
+small.due:
+  %again = call i1 @kc_due()
+  br i1 %again, label %look.busy, label %serial
 look.busy:
   %in.use = load atomic i32, ptr @kc_busy monotonic, align 4
   %idle = icmp eq i32 %in.use, 0
@@ -360,37 +558,49 @@ grow:
   call void @kc_grow(i64 %wanted)
   br label %share
 share:
+  br i1 %too.small, label %share.small, label %share.all
+share.small:                                             ; only to measure
+  call void @kc_gauge()
+  store atomic i32 0, ptr @kc_busy release, align 4
+  br label %serial
+share.all:
   %running = load i64, ptr @kc_running, align 8
   %all = add i64 %running, 1
-  %parts = call i64 @llvm.smin.i64(i64 %useful, i64 %all)
+  %at.most = call i64 @llvm.smin.i64(i64 %most, i64 %all)
+  %measured = icmp sgt i64 %worth, 0
+  %weigh = and i1 %known, %measured
+  br i1 %weigh, label %afford, label %fork
+afford:
+  %twice = shl i64 %work, 1
+  %afforded = udiv i64 %twice, %worth                    ; 2 at least
+  %fewer = call i64 @llvm.smin.i64(i64 %at.most, i64 %afforded)
+  br label %fork
+fork:
+  %parts = phi i64 [ %at.most, %share.all ], [ %fewer, %afford ]
   %others = sub i64 %parts, 1
-  store ptr %task, ptr @kc_job_now, align 8
-  store ptr %ctx, ptr getelementptr (%kc_job, ptr @kc_job_now, i64 0, i32 1), align 8
-  store i64 %n, ptr getelementptr (%kc_job, ptr @kc_job_now, i64 0, i32 2), align 8
-  store i64 %parts, ptr getelementptr (%kc_job, ptr @kc_job_now, i64 0, i32 3), align 8
-  %others.32 = trunc i64 %others to i32
-  store atomic i32 %others.32, ptr @kc_pending monotonic, align 4
-  call void @kc_post(i64 %others)                      ; its exchanges publish the job
-  call void @kc_run_part(i64 0)
-  call void @kc_recall(i64 %others)
-  %quick = call i1 @kc_spin_until(ptr @kc_pending, i32 0)
-  br i1 %quick, label %leave, label %sleep
-sleep:
-  %before = atomicrmw or ptr @kc_pending, i32 1073741824 acq_rel, align 4
-  %finished = icmp eq i32 %before, 0
-  br i1 %finished, label %leave, label %sleep.lock
-sleep.lock:
-  %l = call i32 @pthread_mutex_lock(ptr @kc_mutex)
-  br label %sleep.check
-sleep.check:
-  %pending = load atomic i32, ptr @kc_pending acquire, align 4
-  %all.done = icmp eq i32 %pending, 1073741824
-  br i1 %all.done, label %awake, label %sleep.wait
-sleep.wait:
-  %slept = call i32 @pthread_cond_wait(ptr @kc_done, ptr @kc_mutex)
-  br label %sleep.check
-awake:
-  %u = call i32 @pthread_mutex_unlock(ptr @kc_mutex)
+  %each = udiv i64 %work, %parts
+  %grains = udiv i64 %each, {piece}
+  %grains.some = or i64 %grains, 1
+  %zeros = call i64 @llvm.ctlz.i64(i64 %grains.some, i1 false)
+  %pieces = sub i64 64, %zeros
+  %cut = icmp sgt i64 %pieces, 1
+  br i1 %cut, label %reset, label %go
+reset:
+  %number = phi i64 [ 0, %fork ], [ %number.next, %reset ]
+  %count.at = getelementptr [{max_threads} x %kc_count], ptr @kc_taken, i64 0, i64 %number
+  store atomic i64 0, ptr %count.at monotonic, align 8
+  %number.next = add i64 %number, 1
+  %more = icmp slt i64 %number.next, %parts
+  br i1 %more, label %reset, label %go
+go:
+  call void @kc_post(i64 %others, ptr %task, ptr %ctx, i64 %n, i64 %parts, i64 %pieces)
+  call void @kc_work(ptr %task, ptr %ctx, i64 %n, i64 %parts, i64 %pieces, i64 0)
+  call void @kc_recall(i64 %others, ptr %task, ptr %ctx, i64 %n, i64 %parts, i64 %pieces)
+  call void @kc_await(i64 %others)
+  %due = call i1 @kc_due()
+  br i1 %due, label %gauge, label %leave
+gauge:
+  call void @kc_gauge()
   br label %leave
 leave:
   store atomic i32 0, ptr @kc_busy release, align 4
@@ -433,9 +643,9 @@ next:
   br i1 %more, label %create, label %unmask
 create:
   %thread = getelementptr [{max_pool} x %kc_thread], ptr @kc_threads, i64 0, i64 %index
-  %handle = getelementptr %kc_thread, ptr %thread, i64 0, i32 2
-  %mutex = getelementptr %kc_thread, ptr %thread, i64 0, i32 4
-  %condition = getelementptr %kc_thread, ptr %thread, i64 0, i32 5
+  %handle = getelementptr %kc_thread, ptr %thread, i64 0, i32 8
+  %mutex = getelementptr %kc_thread, ptr %thread, i64 0, i32 10
+  %condition = getelementptr %kc_thread, ptr %thread, i64 0, i32 11
   store atomic i32 0, ptr %thread monotonic, align 4
   %c0 = call i32 @pthread_mutex_init(ptr %mutex, ptr null)
   %c1 = call i32 @pthread_cond_init(ptr %condition, ptr null)
@@ -473,15 +683,14 @@ in.use:
 end.them:
   store atomic i64 0, ptr @kc_wanted monotonic, align 8
   %running = load i64, ptr @kc_running, align 8
-  store ptr null, ptr @kc_job_now, align 8
-  call void @kc_post(i64 %running)
+  call void @kc_post(i64 %running, ptr null, ptr null, i64 0, i64 1, i64 1)
   br label %next
 next:
   %index = phi i64 [ 0, %end.them ], [ %after, %join ]
   %more = icmp slt i64 %index, %running
   br i1 %more, label %join, label %done
 join:
-  %handle.at = getelementptr [{max_pool} x %kc_thread], ptr @kc_threads, i64 0, i64 %index, i32 2
+  %handle.at = getelementptr [{max_pool} x %kc_thread], ptr @kc_threads, i64 0, i64 %index, i32 8
   %handle = load i64, ptr %handle.at, align 8
   %joined = call i32 @pthread_join(i64 %handle, ptr null)
   %after = add i64 %index, 1
@@ -495,7 +704,7 @@ done:
 ; Plain stores only: safe in a fork handler. kc_grow initialises every mutex again.
 {define} void @kc_pool_forget() nounwind {
   store i64 0, ptr @kc_running, align 8
-  store atomic i32 0, ptr @kc_pending monotonic, align 4
+  store atomic i32 0, ptr @kc_waiting monotonic, align 4
   store i1 false, ptr @kc_fresh
   store atomic i32 0, ptr @kc_busy release, align 4
   ret void

@@ -32,7 +32,7 @@ GAIN = 1.5  # of a thread's speed: what several threads should reach together if
 PATIENCE_S, PAUSE_S, BURST = 0.2, 0.002, 10
 MEMORY_BYTES = 256 << 20  # at most: four times the last cache is enough to miss it
 
-_PARALLEL_FOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_PARALLEL_FOR = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3)
 
 
 @dataclass(frozen=True)
@@ -224,10 +224,10 @@ def _best(
 
     def seconds(rounds: int) -> float:
         slots[rounds_slot] = 0
-        run(function, address(slots), workers, workers)  # wakes the threads; they stay awake for a while
+        run(function, address(slots), workers, workers, 0)  # wakes the threads; they stay awake for a while
         slots[rounds_slot] = rounds
         started = time.perf_counter()
-        run(function, address(slots), workers, workers)
+        run(function, address(slots), workers, workers, 0)
         return time.perf_counter() - started
 
     rounds = 1

@@ -19,7 +19,7 @@ from kcompile.errors import ArgumentError
 from kcompile.runtime import cache
 from kcompile.runtime.link import Library, link
 
-_FUNCTIONS = ("kc_parallel_for", "kc_pool_start", "kc_pool_stop", "kc_pool_forget")
+_FUNCTIONS = ("kc_parallel_for", "kc_pool_start", "kc_pool_stop", "kc_pool_forget", "kc_pool_handover")
 _STOP_PATIENCE_S = 10.0  # how long a new size waits for a call in flight
 
 _lock = threading.Lock()
@@ -58,6 +58,11 @@ def set_num_threads(n: int) -> None:
 def parallel_for_address() -> int:
     """The address of `kc_parallel_for`, for `link`; the pool is made ready on first use."""
     return _pool().address("kc_parallel_for")
+
+
+def handover_ns() -> int:
+    """What it took to hand a thread a task and see it done, when that was last measured; 0 before the first time."""
+    return 0 if _library is None else _function("kc_pool_handover", ctypes.c_int64)()
 
 
 def available_cpus() -> int:

@@ -25,7 +25,7 @@ from kcompile.runtime.link import link
 #   slow: as mark, after a delay that grows with the worker's number (ctx[2] turns for each)
 #   nest: for each i of its part, a parallel loop of its own over 10 entries of hits
 TASKS = """
-declare void @kc_parallel_for(ptr, ptr, i64, i64)
+declare void @kc_parallel_for(ptr, ptr, i64, i64, i64)
 
 define void @mark(ptr %ctx, i64 %begin, i64 %end, i64 %worker) {
 entry:
@@ -87,19 +87,19 @@ body:
   store ptr %part, ptr %inner
   %second = getelementptr ptr, ptr %inner, i64 1
   store ptr %part.owner, ptr %second
-  call void @kc_parallel_for(ptr @mark, ptr %inner, i64 10, i64 4)
+  call void @kc_parallel_for(ptr @mark, ptr %inner, i64 10, i64 4, i64 0)
   %next = add i64 %i, 1
   br label %head
 done:
   ret void
 }
 
-define void @repeat(ptr %task, ptr %ctx, i64 %n, i64 %workers, i64 %times) {
+define void @repeat(ptr %task, ptr %ctx, i64 %n, i64 %workers, i64 %times, i64 %work) {
 entry:
   br label %head
 head:
   %i = phi i64 [ 0, %entry ], [ %next, %head ]
-  call void @kc_parallel_for(ptr %task, ptr %ctx, i64 %n, i64 %workers)
+  call void @kc_parallel_for(ptr %task, ptr %ctx, i64 %n, i64 %workers, i64 %work)
   %next = add i64 %i, 1
   %more = icmp slt i64 %next, %times
   br i1 %more, label %head, label %done
@@ -116,19 +116,19 @@ class Pool:
     def __init__(self):
         target = host_target()
         self.library = link([compile_module(t, target, opt=1) for t in (pool_ir(target), TASKS)], {}, NAMES)
-        self._repeat = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3)(self.at("repeat"))
+        self._repeat = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 4)(self.at("repeat"))
         self.start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64)(self.at("kc_pool_start"))
         self.stop = ctypes.CFUNCTYPE(ctypes.c_int32)(self.at("kc_pool_stop"))
 
     def at(self, name):
         return self.library.address(name)
 
-    def run(self, n, workers, *, task="mark", times=1, turns=0, entries=None):
+    def run(self, n, workers, *, task="mark", times=1, turns=0, entries=None, work=0):
         """hits and owner after `times` parallel loops over n."""
         hits = np.zeros(entries or max(n, 1), np.int64)
         owner = np.full(len(hits), -1)
         ctx = np.array([hits.ctypes.data, owner.ctypes.data, turns], np.int64)
-        self._repeat(self.at(task), ctx.ctypes.data, n, workers, times)
+        self._repeat(self.at(task), ctx.ctypes.data, n, workers, times, work)
         return hits, owner
 
 
@@ -262,7 +262,7 @@ def test_during_a_call_stop_is_refused_and_others_run_alone(pool):
         go_on.wait(30)
 
     address = ctypes.cast(hold, ctypes.c_void_p).value
-    caller = threading.Thread(target=pool._repeat, args=(address, None, 7, 2, 1))
+    caller = threading.Thread(target=pool._repeat, args=(address, None, 7, 2, 1, 0))
     caller.start()
     assert inside.wait(30)
     assert pool.stop() == 1
@@ -324,7 +324,7 @@ def process_pool():
     made = object.__new__(Pool)
     symbols = {"kc_parallel_for": threads.parallel_for_address()}
     made.library = link([compile_module(TASKS, host_target(), opt=1)], symbols, NAMES[:4])
-    made._repeat = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3)(made.at("repeat"))
+    made._repeat = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 4)(made.at("repeat"))
     return made
 
 
@@ -458,7 +458,7 @@ def test_a_library_with_the_pool_loads_forks_and_unloads(tmp_path):
             hits, owner = np.zeros(30, np.int64), np.zeros(30, np.int64)
             ctx = np.array([hits.ctypes.data, owner.ctypes.data, 0], np.int64)
             mark = ctypes.cast(loaded.mark, ctypes.c_void_p)
-            loaded.repeat(mark, ctypes.c_void_p(ctx.ctypes.data), *map(ctypes.c_int64, (30, 3, times)))
+            loaded.repeat(mark, ctypes.c_void_p(ctx.ctypes.data), *map(ctypes.c_int64, (30, 3, times, 0)))
             return (hits == times).all() and owner.max() == 2
         count = lambda: len(os.listdir("/proc/self/task"))
         before = count()

@@ -7,7 +7,7 @@
                     tile(...)            micro.py
         finish(...)                      epilogue.py, unless the tile did it in registers
 
-Where nothing is kept per chunk (`Plan.is_divisible`), the pool divides row tiles, and each thread's part is cut into
+Where nothing is kept per chunk (`Plan.is_divisible`), the pool divides tiles, and each thread's row tiles are cut into
 chunks of about equal size. A tile's numbers do not depend on the chunk it is in.
 
 Phases: `pack` (if rhs is not read in place), `main`, and `sum` if k is shared among tasks: then the tasks
@@ -120,9 +120,10 @@ def _emit_main(module, target, sig: Signature, plan: Plan, name: str, task_fn, p
 
 
 def _grouped_units(frame: Frame, plan: Plan, task_fn) -> None:
-    """Run row tiles [begin, end) of all groups of column blocks, at most `units_per_task` at a time, equally many."""
+    """Run tiles [begin, end) in the order of groups of column blocks, at most `units_per_task` row tiles at a time."""
     b = frame.b
-    units, begin, end = b.max(frame.index(plan.units), 1), b["begin"], b["end"]  # a named size may be 0
+    units = b.max(frame.index(plan.units), 1)  # a named size may be 0
+    begin, end = (_row_tile(frame, plan, units, b[name]) for name in ("begin", "end"))
     scratch = _worker_scratch(frame, plan)
     with b.loop("group", b.div_nonneg(begin, units), b.ceildiv(end, units), **ROLLED) as group:
         start = b.mul(group, units)
@@ -133,6 +134,25 @@ def _grouped_units(frame: Frame, plan: Plan, task_fn) -> None:
             first = b.add(low, b.div_nonneg(b.mul(count, chunk), chunks))
             after = b.add(low, b.div_nonneg(b.mul(count, b.add(chunk, 1)), chunks))
             _call_task(frame, task_fn, scratch, 0, 0, group, first, after)
+
+
+def _row_tile(frame: Frame, plan: Plan, units: Index, tile: Index) -> Index:
+    """Which row tile of all groups tile number `tile` is in: the last group has fewer column blocks, so less work.
+
+    A row tile of a group is never divided; it belongs to whoever has its last tile.
+    """
+    b, wide = frame.b, plan.blocks_per_task
+    if wide == 1:
+        return tile
+    blocks = frame.index(plan.blocks)
+    place, rest = _divided(b, tile, b.max(b.mul(units, blocks), 1))
+    group, rest = _divided(b, rest, b.mul(units, wide))
+    unit = b.div_nonneg(rest, b.max(b.min(wide, b.sub(blocks, b.mul(group, wide))), 1))
+    return b.add(b.mul(b.add(b.mul(place, frame.index(plan.groups)), group), units), unit)
+
+
+def _divided(b, number: Index, by: Index) -> tuple[Index, Index]:
+    return b.div_nonneg(number, by), b.mod_nonneg(number, by)
 
 
 def _call_task(frame: Frame, task_fn, scratch, *numbers: Index) -> None:

@@ -154,13 +154,13 @@ class Plan:
     @property
     def is_divisible(self) -> bool:
         """True if row tiles may be grouped as the threads' parts fall: nothing is kept per group but its scratch."""
-        return self.units_per_task > 1 and self.blocks_per_share == 0 and not self.problem.sums
+        return self.units_per_task * self.blocks_per_task > 1 and not self.blocks_per_share and not self.problem.sums
 
     @property
     def tasks(self) -> DimLike:
-        """What the pool divides: row tiles where these may be grouped anyhow, so that all threads end together."""
+        """What the pool divides: tiles where these may be grouped anyhow, so that all threads end together."""
         if self.is_divisible:
-            return extent(self.outer) * self.groups * self.units
+            return extent(self.outer) * self.blocks * self.units
         return self.shares * self.tiles_tasks
 
     @property
@@ -182,8 +182,8 @@ class Plan:
     @property
     def cost_per_task(self) -> DimLike:
         steps = dim.floordiv(extent(self.k), self.shares * PRODUCTS_PER_OPERATION) + 1
-        units = 1 if self.is_divisible else self.units_per_task
-        return steps * units * self.blocks_per_task * self.unit_elements
+        tiles = 1 if self.is_divisible else self.units_per_task * self.blocks_per_task
+        return steps * tiles * self.unit_elements
 
     def describe(self) -> str:
         """One line for people: path, tile, blocks."""
