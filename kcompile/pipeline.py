@@ -165,8 +165,7 @@ def compile(
         if key:
             keys = {n: kernel_key(form, target) for n, form in built.forms.items()}
             programs.keep(key, built.program, built.objects[-1], keys, built.constants)
-    symbols = {"kc_parallel_for": threads.parallel_for_address()}
-    library = observer.stage("link", link, found.objects, symbols)
+    library = observer.stage("link", link, found.objects, threads.symbols())
     counters.programs += 1
     workers = num_threads or threads.num_threads()
     observer.summary(

@@ -13,19 +13,24 @@ Functions, all prefixed with the program's name:
 batch dimension are pointers to all rows; with `order` (i64 row numbers) the rows of a batch are gathered
 first, without it they are used where they lie. So an epoch needs no Python.
 
-A kernel gets as many workers as its work pays for, at least GRAIN each. Its results do not depend
-on that number.
+A kernel gets as many workers as its work pays for, at least GRAIN each, and all of them run on one if the whole
+program is quicker so (workers.py). Results do not depend on these numbers.
 """
 
 from __future__ import annotations
 
-from kcompile.codegen.program import BATCH, INPUT, OUTPUT, RUNS, Program, runs
-from kcompile.codegen.steps import PARALLEL_FOR, Lines, emit_steps
+from kcompile.codegen.program import BATCH, INPUT, OUTPUT, RUNS, WORKERS, Program, runs
+from kcompile.codegen.steps import PARALLEL_FOR, Lines, emit_steps, may_share
+from kcompile.codegen.workers import STATE_WORDS
 from kcompile.ir import dim
 from kcompile.ir.dim import DimLike
 
+KEY_FACTOR = 1_000_003  # makes one number of all sizes
+
 _DECLARATIONS = f"""\
 declare void @{PARALLEL_FOR}(ptr, ptr, i64, i64, i64) nounwind
+declare i64 @kc_workers(ptr, i64, i64) nounwind
+declare void @kc_worked(ptr, i64) nounwind
 declare void @llvm.memcpy.p0.p0.i64(ptr noalias, ptr noalias, i64, i1)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @llvm.umin.i64(i64, i64)
@@ -33,12 +38,16 @@ declare i64 @llvm.smax.i64(i64, i64)
 """
 
 
-def emit_entry(program: Program) -> str:
-    """Return the LLVM IR text of a program's entry functions."""
+def emit_entry(program: Program, *, weighs: bool = True) -> str:
+    """Return the LLVM IR text of a program's entry functions.
+
+    Args: weighs: a run finds out whether it is quicker with one thread; otherwise it uses all it is given.
+    """
     kernels = {run.kernel.name: run.kernel for run in runs(program.steps)}
     functions = {phase.function for k in kernels.values() for phase in k.phases}
     declared = "".join(f"declare void @{f}(ptr, i64, i64, i64) nounwind\n" for f in sorted(functions))
-    parts = [_arena_bytes(program), _steps(program, "run", program.prepare, len(program.steps))]
+    weighs = weighs and may_share(program.steps[program.prepare :])
+    parts = [_arena_bytes(program), _steps(program, "run", program.prepare, len(program.steps), weighs)]
     if program.prepare:
         parts.append(_steps(program, "prepare", 0, program.prepare))
     parts += [_staging_bytes(program), _run_batches(program)]
@@ -55,16 +64,45 @@ def _arena_bytes(program: Program) -> str:
 # one run ---------------------------------------------------------------------------------------
 
 
-def _steps(program: Program, function: str, begin: int, end: int) -> str:
+def _steps(program: Program, function: str, begin: int, end: int, weighs: bool = False) -> str:
     body = Lines({})
+    if weighs:
+        text, given = _weighed_sizes(body, program)
     body.load_sizes(program.symbols)
     bases = {n: body.element("ptr", "%args", n) for n in range(len(program.arguments))}
     functions = emit_steps(body, program.steps[begin:end], bases, program.symbols, program.name)
     for n in program.numbers(RUNS) if function == "run" else ():
         body.value(f"atomicrmw add ptr {bases[n]}, i64 1 monotonic")
+    if weighs:
+        body.line(f"call void @kc_worked(ptr @{_state(program)}, i64 {given})")
+        functions.append(text)
     body.line("ret i32 0")
-    text = body.text(f"define i32 @{program.name}_{function}(ptr noalias %args, ptr noalias %sizes, ptr %arena)")
+    sizes = "%given.sizes" if weighs else "%sizes"
+    text = body.text(f"define i32 @{program.name}_{function}(ptr noalias %args, ptr noalias {sizes}, ptr %arena)")
     return "\n".join([*functions, text])
+
+
+def _weighed_sizes(body: Lines, program: Program) -> tuple[str, str]:
+    """Copy the sizes, with the number of workers that is best for them.
+
+    Returns: the text of the program's state, the number of workers given.
+    """
+    names, state = program.symbols, _state(program)
+    body.line(f"%sizes = alloca [{len(names)} x i64], align 64")
+    values = {name: body.element("i64", "%given.sizes", n) for n, name in enumerate(names)}
+    key = "1"
+    for name in names:
+        if name != WORKERS:
+            key = body.value(f"mul i64 {key}, {KEY_FACTOR}")
+            key = body.value(f"add i64 {key}, {values[name]}")
+    chosen = body.value(f"call i64 @kc_workers(ptr @{state}, i64 {values[WORKERS]}, i64 {key})")
+    for n, name in enumerate(names):
+        body.store("i64", chosen if name == WORKERS else values[name], "%sizes", n)
+    return f"@{state} = internal global [{STATE_WORDS} x i64] zeroinitializer, align 64\n", values[WORKERS]
+
+
+def _state(program: Program) -> str:
+    return f"{program.name}_workers"
 
 
 # many batches ----------------------------------------------------------------------------------

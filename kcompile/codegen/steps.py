@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from kcompile.codegen.kernel import Phase
 from kcompile.codegen.program import (
     WORKERS,
     Carried,
@@ -163,7 +164,7 @@ def _run_kernel(body: Lines, step: Run, bases: Mapping[int, str], number: int, a
         tasks = body.size(phase.tasks)
         cost = phase.tasks * phase.cost_per_task
         serial = f"call void @{phase.function}(ptr %slots, i64 0, i64 {tasks}, i64 0)"
-        if alone or phase.tasks == 1 or (dim.is_static(cost) and cost < GRAIN):
+        if alone or _runs_alone(phase):
             body.line(serial)
             continue
         wanted = _workers_for(body, cost)
@@ -174,9 +175,30 @@ def _run_kernel(body: Lines, step: Run, bases: Mapping[int, str], number: int, a
         body.line(serial)
         body.line(f"br label %{tag}.done")
         body.label(f"{tag}.parallel")
-        body.line(f"call void @{PARALLEL_FOR}(ptr @{phase.function}, ptr %slots, i64 {tasks}, i64 {wanted}, i64 {body.size(cost)})")
+        _fork(body, phase.function, tasks, wanted, cost)
         body.line(f"br label %{tag}.done")
         body.label(f"{tag}.done")
+
+
+def _fork(body: Lines, function: str, tasks: str, workers: str, cost: DimLike) -> None:
+    work = body.size(cost)
+    body.line(f"call void @{PARALLEL_FOR}(ptr @{function}, ptr %slots, i64 {tasks}, i64 {workers}, i64 {work})")
+
+
+def may_share(steps: Sequence[Run | Copy | Fill | Loop]) -> bool:
+    """True if several threads may ever run one of the steps."""
+    for step in steps:
+        if isinstance(step, Loop):
+            if step.rows is not None or may_share(step.steps):
+                return True
+        elif isinstance(step, Run) and not all(_runs_alone(phase) for phase in step.chosen):
+            return True
+    return False
+
+
+def _runs_alone(phase: Phase) -> bool:
+    cost = phase.tasks * phase.cost_per_task
+    return phase.tasks == 1 or (dim.is_static(cost) and cost < GRAIN)
 
 
 def _workers_for(body: Lines, cost: DimLike) -> str:
@@ -206,8 +228,7 @@ def _run_loop(
         if workers == "1":
             body.line(f"call void @{name}(ptr %slots, i64 0, i64 {tasks}, i64 0)")
         else:
-            size = body.size(cost)
-            body.line(f"call void @{PARALLEL_FOR}(ptr @{name}, ptr %slots, i64 {tasks}, i64 {workers}, i64 {size})")
+            _fork(body, name, tasks, workers, cost)
     inner = symbols if loop.rows is None else (*symbols, loop.rows.symbol)
     if loop.strips is not None:
         inner = (*inner, loop.strips.symbol)

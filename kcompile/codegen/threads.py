@@ -3,17 +3,24 @@
 One pool per linked module. What it gives, seen from C:
 
     typedef void (*kc_task)(void *ctx, int64_t begin, int64_t end, int64_t worker);
-    void    kc_parallel_for(kc_task task, void *ctx, int64_t n, int64_t max_workers);
+    void    kc_parallel_for(kc_task task, void *ctx, int64_t n, int64_t max_workers, int64_t work);
     int32_t kc_pool_start(int64_t threads);
     int32_t kc_pool_stop(void);
     void    kc_pool_forget(void);
-    int64_t kc_pool_handover(void);
+    int64_t kc_pool_handover(void);                                             see handover.py
+    int64_t kc_workers(int64_t *state, int64_t workers, int64_t key);           see workers.py
+    void    kc_worked(int64_t *state, int64_t workers);
 
 `kc_parallel_for` cuts [0, n) into W = min(n, max_workers, threads of the pool) contiguous parts, part w
 being [n*w/W, n*(w+1)/W). The caller runs part 0, pool threads the others; it returns when all are done.
 With W <= 1 it is a plain call. A pool that is busy - a second caller, or a task that itself calls
 `kc_parallel_for` - is never waited for: that call runs [0, n) on its own thread. So nothing can
 deadlock, and a task must give the same result for every partition.
+
+`work`: how many operations all of it takes, roughly; 0 if that is not known. Less work than a hand-over costs runs on
+the caller's thread. Long parts are run in pieces, each half of what is left of the part; who has finished its own
+part goes on with pieces of the others'. So all end together even if a core is slower, or does something else in
+between. Parts that are not long stay whole: from call to call a core then finds their data in its cache.
 
 `kc_pool_start` only raises the number of threads wanted, the caller included (at most MAX_THREADS); the
 first call that can use them creates them, so a model too small for threads never has any. If the system
@@ -24,12 +31,13 @@ next call that wants threads makes new ones. An exported library registers it wi
 JIT-linked pool gets it called by Python, since glibc has no dynamic `pthread_atfork`.
 
 How it works. Each pool thread owns one word, `mail`: EMPTY (it spins), ASLEEP (it waits on its condition
-variable), JOB or RUNNING. The caller writes the job, then exchanges JOB into the mail of W - 1 threads; only
-where ASLEEP comes back does it pay for a wake. A thread claims its part by turning JOB into RUNNING; the
-caller, done with its own part, takes back every part still unclaimed and runs it: a thread that is asleep,
-or that the system runs something else on, delays nobody. A thread sets its mail to EMPTY before it counts itself
-off `pending`, so whoever sees `pending` reach 0 may post again at once. The caller waits for `pending` the
-same way: it spins, then sets ASLEEP_BIT in it and sleeps, and whoever counts off the last part sees the bit.
+variable), JOB or RUNNING; the job lies beside it in the same cache line. The caller writes the job, then exchanges
+JOB into the mail of W - 1 threads; only where ASLEEP comes back does it pay for a wake. A thread claims its part by
+turning JOB into RUNNING; the caller, done with its own part, takes back every part still unclaimed and runs it: a
+thread that is asleep, or that the system runs something else on, delays nobody. A thread is done when its mail is no
+longer RUNNING; then the caller may post again at once. The caller spins for that, then sets `kc_waiting` and sleeps;
+a thread that has set its mail to EMPTY looks at `kc_waiting` and wakes the caller. Of these two writes and two reads
+all threads see one order, so at least one side sees the other.
 Both sleepers re-check their word under the mutex that the waker takes before signalling: no wake is lost.
 Spinning is bounded by the clock, since a pause takes 10 to 140 cycles depending on the CPU.
 
@@ -38,15 +46,13 @@ Needs libc and pthreads only. Windows, WASM and 32-bit targets get `kc_parallel_
 
 from __future__ import annotations
 
+from kcompile.codegen import handover, workers
 from kcompile.target import Target
 
 MAX_THREADS = 256
 SPIN_NS = 100_000  # about what a sleep and a wake cost (measured: 60 to 120 us): waiting longer by spinning never pays
-GAUGE_NS = 100_000_000  # how often the hand-over is measured; virtual CPUs move between caches within minutes
-HANDOVERS = 9  # what sharing must save at least: the hand-over itself, and the data that changes caches
-OPERATIONS_PER_NS = 15  # scalar operations, as the cost model counts them, of one thread
+LONG_PART_OPERATIONS = 3_000_000  # below, a core keeps its part from call to call, for the sake of what its cache holds
 PIECE_OPERATIONS = 60_000  # the smallest piece of a part that another thread may take over: some microseconds
-_CALLS_PER_CLOCK, _ROUNDS = 64, 8
 _PAUSES_PER_CLOCK = 32  # reading the clock takes 20 ns, and a few syscalls' worth on odd clock sources
 
 # intrinsics, since inline assembly needs a parser that cross-compiling does not load; elsewhere: only look again
@@ -69,7 +75,9 @@ def pool_ir(target: Target, *, exported: bool = False) -> str:
     """
     system = _system(target)
     if system is None:
-        return _SERIAL.replace("{define}", "define hidden" if exported else "define")
+        return (_SERIAL + handover.SERIAL + workers.SERIAL).replace(
+            "{define}", "define hidden" if exported else "define"
+        )
     declared, called = _PAUSE.get(target.arch, ("", ""))
     hooks, finalize, unload = "", "", ""
     if exported:
@@ -82,23 +90,21 @@ def pool_ir(target: Target, *, exported: bool = False) -> str:
             unload = _UNLOAD + _UNLOAD_ELF
     values = {
         **system,
+        **handover.VALUES,
+        **workers.VALUES,
         "define": "define hidden" if exported else "define",
         "declare_pause": f"declare void {declared}" if declared else "",
         "pause": f"call void {called}" if called else "",
         "pauses_mask": _PAUSES_PER_CLOCK - 1,
         "spin_ns": SPIN_NS,
-        "long_ns": 1 << 32,
-        "calls_mask": _CALLS_PER_CLOCK - 1,
-        "gauge_ns": GAUGE_NS,
-        "rounds": _ROUNDS,
-        "worth_per_ns": 2 * HANDOVERS * OPERATIONS_PER_NS,
         "piece": PIECE_OPERATIONS,
+        "long_part": LONG_PART_OPERATIONS,
         "max_threads": MAX_THREADS,
         "max_pool": MAX_THREADS - 1,
         "hooks": hooks,
         "finalize": finalize,
     }
-    text = _POOL + unload
+    text = _POOL + handover.POOLED + workers.POOLED + unload
     for name, value in values.items():
         text = text.replace("{" + name + "}", str(value))
     return text
@@ -139,10 +145,6 @@ done:
 {define} void @kc_pool_forget() nounwind {
   ret void
 }
-
-{define} i64 @kc_pool_handover() nounwind {
-  ret i64 0
-}
 """
 
 _POOL = """\
@@ -156,10 +158,6 @@ _POOL = """\
 @kc_taken   = internal global [{max_threads} x %kc_count] zeroinitializer, align 128  ; pieces begun, of each part
 @kc_busy    = internal global i32 0, align 128     ; 1 while a call, a start or a stop owns all of this
 @kc_waiting = internal global i32 0, align 128     ; 1 while the caller sleeps, or is about to
-@kc_worth   = internal global i64 0, align 8       ; operations that two threads together are worth waking for
-@kc_seen    = internal global i64 0, align 8       ; calls, roughly
-@kc_gauged  = internal global i64 0, align 8       ; when the hand-over was last measured
-@kc_last    = internal global i64 {long_ns}, align 8   ; and what came out, in ns
 @kc_running = internal global i64 0, align 8       ; pool threads that exist
 @kc_wanted  = internal global i64 0, align 8       ; pool threads to have
 @kc_fresh   = internal global i1 false             ; the caller's mutex and condition are initialised
@@ -448,73 +446,6 @@ done:
   ret void
 }
 
-; ---- what a hand-over costs; kc_gauge runs with kc_busy held -------------------------------------
-
-define internal void @kc_nothing(ptr %ctx, i64 %begin, i64 %end, i64 %worker) nounwind {
-  ret void
-}
-
-{define} i64 @kc_pool_handover() nounwind {
-  %worth = load atomic i64, ptr @kc_worth monotonic, align 8
-  %ns = udiv i64 %worth, {worth_per_ns}
-  ret i64 %ns
-}
-
-; whether it is time to measure again: looks at the clock every few calls
-define internal i1 @kc_due() nounwind {
-entry:
-  %seen = load atomic i64, ptr @kc_seen monotonic, align 8
-  %seen.next = add i64 %seen, 1
-  store atomic i64 %seen.next, ptr @kc_seen monotonic, align 8
-  %few = and i64 %seen, {calls_mask}
-  %look = icmp eq i64 %few, 0
-  br i1 %look, label %clock, label %no
-clock:
-  %now = call i64 @kc_clock_ns()
-  %then = load atomic i64, ptr @kc_gauged monotonic, align 8
-  %age = sub i64 %now, %then
-  %due = icmp uge i64 %age, {gauge_ns}
-  ret i1 %due
-no:
-  ret i1 false
-}
-
-; the quickest of a few rounds: a thread is given nothing to do, and waited for
-define internal void @kc_gauge() nounwind {
-entry:
-  %running = load i64, ptr @kc_running, align 8
-  %none = icmp eq i64 %running, 0
-  br i1 %none, label %done, label %begin
-begin:
-  %start = call i64 @kc_clock_ns()
-  br label %round
-round:
-  %count = phi i64 [ 0, %begin ], [ %count.next, %round ]
-  %from = phi i64 [ %start, %begin ], [ %now, %round ]
-  %best = phi i64 [ {long_ns}, %begin ], [ %best.next, %round ]
-  call void @kc_post(i64 1, ptr @kc_nothing, ptr null, i64 1, i64 2, i64 1)
-  %there = getelementptr %kc_thread, ptr @kc_threads, i64 0, i32 0
-  %met = call i1 @kc_spin_until(ptr %there, i32 1, i1 false)     ; it has begun: nobody takes the job back here
-  call void @kc_recall(i64 1, ptr @kc_nothing, ptr null, i64 1, i64 2, i64 1)
-  call void @kc_await(i64 1)
-  %now = call i64 @kc_clock_ns()
-  %taken = sub i64 %now, %from
-  %best.next = call i64 @llvm.smin.i64(i64 %best, i64 %taken)
-  %count.next = add i64 %count, 1
-  %enough = icmp eq i64 %count.next, {rounds}
-  br i1 %enough, label %set, label %round
-set:
-  %before = load i64, ptr @kc_last, align 8
-  store i64 %best.next, ptr @kc_last, align 8
-  %quick = call i64 @llvm.smin.i64(i64 %before, i64 %best.next)  ; of the last two: others may have been in the way
-  %worth = mul i64 %quick, {worth_per_ns}
-  store atomic i64 %worth, ptr @kc_worth monotonic, align 8
-  store atomic i64 %now, ptr @kc_gauged monotonic, align 8
-  br label %done
-done:
-  ret void
-}
-
 ; ---- a call --------------------------------------------------------------------------------------
 
 {define} void @kc_parallel_for(ptr %task, ptr %ctx, i64 %n, i64 %max_workers, i64 %work) nounwind {
@@ -580,7 +511,9 @@ fork:
   %others = sub i64 %parts, 1
   %each = udiv i64 %work, %parts
   %grains = udiv i64 %each, {piece}
-  %grains.some = or i64 %grains, 1
+  %long = icmp sge i64 %each, {long_part}
+  %grains.long = select i1 %long, i64 %grains, i64 1
+  %grains.some = or i64 %grains.long, 1
   %zeros = call i64 @llvm.ctlz.i64(i64 %grains.some, i1 false)
   %pieces = sub i64 64, %zeros
   %cut = icmp sgt i64 %pieces, 1

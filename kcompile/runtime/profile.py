@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kcompile.codegen.entry import PARALLEL_FOR, emit_entry
+from kcompile.codegen.entry import emit_entry
 from kcompile.codegen.program import WORKERS, Copy, Loop, Run, loops, runs
 from kcompile.forms.records import Contract
 from kcompile.forms.work import Weigh, Work, work
@@ -145,7 +145,7 @@ def profile(
     Raises: ArgumentError, ShapeError for arrays the program does not take.
     """
     workers = num_threads or threads.num_threads()
-    library = link(built.objects, {PARALLEL_FOR: threads.parallel_for_address()})
+    library = link(built.objects, threads.symbols())
     bound = _Timed(Executable(built.program, library, built.constants, workers), _copies(variables), budget_s)
     bound.steps = _Steps(built, library)
     bound.run({n: _copy(a) for n, a in inputs.items()})
@@ -185,10 +185,10 @@ class _Steps:
         empty = replace(program, name=f"{program.name}_nothing", steps=(), prepare=0)
         called = {p.function for s in runs(steps) for p in s.kernel.phases}
         symbols = {name: library.address(name) for name in called}
-        text = _merged([emit_entry(s) for s in (*singles, empty)])
+        text = _merged([emit_entry(s, weighs=False) for s in (*singles, empty)])
         target = built.target
         objects = [_object(text, target), _timeline_object(target)]
-        self.library = link(objects, {**symbols, PARALLEL_FOR: threads.parallel_for_address()})
+        self.library = link(objects, {**symbols, **threads.symbols()})
         self.functions = np.array([self.library.address(f"{s.name}_run") for s in singles], np.int64)
         self.nothing = np.full(EMPTY_STEPS, self.library.address(f"{empty.name}_run"), np.int64)
         self.run = _TIMELINE(self.library.address("kc_timeline"))

@@ -19,7 +19,8 @@ from kcompile.errors import ArgumentError
 from kcompile.runtime import cache
 from kcompile.runtime.link import Library, link
 
-_FUNCTIONS = ("kc_parallel_for", "kc_pool_start", "kc_pool_stop", "kc_pool_forget", "kc_pool_handover")
+_USED = ("kc_parallel_for", "kc_workers", "kc_worked")  # by programs
+_FUNCTIONS = (*_USED, "kc_pool_start", "kc_pool_stop", "kc_pool_forget", "kc_pool_handover")
 _STOP_PATIENCE_S = 10.0  # how long a new size waits for a call in flight
 
 _lock = threading.Lock()
@@ -58,6 +59,12 @@ def set_num_threads(n: int) -> None:
 def parallel_for_address() -> int:
     """The address of `kc_parallel_for`, for `link`; the pool is made ready on first use."""
     return _pool().address("kc_parallel_for")
+
+
+def symbols() -> dict[str, int]:
+    """Addresses of what programs call, for `link`; the pool is made ready on first use."""
+    pool = _pool()
+    return {name: pool.address(name) for name in _USED}
 
 
 def handover_ns() -> int:

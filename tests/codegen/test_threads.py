@@ -22,7 +22,15 @@ OUTSIDE = {
     *("pthread_cond_init", "pthread_cond_wait", "pthread_cond_signal", "pthread_sigmask", "pthread_atfork"),
     *("sigfillset", "sigdelset", "clock_gettime"),
 }
-FUNCTIONS = {"kc_parallel_for", "kc_pool_start", "kc_pool_stop", "kc_pool_forget", "kc_pool_handover"}
+FUNCTIONS = {
+    "kc_parallel_for",
+    "kc_workers",
+    "kc_worked",
+    "kc_pool_start",
+    "kc_pool_stop",
+    "kc_pool_forget",
+    "kc_pool_handover",
+}
 
 
 def defined(text):

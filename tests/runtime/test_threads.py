@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from kcompile import flags
+from kcompile.codegen import workers as trial_of
 from kcompile.codegen.host import host_target
 from kcompile.codegen.llvm import compile_module
-from kcompile.codegen.threads import pool_ir
+from kcompile.codegen.threads import LONG_PART_OPERATIONS, pool_ir
 from kcompile.errors import ArgumentError
 from kcompile.runtime import threads
 from kcompile.runtime.link import link
@@ -119,6 +120,9 @@ class Pool:
         self._repeat = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 4)(self.at("repeat"))
         self.start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64)(self.at("kc_pool_start"))
         self.stop = ctypes.CFUNCTYPE(ctypes.c_int32)(self.at("kc_pool_stop"))
+        self.handover = ctypes.CFUNCTYPE(ctypes.c_int64)(self.at("kc_pool_handover"))
+        self.workers = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, *[ctypes.c_int64] * 2)(self.at("kc_workers"))
+        self.worked = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self.at("kc_worked"))
 
     def at(self, name):
         return self.library.address(name)
@@ -155,6 +159,62 @@ def wait_for_threads(count):
     while len(os.listdir("/proc/self/task")) != count and time.monotonic() < deadline:
         time.sleep(0.001)
     return len(os.listdir("/proc/self/task")) == count
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 16])
+def test_every_index_once_where_parts_have_pieces(pool, size):
+    pool.start(size)
+    for n in (2, 3, 5, 16, 17, 1000, 1001):
+        for workers in (2, 3, 16):
+            for work in (LONG_PART_OPERATIONS * workers, 1 << 40, 1 << 61):
+                hits, _ = pool.run(n, workers, times=5, work=work)
+                assert (hits[:n] == 5).all(), (n, workers, work)
+
+
+def test_others_take_over_pieces_of_a_slow_part(pool):
+    pool.start(2)
+    hits, owner = pool.run(64, 2, task="slow", turns=200_000, work=1 << 40)
+    assert (hits == 1).all() and (owner[32:] == 0).any()
+
+
+def test_little_work_is_not_handed_over(pool):
+    pool.start(2)
+    pool.run(20, 2)  # the first call measures what a hand-over costs
+    assert pool.handover() > 0
+    for _ in range(200):
+        hits, owner = pool.run(20, 2, work=1)
+        assert (hits == 1).all() and (owner == 0).all()
+    assert pool.run(20, 2)[1].max() == 1, "work of unknown size is"
+
+
+@pytest.mark.parametrize(("with_all", "with_one", "best"), [(30_000, 300_000, 2), (300_000, 30_000, 1)])
+def test_a_program_finds_out_whether_one_thread_is_quicker(pool, with_all, with_one, best):
+    state = np.zeros(trial_of.STATE_WORDS, np.int64)
+
+    def given(key, calls):
+        found = []
+        for _ in range(calls):
+            found.append(pool.workers(state.ctypes.data, 2, key))
+            until = time.perf_counter_ns() + (with_one if found[-1] == 1 else with_all)
+            while time.perf_counter_ns() < until:
+                pass
+            pool.worked(state.ctypes.data, 2)
+        return found
+
+    trial = given(7, trial_of.CALLS - 1 + 2 * trial_of.RUNS)
+    assert trial == [2] * (trial_of.CALLS - 1 + trial_of.RUNS) + [1] * trial_of.RUNS
+    assert given(7, 10) == [best] * 10
+    assert given(8, 3) == [2] * 3, "other sizes have not been tried"
+    assert pool.workers(state.ctypes.data, 1, 7) == 1
+
+
+def test_a_long_program_is_not_tried_with_one_thread(pool):
+    state = np.zeros(trial_of.STATE_WORDS, np.int64)
+    for _ in range(40):
+        assert pool.workers(state.ctypes.data, 2, 7) == 2
+        if state[0]:
+            time.sleep(1.5e-9 * trial_of.LONG_NS)
+        pool.worked(state.ctypes.data, 2)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 16])
