@@ -33,7 +33,6 @@ SUM_CYCLES = 8  # to add the lanes of one accumulator
 STORE_CYCLES = 4  # per result: scalar epilogue
 TILE_CYCLES = 30
 L2_VECTOR, L3_VECTOR = 0.5, 3.0  # cycles a vector takes from these caches beyond its share of a load port
-TASK_CYCLES = 20_000
 ONE = Axis("one", 1)
 
 
@@ -50,7 +49,6 @@ class DotPlan:
     rows: int
     columns: int
     unroll: int
-    tiles_per_task: int
     cycles: float
 
     @property
@@ -59,17 +57,14 @@ class DotPlan:
         return ceildiv(self.m.extent, self.rows) * ceildiv(self.n.extent, self.columns)
 
     @property
-    def chunks(self) -> DimLike:
-        return ceildiv(self.tiles, self.tiles_per_task)
-
-    @property
     def tasks(self) -> DimLike:
-        return extent(self.outer) * self.chunks
+        """Every tile is one: nothing is kept from tile to tile, and threads end together."""
+        return extent(self.outer) * self.tiles
 
     @property
     def cost_per_task(self) -> DimLike:
         steps = dim.floordiv(extent(self.k), PRODUCTS_PER_OPERATION) + 16
-        return self.tiles_per_task * self.rows * self.columns * steps
+        return self.rows * self.columns * steps
 
     def describe(self) -> str:
         return f"dot {self.rows}x{self.columns}, k {'x'.join(str(a.extent) for a in self.k)}"
@@ -98,10 +93,8 @@ def plan(problem: Problem, target: Target) -> DotPlan | None:
             if best is None or cycles < best[0]:
                 best = (cycles, rows, columns)
     cycles, rows, columns = best
-    tiles = max(1, nominal(extent(outer)) * -(-nominal(m.extent) // rows) * -(-nominal(n.extent) // columns))
-    share = max(1, min(round(TASK_CYCLES * tiles / max(1.0, cycles)), tiles))
     unroll = max(1, FMA_LATENCY * FMA_PER_CYCLE // (rows * columns))
-    return DotPlan(problem, lanes, m, n, outer, k, rows, columns, unroll, share, cycles)
+    return DotPlan(problem, lanes, m, n, outer, k, rows, columns, unroll, cycles)
 
 
 def _cycles(problem: Problem, outer, k, m: Axis, n: Axis, rows: int, columns: int, lanes: int, again: float) -> float:
@@ -128,17 +121,15 @@ def emit_phases(module, target, sig: Signature, plan: DotPlan, name: str) -> tup
     tile = _tile_function(module, target, sig, plan, f"{name}.dot")
     frame = Frame.exported(module, target, name, sig)
     b = frame.b
-    chunks, tiles = frame.index(plan.chunks), frame.index(plan.tiles)
+    tiles = frame.index(plan.tiles)
     across = frame.index(ceildiv(plan.n.extent, plan.columns))
     with b.loop("task", b["begin"], b["end"], **ROLLED) as task:
-        places = unflatten(frame, plan.outer, b.div_nonneg(task, chunks))
-        first = b.mul(b.mod_nonneg(task, chunks), plan.tiles_per_task)
-        last = b.min(b.add(first, plan.tiles_per_task), tiles)
-        with b.loop("tile", first, last, **ROLLED) as number:
-            row = b.mul(b.div_nonneg(number, across), plan.rows)
-            column = b.mul(b.mod_nonneg(number, across), plan.columns)
-            outer = [b.index(places[a]) for a in plan.outer]
-            b.call(tile, [*frame.leading(), *outer, b.index(row), b.index(column)])
+        places = unflatten(frame, plan.outer, b.div_nonneg(task, tiles)) if plan.outer else {}
+        number = b.mod_nonneg(task, tiles) if plan.outer else task
+        row = b.mul(b.div_nonneg(number, across), plan.rows)
+        column = b.mul(b.mod_nonneg(number, across), plan.columns)
+        outer = [b.index(places[a]) for a in plan.outer]
+        b.call(tile, [*frame.leading(), *outer, b.index(row), b.index(column)])
     b.ret()
     return (Phase(name, plan.tasks, plan.cost_per_task),)
 
