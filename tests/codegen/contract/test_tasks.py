@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from kcompile.codegen.contract.emitter import plan_of
@@ -11,8 +12,9 @@ from kcompile.codegen.contract.tiles import crowded_rows
 from kcompile.codegen.host import host_target
 from kcompile.ir.dim import symbol
 from kcompile.target import X86_64_V3, X86_64_V4
-from tests.codegen.contract.check import check
+from tests.codegen.contract.check import check, operands
 from tests.codegen.contract.forms import contract_form
+from tests.codegen.contract.native import run_form
 
 BATCH = symbol("batch")
 SMALL = replace(host_target(), l2_bytes=16 * 1024)  # what is large for this cache is quick to test
@@ -86,3 +88,17 @@ def test_rows_of_rhs_are_read_along(m, n):
     plan = planned("m,k;k,n->m,n", sizes)
     assert plan.blocked and plan.blocks_per_task > 1
     check("m,k;k,n->m,n", sizes)
+
+
+def test_threads_divide_tiles_where_groups_of_columns_are_unequal():
+    sizes = {"m": 70, "n": 23 * 32, "k": 40}
+    found = planned("m,k;k,n->m,n", sizes)
+    assert found.blocks % found.blocks_per_task and found.tasks == found.blocks * found.units
+    found = planned("m,k;k,n->m,n", {"m": 768, "n": 768, "k": 768}, replace(X86_64_V4, l2_bytes=1 << 20))
+    assert found.blocks % found.blocks_per_task and found.tasks == found.blocks * found.units
+    form = contract_form("g,m,k;g,k,n->g,m,n", {"g": 3, **sizes})
+    x0, x1 = operands(form, {}, "f32")
+    alone, *others = (run_form(form, {"x0": x0, "x1": x1}, workers=n)["y"] for n in (1, 2, 7, 50))
+    np.testing.assert_allclose(alone, x0 @ x1, rtol=1e-4, atol=1e-4)
+    for other in others:
+        np.testing.assert_array_equal(alone, other)
