@@ -64,6 +64,7 @@ class Machine:
     pair_flops_per_s: of products of bfloat16 added to float32, where instructions do that in pairs; else 0.
     operations_per_s: multiply-adds and additions, float32, in a mix of both.
     points: by footprint, ascending; without them the speeds of the levels count for everything.
+    handover_ns: to give another thread a task and see it done.
     """
 
     threads: int
@@ -72,6 +73,7 @@ class Machine:
     pair_flops_per_s: float = 0.0
     operations_per_s: float = 0.0
     points: tuple[Point, ...] = ()
+    handover_ns: int = 0
 
     @staticmethod
     def from_plain(data: Mapping) -> Machine:
@@ -125,7 +127,8 @@ def machine(num_threads: int | None = None) -> Machine:
     if target.bf16_pairs:  # two multiply-adds each
         pairs = 4 * _rate(library, target, workers, probe.PAIRS, GAIN * alone.pair_flops_per_s / 4 if alone else 0.0)
     levels, points = _speeds(library, target, workers, hoped)
-    return Machine(workers, flops, levels, pairs, max(mixed, flops / 2), points)
+    handover = threads.handover_ns() if workers > 1 else 0
+    return Machine(workers, flops, levels, pairs, max(mixed, flops / 2), points, handover)
 
 
 def table(found: Machine) -> str:
@@ -135,6 +138,8 @@ def table(found: Machine) -> str:
     if found.pair_flops_per_s:
         lines.append(f"  in pairs      {found.pair_flops_per_s / 1e9:9.1f} GFLOP/s bfloat16")
     lines.append(f"  with adds     {found.operations_per_s / 1e9:9.1f} Gop/s")
+    if found.handover_ns:
+        lines.append(f"  hand-over     {found.handover_ns:9.0f} ns to another thread and back")
     for level in found.levels:
         held = "" if level.capacity_bytes is None else f"  up to {level.capacity_bytes >> 10:,} KiB"
         lines.append(f"  read {level.name:8s} {level.bytes_per_s / 1e9:9.1f} GB/s{held}")
