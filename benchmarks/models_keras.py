@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.workloads import SHAPES, TOKENS, regresses
+from benchmarks.workloads import BLOCKS, SHAPES, TOKENS, UNET, regresses
 
 
 def build(keras: Any, model: str) -> Any:
@@ -69,17 +69,39 @@ def _resnet20(keras):
     return keras.Model(inputs, outputs)
 
 
-def _transformer(keras):
-    """Two blocks of self-attention in 4 heads and a hidden layer of four times the width."""
+def _transformer(keras, model: str):
+    """Blocks of self-attention and a hidden layer of four times the width."""
     layers = keras.layers
-    (_, width), classes = SHAPES["transformer"]
-    x = inputs = keras.Input(SHAPES["transformer"][0])
-    for _ in range(2):
-        y = layers.MultiHeadAttention(4, width // 4)(x, x)
+    (_, width), classes = SHAPES[model]
+    blocks, heads, activation = BLOCKS[model]
+    x = inputs = keras.Input(SHAPES[model][0])
+    for _ in range(blocks):
+        y = layers.MultiHeadAttention(heads, width // heads)(x, x)
         x = layers.LayerNormalization()(layers.Add()([x, y]))
-        y = layers.Dense(width)(layers.Dense(4 * width, activation="relu")(x))
+        y = layers.Dense(width)(layers.Dense(4 * width, activation=activation)(x))
         x = layers.LayerNormalization()(layers.Add()([x, y]))
     return keras.Model(inputs, layers.Dense(classes, activation="softmax")(layers.GlobalAveragePooling1D()(x)))
+
+
+def _unet(keras):
+    """Down three times by pooling and up again by transposed convolutions, each level beside its equal."""
+    layers = keras.layers
+
+    def twice(x, channels: int):
+        for _ in range(2):
+            x = layers.Conv2D(channels, 3, padding="same", activation="relu")(x)
+        return x
+
+    x = inputs = keras.Input(SHAPES["unet"][0])
+    levels = []
+    for channels in UNET[:-1]:
+        levels.append(twice(x, channels))
+        x = layers.MaxPooling2D()(levels[-1])
+    x = twice(x, UNET[-1])
+    for channels, beside in zip(UNET[-2::-1], reversed(levels)):
+        x = layers.Conv2DTranspose(channels, 2, strides=2)(x)
+        x = twice(layers.Concatenate()([x, beside]), channels)
+    return keras.Model(inputs, layers.Conv2D(SHAPES["unet"][1], 1, activation="softmax")(x))
 
 
 def _autoencoder(keras):
@@ -103,7 +125,9 @@ _MODELS = {
     "lstm": lambda keras: _recurrent(keras, "lstm", keras.layers.LSTM(64)),
     "gru": lambda keras: _recurrent(keras, "gru", keras.layers.GRU(64)),
     "bilstm": lambda keras: _recurrent(keras, "bilstm", keras.layers.Bidirectional(keras.layers.LSTM(64))),
-    "transformer": _transformer,
+    "transformer": lambda keras: _transformer(keras, "transformer"),
+    "bert": lambda keras: _transformer(keras, "bert"),
+    "unet": _unet,
     "resnet50": lambda keras: keras.applications.ResNet50(weights=None),
     "vgg16": lambda keras: keras.applications.VGG16(weights=None),
     "mobilenet": lambda keras: keras.applications.MobileNet(weights=None),

@@ -6,11 +6,13 @@ network keeps its layers under the names that Keras gives them.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.workloads import SHAPES, TOKENS, regresses
+from benchmarks.workloads import BLOCKS, PIXELS, SHAPES, TOKENS, UNET, regresses
 
 STAGES_50 = ((64, 3), (128, 4), (256, 6), (512, 3))
 MOBILENET = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
@@ -20,7 +22,8 @@ VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 def build(model: str, softmax: bool) -> nn.Module:
     """A model; `softmax`: its outputs are probabilities, as those of the Keras twin."""
     made = _MODELS[model]()
-    return nn.Sequential(made, nn.Softmax(-1)) if softmax and not regresses(model) else made
+    axis = 1 if model in PIXELS else -1
+    return nn.Sequential(made, nn.Softmax(axis)) if softmax and not regresses(model) else made
 
 
 def _tiny() -> nn.Module:
@@ -178,9 +181,9 @@ class _ResNet50(_Residual):
 class _Block(nn.Module):
     """Self-attention and a hidden layer, each added to what it reads and normalised."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, activation: str):
         super().__init__()
-        self.heads = heads
+        self.heads, self.activation = heads, getattr(F, activation)
         self.inputs, self.outputs = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-3) for _ in range(2))
@@ -190,20 +193,49 @@ class _Block(nn.Module):
         parts = self.inputs(x).view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(*parts.unbind(0)).transpose(1, 2).reshape(rows, tokens, width)
         x = self.norms[0](x + self.outputs(y))
-        return self.norms[1](x + self.narrow(F.relu(self.wide(x))))
+        return self.norms[1](x + self.narrow(self.activation(self.wide(x))))
 
 
 class _Transformer(nn.Module):
     """One product makes query, key and value, which is the fastest way here."""
 
-    def __init__(self):
+    def __init__(self, model: str):
         super().__init__()
-        (_, width), classes = SHAPES["transformer"]
-        self.blocks = nn.Sequential(_Block(width, 4), _Block(width, 4))
+        (_, width), classes = SHAPES[model]
+        blocks, heads, activation = BLOCKS[model]
+        self.blocks = nn.Sequential(*(_Block(width, heads, activation) for _ in range(blocks)))
         self.head = nn.Linear(width, classes)
 
     def forward(self, x):
         return self.head(self.blocks(x).mean(1))
+
+
+def _twice(before: int, channels: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(before, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()
+    )
+
+
+class _UNet(nn.Module):
+    """Classes of pixels stand behind the images' own axis, as PyTorch's loss wants them."""
+
+    def __init__(self):
+        super().__init__()
+        steps = list(itertools.pairwise(UNET))
+        self.down = nn.ModuleList([_twice(3, UNET[0]), *(_twice(a, b) for a, b in steps)])
+        self.up = nn.ModuleList(
+            nn.ModuleList([nn.ConvTranspose2d(b, a, 2, 2), _twice(b, a)]) for a, b in reversed(steps)
+        )
+        self.head = nn.Conv2d(UNET[0], SHAPES["unet"][1], 1)
+
+    def forward(self, x):
+        levels = [self.down[0](x)]
+        for block in self.down[1:]:
+            levels.append(block(F.max_pool2d(levels[-1], 2)))
+        x = levels.pop()
+        for up, block in self.up:
+            x = block(torch.cat([up(x), levels.pop()], 1))
+        return self.head(x)
 
 
 _MODELS = {
@@ -211,7 +243,9 @@ _MODELS = {
     "mlp": _mlp,
     "cnn": _cnn,
     "resnet20": _ResNet20,
-    "transformer": _Transformer,
+    "transformer": lambda: _Transformer("transformer"),
+    "bert": lambda: _Transformer("bert"),
+    "unet": _UNet,
     "resnet50": _ResNet50,
     "vgg16": _vgg16,
     "mobilenet": _mobilenet,

@@ -17,6 +17,8 @@ SHAPES = {  # of one sample, and the number of classes; 1: a regression
     "cnn": ((28, 28, 1), 10),
     "resnet20": ((32, 32, 3), 10),
     "transformer": ((128, 128), 10),
+    "bert": ((128, 768), 2),
+    "unet": ((128, 128, 3), 3),
     "resnet50": ((224, 224, 3), 1000),
     "vgg16": ((224, 224, 3), 1000),
     "mobilenet": ((224, 224, 3), 1000),
@@ -25,6 +27,9 @@ SHAPES = {  # of one sample, and the number of classes; 1: a regression
     "gru": ((256,), 2),
     "bilstm": ((256,), 2),
 }
+PIXELS = ("unet",)  # models that name a class for each pixel
+BLOCKS = {"transformer": (2, 4, "relu"), "bert": (12, 12, "gelu")}  # of self-attention: how many, heads, activation
+UNET = (32, 64, 128, 256)  # channels by level
 TOKENS = {"lstm": 20000, "gru": 20000, "bilstm": 20000}  # models of token ids: how many there are
 
 
@@ -58,6 +63,10 @@ WORKLOADS = (
     Workload("gru", TRAIN, 32),
     Workload("bilstm", TRAIN, 32),
     Workload("transformer", TRAIN, 16, quick=False),
+    Workload("resnet50", TRAIN, 16, quick=False),
+    Workload("mobilenet", TRAIN, 16, quick=False),
+    Workload("unet", TRAIN, 8, quick=False),
+    Workload("bert", TRAIN, 8, quick=False),
     Workload("tiny", INFER, 1),
     Workload("tiny", INFER, 32),
     Workload("mlp", INFER, 1),
@@ -71,6 +80,9 @@ WORKLOADS = (
     Workload("vgg16", INFER, 1, quick=False),
     Workload("mobilenet", INFER, 1, quick=False),
     Workload("mobilenet", INFER, 32, quick=False),
+    Workload("unet", INFER, 1, quick=False),
+    Workload("bert", INFER, 1, quick=False),
+    Workload("bert", INFER, 8, quick=False),
     Workload("tiny", FIT, 32),
     Workload("tiny", TRAIN_ON_BATCH, 32),
     Workload("tiny", PREDICT_ON_BATCH, 1),
@@ -89,7 +101,7 @@ def regresses(model: str) -> bool:
 
 
 def data(model: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs f32[rows, ...] (or i32 token ids) and targets: f32[rows, 1], the inputs, or i32[rows] classes."""
+    """Inputs f32[rows, ...] or i32 token ids; targets: f32[rows, 1], the inputs, or i32 classes of rows or pixels."""
     draw = np.random.default_rng(0)
     shape, classes = SHAPES[model]
     if model in TOKENS:
@@ -100,4 +112,5 @@ def data(model: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
         return x, x
     if classes == 1:
         return x, draw.standard_normal((rows, 1), "float32")
-    return x, draw.integers(0, classes, rows).astype("int32")
+    labels = (rows, *shape[:-1]) if model in PIXELS else rows
+    return x, draw.integers(0, classes, labels).astype("int32")

@@ -33,7 +33,7 @@ def torch_weights(torch, layers, module):
     sources = [layer for layer in layers if layer.weights]
     named = {name.rpartition(".")[2]: m for name, m in module.named_modules()}
     for n, layer in enumerate(sources):
-        target = named[layer.name] if len(sources) > 8 else targets[n]
+        target = named.get(layer.name, targets[n])
         values = [torch.from_numpy(np.array(w)) for w in layer.get_weights()]
         with torch.no_grad():
             if values[0].ndim == 4:
@@ -59,19 +59,22 @@ def _flattened(kernel, layer, layers):
     return kernel.reshape(height, width, channels, -1).permute(2, 0, 1, 3).reshape(kernel.shape)
 
 
-@pytest.mark.parametrize("name", ["tiny", "mlp", "cnn", "resnet20"])
+@pytest.mark.parametrize("name", ["tiny", "mlp", "cnn", "resnet20", "unet"])
 def test_the_pytorch_twin_computes_the_same(name, monkeypatch):
     torch = pytest.importorskip("torch")
     from benchmarks import models_torch
 
     if name == "resnet20":
         monkeypatch.setitem(workloads.SHAPES, name, (ODD, 10))
+    elif name == "unet":
+        monkeypatch.setitem(workloads.SHAPES, name, ((16, 24, 3), 3))
     ours, twin = models_keras.build(keras, name), models_torch.build(name, softmax=True).eval()
     torch_weights(torch, ours.layers, twin)
     x = data(name, 3)[0]
     given = torch.from_numpy(x.transpose(0, 3, 1, 2).copy() if x.ndim == 4 else x)
     with torch.no_grad():
         expected = twin(given).numpy()
+    expected = expected.transpose(0, 2, 3, 1) if expected.ndim == 4 else expected
     np.testing.assert_allclose(ours.predict_on_batch(x), expected, rtol=1e-4, atol=1e-5)
 
 
