@@ -14,9 +14,11 @@ from dataclasses import dataclass, field, replace
 from kcompile import flags
 from kcompile.codegen.kernel import Kernel
 from kcompile.codegen.program import (
+    STEP,
     WORKERS,
     Argument,
     Carried,
+    Chosen,
     Copy,
     Counter,
     Fill,
@@ -228,7 +230,7 @@ def _loop(level: Level, step: Step, number: Mapping[str, int]) -> list[Run | Loo
     with_rows = call.rows.sources if call.rows else frozenset()
 
     apart = call.rows is not None and call.rows.numbered  # a task is a step: its rows of operands are its own
-    strips = call.scan.strips
+    strips, nest = call.scan.strips, call.scan.nest
 
     def bytes_of_step(type_) -> DimLike:
         return strips.full(type_.nbytes) if strips else type_.nbytes
@@ -250,9 +252,12 @@ def _loop(level: Level, step: Step, number: Mapping[str, int]) -> list[Run | Loo
         last = output_name(f"c{len(arguments) - 1}")
         # the table holds both places side by side
         enter(Carried(places[name], places[last], own, source.type.nbytes, rows_of(name, source.type)), name, last)
-    for value in inside.rows:
+    for n, value in enumerate(inside.rows):
         name = value.node.name
         row = bytes_of_step(value.type)
+        if nest is not None and not nest.is_whole(n):
+            enter(Chosen(places[name], nest.row(n, dim.symbol(STEP)) * row), name)
+            continue
         enter(Whole(places[name], row) if apart else Stacked(places[name], row, rows_of(name, value.type)), name)
     for value in inside.whole:
         name = value.node.name

@@ -17,6 +17,7 @@ INPUT, VARIABLE, CONSTANT, OUTPUT = "input", "variable", "constant", "output"
 KEPT = "kept"  # memory of the program's own that lasts from run to run
 RUNS = "runs"  # one i64 that counts the runs of a program which changes variables
 BATCH = "batch"  # the size that counts rows of a batch
+STEP = "step_number"  # of a loop, in offsets of its operands
 WORKERS = "workers"  # the last named size of every program: how many threads it may use
 
 
@@ -100,6 +101,14 @@ class Stacked:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Bytes that lie `offset_bytes` further: a polynomial in sizes and the step's number, which it calls STEP."""
+
+    pointer: Pointer
+    offset_bytes: DimLike
+
+
+@dataclass(frozen=True)
 class Carried:
     """Two places of a table: what the step before left, and where this one leaves it.
 
@@ -113,7 +122,7 @@ class Carried:
     row_bytes: DimLike = 0
 
 
-LoopArgument = Counter | Whole | Stacked | Carried
+LoopArgument = Counter | Whole | Stacked | Chosen | Carried
 
 
 @dataclass(frozen=True)

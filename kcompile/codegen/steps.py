@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 
 from kcompile.codegen.kernel import Phase
 from kcompile.codegen.program import (
+    STEP,
     WORKERS,
     Carried,
+    Chosen,
     Copy,
     Counter,
     Fill,
@@ -323,6 +325,8 @@ def _loop_function(loop: Loop, symbols: tuple[str, ...], inner: tuple[str, ...],
             moving.append((at, argument, (*ends, *turns, body.size(argument.nbytes))))
         elif isinstance(argument, Stacked):
             moving.append((at, argument, (at_row(own[0], argument.row_bytes),)))
+        elif isinstance(argument, Chosen):
+            moving.append((at, argument, own))
         else:
             body.store("ptr", at_row(own[0], argument.row_bytes), "%table", at)
         at += 2 if isinstance(argument, Carried) else 1
@@ -343,6 +347,7 @@ def _loop_function(loop: Loop, symbols: tuple[str, ...], inner: tuple[str, ...],
     numbered = loop.rows is not None and loop.rows.numbered
     place_of = "add i64 %b, 0" if numbered else "sub i64 %last, %n" if loop.reverse else "add i64 %n, 0"
     body.line(f"%t = {place_of}")
+    body.symbols[STEP] = "%t"
     body.line("%t.small = trunc i64 %t to i32")
     body.line(f"store i32 %t.small, ptr {counter}")
     if loop.strips is not None:
@@ -351,6 +356,9 @@ def _loop_function(loop: Loop, symbols: tuple[str, ...], inner: tuple[str, ...],
         body.store("i64", rows, "%own.sizes", len(inner) - 1)
     now: list[tuple[str, str, str]] = []  # of each carry: where it is, where the result belongs, bytes
     for place, argument, values in moving:
+        if isinstance(argument, Chosen):
+            body.store("ptr", body.address(values[0], body.size(argument.offset_bytes)), "%table", place)
+            continue
         if isinstance(argument, Stacked):
             moved = body.value(f"mul i64 %t, {strides[argument]}")
             body.store("ptr", body.address(values[0], moved), "%table", place)

@@ -8,6 +8,8 @@ With `guarded`, the first carry is a truth: no step runs once it is False, and n
 Its gradient runs all `length` steps, those after the end changing nothing; without a bound there is none.
 With `strips`, a step reads and yields several rows of dimension 0, which keep that dimension: the same number
 in every step but the last, which has what is left. The body names that number.
+With `nest`, steps are counted along several axes, and a stacked input may have rows along some of them only: steps
+that differ in the others read the same row.
 
 The gradient is a scan in the other direction over the cotangents of the carries. What its body needs of
 a step is yielded by the first scan, unless it is cheap to compute from what is yielded (`_residuals`).
@@ -62,6 +64,31 @@ class Strips(NamedTuple):
         return dim.substitute(value, lambda atom: self.length if dim.of(atom) == here else None)
 
 
+class Nest(NamedTuple):
+    """Steps as the indices of `sizes`, the last fastest; stacked input n has rows along the axes `along[n]` only."""
+
+    sizes: tuple[DimLike, ...]
+    along: tuple[tuple[int, ...], ...]
+
+    def rows(self, number: int) -> DimLike:
+        """How many rows a stacked input has."""
+        return dim.product(self.sizes[axis] for axis in self.along[number])
+
+    def row(self, number: int, step: DimLike) -> DimLike:
+        """Which of them a step reads."""
+        left, found = step, 0
+        for axis, size in enumerate(self.sizes):
+            below = dim.product(self.sizes[axis + 1 :])
+            index = dim.floordiv(left, below)
+            left = left - index * below
+            found = found * size + index if axis in self.along[number] else found
+        return found
+
+    def is_whole(self, number: int) -> bool:
+        """True if each step has a row of its own."""
+        return self.rows(number) == dim.product(self.sizes)
+
+
 @dataclass(frozen=True)
 class Parts:
     """A body's sources and outputs by what they are for."""
@@ -102,6 +129,7 @@ class Scan:
     shared: tuple[Value, ...]
     inside: Parts
     strips: Strips | None = None
+    nest: Nest | None = None
 
 
 def scan_of(node: Node) -> Scan:
@@ -111,7 +139,8 @@ def scan_of(node: Node) -> Scan:
     stacks, shared = _split(rest, stacked)
     flags = (node.attrs["length"], node.attrs["reverse"], node.attrs["guarded"])
     strips = Strips(*node.attrs["strips"]) if node.attrs.get("strips") else None
-    return Scan(node, body, *flags, inits, stacks, shared, parts(body, carries, stacked), strips)
+    nest = Nest(*node.attrs["nest"]) if node.attrs.get("nest") else None
+    return Scan(node, body, *flags, inits, stacks, shared, parts(body, carries, stacked), strips, nest)
 
 
 class BodyBuilder:
@@ -148,12 +177,15 @@ def run_scan(
     reverse: bool,
     guarded: bool = False,
     strips: Strips | None = None,
+    nest: Nest | None = None,
 ) -> tuple[Value, ...]:
     """Emit a scan; final carries, then stacked yields."""
     attrs = {"body": body, "carries": len(inits), "stacked": len(stacks), "length": length, "reverse": reverse}
     attrs["guarded"] = guarded
     if strips is not None:
         attrs["strips"] = tuple(strips)
+    if nest is not None and not all(map(nest.is_whole, range(len(stacks)))):
+        attrs["nest"] = tuple(nest)
     found = graph.emit(scan, (*inits, *stacks, *shared), attrs)
     return found if isinstance(found, tuple) else (found,)
 
@@ -162,9 +194,19 @@ def run_scan(
 
 
 def _infer(
-    *types: Type, body: Body, carries: int, stacked: int, length: DimLike, reverse: bool, guarded: bool, strips=()
+    *types: Type,
+    body: Body,
+    carries: int,
+    stacked: int,
+    length: DimLike,
+    reverse: bool,
+    guarded: bool,
+    strips=(),
+    nest=(),
 ):
     inside = parts(body, carries, stacked)
+    if nest and (strips or carries or dim.product(nest[0]) != length or len(nest[1]) != stacked):
+        raise ShapeError(f"scan: {length} steps, {stacked} stacked inputs, {carries} carries and a nest {nest}")
     if strips:
         return _infer_strips(
             *types, inside=inside, length=length, strips=Strips(*strips), reverse=reverse, guarded=guarded
@@ -172,9 +214,10 @@ def _infer(
     if guarded and (not inside.carries or inside.carries[0].type != Type(boolean, ()) or inside.yields):
         raise ShapeError("a guarded scan carries a truth first and yields nothing")
     stacks = types[carries : carries + stacked]
-    for stack in stacks:
-        if stack.rank == 0 or stack.shape[0] != length:
-            raise ShapeError(f"scan over {length} steps: a stacked input is {stack}")
+    for n, stack in enumerate(stacks):
+        rows = Nest(*nest).rows(n) if nest else length
+        if stack.rank == 0 or stack.shape[0] != rows:
+            raise ShapeError(f"scan over {length} steps, {rows} rows: a stacked input is {stack}")
     given = (*types[:carries], *map(row_type, stacks), *types[carries + stacked :])
     wanted = (*inside.carries, *inside.rows, *inside.whole)
     if inside.step.type != STEP or len(given) != len(wanted):
@@ -207,7 +250,9 @@ def _infer_strips(*types: Type, inside: Parts, length: DimLike, strips: Strips, 
     return (*types[:carries], *(v.type.with_shape((strips.size, *v.shape[1:])) for v in inside.yields))
 
 
-def _ref(*arrays, body: Body, carries: int, stacked: int, length: int, reverse: bool, guarded: bool, strips=()):
+def _ref(
+    *arrays, body: Body, carries: int, stacked: int, length: int, reverse: bool, guarded: bool, strips=(), nest=()
+):
     inside = parts(body, carries, stacked)
     if strips:
         return _ref_strips(*arrays, body=body, inside=inside, strips=Strips(*strips))
@@ -217,7 +262,8 @@ def _ref(*arrays, body: Body, carries: int, stacked: int, length: int, reverse: 
     for t in reversed(range(length)) if reverse else range(length):
         if guarded and not state[0]:
             break
-        results = body.run([np.int32(t) + np.zeros((), np.int32), *state, *(s[t] for s in stacks), *shared])
+        read = [s[Nest(*nest).row(n, t) if nest else t] for n, s in enumerate(stacks)]
+        results = body.run([np.int32(t) + np.zeros((), np.int32), *state, *read, *shared])
         state = results[:carries]
         if not guarded:
             rows[t] = results[carries:]
@@ -260,11 +306,21 @@ def _numpy_dtype(value: Value) -> np.dtype:
 
 
 def _vjp(
-    incoming, results, *inputs, body: Body, carries: int, stacked: int, length, reverse: bool, guarded: bool, strips=()
+    incoming,
+    results,
+    *inputs,
+    body: Body,
+    carries: int,
+    stacked: int,
+    length,
+    reverse: bool,
+    guarded: bool,
+    strips=(),
+    nest=(),
 ):
     """A scan that also yields what the gradient needs, then one in the other direction."""
-    if strips:
-        raise NotSupportedError("a loop over strips has no gradient: such loops are made of one that has it")
+    if strips or nest:
+        raise NotSupportedError("a loop over strips or a nest has no gradient: such loops are made of one that has it")
     if guarded and length == FOREVER:
         raise NotSupportedError(
             "a loop that ends on a condition alone has no gradient: how many steps it keeps for it is not known. "

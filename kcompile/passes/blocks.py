@@ -21,7 +21,7 @@ from kcompile.ir import dim
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value, copy_node
 from kcompile.ir.op import OPS, Kind
 from kcompile.ir.types import Type
-from kcompile.ops.control import BodyBuilder, run_scan
+from kcompile.ops.control import BodyBuilder, Nest, run_scan
 from kcompile.ops.spec import Spec, parse_spec
 from kcompile.passes.algebra import simplify
 from kcompile.passes.regions import Places, Region, Users, axes_of, count_common, grows, places_of, region_of
@@ -192,7 +192,7 @@ class _RowBody:
         return places_of(self.region, node, number)
 
     def enter(self, value: Value, places: Places, axes: tuple) -> None:
-        if all(value.shape[p] == 1 for p in places):
+        if all(p is None for p in places):
             if value.node.role != CONSTANT or value.type.size != 1:
                 self.whole[value] = None
         else:
@@ -230,15 +230,14 @@ class _RowBody:
             shapes.append((places, rest))
         stacks = []
         for (value, places, _), rest in zip(self.stacked, rests):
-            full = tuple(region.rows[places.index(i)] if i in places else d for i, d in enumerate(value.shape))
-            perm = (*places, *(i for i in range(value.rank) if i not in places))
-            if full == tuple(value.shape):
-                outer = _turned(region, new, mapped, value, perm, region.all)
-            else:
-                outer = OPS["transpose"](OPS["broadcast_to"](mapped[value], shape=full), perm=perm)
-            stacks.append(OPS["reshape"](outer, shape=(total, *rest)))
+            own = [p for p in places if p is not None]
+            perm = (*own, *(i for i in range(value.rank) if i not in own))
+            outer = _turned(region, new, mapped, value, perm, region.all)
+            stacks.append(OPS["reshape"](outer, shape=(dim.product(value.shape[p] for p in own), *rest)))
+        along = (tuple(n for n, p in enumerate(places) if p is not None) for _, places, _ in self.stacked)
+        nest = Nest(region.rows, tuple(along))
         body = in_strips(builder.finish([], yields), len(stacks))
-        found = run_scan(new, body, [], stacks, [mapped[v] for v in self.whole], total, reverse=False)
+        found = run_scan(new, body, [], stacks, [mapped[v] for v in self.whole], total, reverse=False, nest=nest)
         results = []
         for value, (places, rest) in zip(found, shapes):
             value = OPS["reshape"](value, shape=(*region.rows, *rest))

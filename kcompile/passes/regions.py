@@ -18,12 +18,12 @@ from kcompile.ops.spec import parse_spec, plain_letter
 from kcompile.passes.rows import STEPS_APART
 
 SMALLEST_ROW = 2048  # elements: calls of kernels for smaller rows cost more than their staying in cache saves
-REPEATED_SHARE = 8  # an operand is repeated for each row if that makes less than this part of the large value
+REPEATED_SHARE = 8  # a value less than this part of a row is stored, not computed again for each (spread.py)
 
 _ALIGNED = ("broadcast_to", "stop_gradient")  # ops whose operands are aligned with the result as elementwise ones are
 
 Users = "dict[Value, list[Node]]"
-Places = "tuple[int, ...]"  # of the common axes, in a value's dimensions
+Places = "tuple[int | None, ...]"  # of each common axis in a value's dimensions; None: it is the same along it
 
 
 def grows(node: Node) -> bool:
@@ -165,7 +165,7 @@ def _grow(region: Region, seed: Node) -> None:
         if len(node.outputs) != 1 or node.output in kept or not _runs_in_rows(region, node):
             raise Refused
         region.nodes.add(node)
-        stack += [v.node for v in node.inputs if region.is_large(v)]
+        stack += [v.node for v in node.inputs if region.is_large(v) and not v.node.is_source]
         for reader in region.users.get(node.output, ()):
             if len(reader.outputs) == 1 and region.is_large(reader.output):
                 stack.append(reader)
@@ -224,33 +224,24 @@ def _keeps_rows(region: Region, node: Node) -> bool:
 def _check(region: Region) -> None:
     if not region.ends:
         raise Refused
-    large = dim.nominal(dim.product(region.shape[region.count :]))
     for node in (*region.nodes, *region.small, *region.ends):
         for n, value in enumerate(node.inputs):
-            if region.has(value.node):
-                continue
             places = places_of(region, node, n)
-            rest = [d for i, d in enumerate(value.shape) if i not in places]
-            sizes = [value.shape[p] for p in places]
-            if all(s == 1 for s in sizes) or sizes == list(region.rows):
-                continue
-            if len(sizes) < region.count or any(s not in (1, r) for s, r in zip(sizes, region.rows)):
-                raise Refused
-            if dim.nominal(dim.product(rest)) * REPEATED_SHARE > large:
+            if any(p is not None and value.shape[p] != r for p, r in zip(places, region.rows)):
                 raise Refused
 
 
 def places_of(region: Region, node: Node, number: int) -> Places:
-    """Where operand `number` of a region's node has the common axes; fewer places if it has not all of them."""
+    """Where operand `number` of a region's node has the common axes."""
     value = node.inputs[number]
     if node.op.name == "contract":
         side = _plain(parse_spec(node.attrs["spec"]).sides[number])
         letters = region.ends.get(node) or region.letters(node)
-        return tuple(side.index(c) for c in letters)
-    if region.has(value.node):
-        return tuple(range(region.count))
-    missing = node.output.rank - value.rank  # operands are aligned at their last dimension
-    return tuple(range(max(region.count - missing, 0)))
+        found = tuple(side.index(c) for c in letters)
+    else:  # operands are aligned at their last dimension
+        missing = 0 if region.has(value.node) else node.output.rank - value.rank
+        found = tuple(p if p >= 0 else None for p in range(-missing, region.count - missing))
+    return tuple(None if p is None or value.shape[p] == 1 else p for p in found)
 
 
 def axes_of(region: Region, node: Node, number: int) -> tuple[int | None, ...]:

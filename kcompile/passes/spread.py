@@ -111,9 +111,9 @@ class _Region:
         return self.graph.emit(node.op, found, node.attrs)
 
     def operand(self, value: Value, places: Places) -> Value | None:
-        """An operand: in the region's shape if it is large, else broadcast along what it lacks when it is read."""
-        if self.is_large(value, places):
-            return self.made(value, places)
+        """An operand: in the region's shape if it is large and computed, else read where it is stored."""
+        if self.is_large(value, places) and (made := self.made(value, places)) is not None:
+            return made
         found = {p: d for p, d in zip(places, value.shape) if d != 1}
         if list(found) != sorted(found):
             return None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from kcompile.codegen.program import WORKERS, Carried, Copy, Counter, Fill, Loop, Pointer, Run, Stacked
+from kcompile.codegen.program import STEP, WORKERS, Carried, Chosen, Copy, Counter, Fill, Loop, Pointer, Run, Stacked
 from kcompile.errors import CompilerBug
 from kcompile.forms import interpret
 from kcompile.forms.records import IN, INOUT, LOCAL, Form
@@ -118,6 +118,8 @@ def _run_loop(executable: ComparedExecutable, loop: Loop, place: Callable[[Point
                     own = arena + dim.evaluate(argument.own_offsets_bytes[n % 2], sizes)
                     table += [carries[argument], own]
                     carries[argument] = own
+                elif isinstance(argument, Chosen):
+                    table.append(place(argument.pointer) + dim.evaluate(argument.offset_bytes, {**sizes, STEP: t}))
                 elif isinstance(argument, Stacked):
                     stride = dim.evaluate(argument.stride_bytes, named)
                     table.append(at_row(argument.pointer, argument.row_bytes) + t * stride)

@@ -29,6 +29,7 @@ from kcompile.codegen.program import (
     CONSTANT,
     Argument,
     Carried,
+    Chosen,
     Copy,
     Counter,
     Fill,
@@ -213,7 +214,7 @@ def _written_step(step: Run | Copy | Fill | Loop, numbers: Mapping[str, int], si
     return ["fill", place(step.target), sizes.number(step.nbytes), step.byte]
 
 
-_ARGUMENTS = {kind.__name__: kind for kind in (Counter, Whole, Stacked, Carried)}
+_ARGUMENTS = {kind.__name__: kind for kind in (Counter, Whole, Stacked, Chosen, Carried)}
 
 
 def _written_argument(argument: LoopArgument, place, sizes: _Sizes) -> list:
