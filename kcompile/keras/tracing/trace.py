@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kcompile.errors import ArgumentError, NotSupportedError
+from kcompile.errors import ArgumentError, NotSupportedError, ShapeError
+from kcompile.ir import dim
 from kcompile.ir.graph import Graph, Value
 from kcompile.ir.types import Type, dtype
 from kcompile.keras.tracing import tree
@@ -104,8 +106,29 @@ def _as_value(graph: Graph, leaf: Any, label: str) -> Value:
 def infer(fn: Callable, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
     """Return what `fn(*args, **kwargs)` would return, with KerasTensors for tensors; computes nothing.
 
-    KerasTensors anywhere in the arguments are symbolic; their sizes keep their exact names.
+    KerasTensors anywhere in the arguments are symbolic; their sizes keep their exact names. If these do not fit, as
+    where a mask [batch, None, None] meets queries [batch, None, n], open sizes other than the batch are taken as equal.
     """
+    try:
+        return _inferred(fn, args, kwargs, lambda dims: dims)
+    except ShapeError:
+        open_sizes = {s for leaf in tree.flatten((list(args), kwargs)) for s in _open_sizes(leaf)}
+        if len(open_sizes) < 2:
+            raise
+        first = dim.symbol(min(open_sizes))
+        alike = lambda atom: first if str(atom) in open_sizes else None  # noqa: E731
+        with contextlib.suppress(ShapeError):
+            return _inferred(fn, args, kwargs, lambda dims: tuple(dim.substitute(d, alike) for d in dims))
+        raise
+
+
+def _open_sizes(leaf: Any) -> set[str]:
+    if not isinstance(leaf, KerasTensor):
+        return set()
+    return {s for d in leaf.dims for s in dim.symbols(d)} - {"batch"}
+
+
+def _inferred(fn: Callable, args: Sequence[Any], kwargs: Mapping[str, Any] | None, named: Callable) -> Any:
     graph = TraceGraph("shapes")
     count = 0
 
@@ -114,9 +137,9 @@ def infer(fn: Callable, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | No
         if not isinstance(leaf, KerasTensor):
             return leaf
         if leaf.dtype == "string":
-            return StringValue(leaf.dims)
+            return StringValue(named(leaf.dims))
         count += 1
-        value = graph.input(f"x{count - 1}", Type(dtype(leaf.dtype), leaf.dims))
+        value = graph.input(f"x{count - 1}", Type(dtype(leaf.dtype), named(leaf.dims)))
         if leaf._keras_mask is not None:
             value._keras_mask = enter_symbolic(leaf._keras_mask)
         return value
