@@ -205,8 +205,8 @@ def _infer(
     nest=(),
 ):
     inside = parts(body, carries, stacked)
-    if nest and (strips or carries or dim.product(nest[0]) != length or len(nest[1]) != stacked):
-        raise ShapeError(f"scan: {length} steps, {stacked} stacked inputs, {carries} carries and a nest {nest}")
+    if nest and (strips or dim.product(nest[0]) != length or len(nest[1]) != stacked):
+        raise ShapeError(f"scan: {length} steps, {stacked} stacked inputs and a nest {nest}")
     if strips:
         return _infer_strips(
             *types, inside=inside, length=length, strips=Strips(*strips), reverse=reverse, guarded=guarded

@@ -112,6 +112,7 @@ class Region:
     nodes: set[Node] = field(default_factory=set)  # with large results
     small: set[Node] = field(default_factory=set)  # reductions, and what is computed from them
     ends: dict[Node, tuple] = field(default_factory=dict)  # products with small results -> their common letters
+    totals: dict[Node, tuple[int, ...]] = field(default_factory=dict)  # sums of large values -> common axes they sum
 
     @property
     def rows(self) -> tuple[DimLike, ...]:
@@ -119,10 +120,24 @@ class Region:
 
     @property
     def all(self) -> set[Node]:
-        return {*self.nodes, *self.small, *self.ends}
+        return {*self.nodes, *self.small, *self.ends, *self.totals}
+
+    @property
+    def summed(self) -> tuple[int, ...]:
+        """The common axes that sums go along."""
+        return next(iter(self.totals.values()), ())
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The other common axes."""
+        return tuple(n for n in range(self.count) if n not in self.summed)
 
     def has(self, node: Node) -> bool:
-        return node in self.nodes or node in self.small or node in self.ends
+        return node in self.nodes or node in self.small or self.is_end(node)
+
+    def is_end(self, node: Node) -> bool:
+        """True if the node's result is known only after the loop."""
+        return node in self.ends or node in self.totals
 
     def is_large(self, value: Value) -> bool:
         """True for values of the shape, or with more dimensions behind it."""
@@ -173,6 +188,8 @@ def _grow(region: Region, seed: Node) -> None:
                 region.ends[reader] = letters
             elif _reduces_rows(region, reader):
                 region.small.add(reader)
+            elif reader.op.name == "reduce_sum" and max(reader.attrs["axes"]) < region.count:
+                region.totals[reader] = tuple(sorted(reader.attrs["axes"]))
             else:
                 raise Refused
     region.small |= _between(region)
@@ -222,7 +239,7 @@ def _keeps_rows(region: Region, node: Node) -> bool:
 
 
 def _check(region: Region) -> None:
-    if not region.ends:
+    if not region.ends or len(set(region.totals.values())) > 1:
         raise Refused
     for node in (*region.nodes, *region.small, *region.ends):
         for n, value in enumerate(node.inputs):

@@ -56,7 +56,7 @@ def split_rows(scan: Scan) -> SplitRows | None:
     if not inside.carries:
         few = dim.is_static(scan.length) and scan.length < STEPS_APART
         return None if few else SplitRows(scan.body.graph, "rows_of_1", scan.length, frozenset(), frozenset(), True)
-    if scan.strips:  # they are rows already
+    if scan.strips or scan.nest:  # they are rows already
         return None
     first = next((v.shape[0] for v in inside.carries if v.rank), None)
     if first is None or any(not v.rank or v.shape[0] != first for v in inside.carries) or first == 1:

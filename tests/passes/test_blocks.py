@@ -13,6 +13,7 @@ from kcompile.ir.graph import Graph
 from kcompile.ir.types import Type, boolean, f32, u32
 from kcompile.ops.contract import einsum
 from kcompile.passes.blocks import block_rows
+from kcompile.passes.lower import LoopCall
 from kcompile.runtime.interpreted import InterpretedProgram
 
 BATCH = dim.symbol("batch")
@@ -24,13 +25,15 @@ def softmax(x):
     return top / ops.reduce_sum(top, axes=(3,), keepdims=True)
 
 
-def attention(*, gradient: bool, mask: tuple | None = None, bias: bool = False, escapes: bool = False) -> Graph:
+def attention(*, gradient: bool, mask: tuple | None = None, bias: tuple | None = None, escapes: bool = False) -> Graph:
     graph = Graph("attention")
     q = graph.input("q", Type(f32, (BATCH, QUERIES, HEADS, SIZE)))
     k, v = (graph.input(n, Type(f32, (BATCH, KEYS, HEADS, SIZE))) for n in "kv")
     scores = einsum("btnh,bsnh->bnts", q, k) * 0.5
-    if bias:
-        scores = scores + graph.input("bias", Type(f32, (HEADS, QUERIES, KEYS)))
+    wrt = {"dq": q, "dk": k, "dv": v}
+    if bias is not None:
+        wrt["db"] = graph.input("bias", Type(f32, bias))
+        scores = scores + wrt["db"]
     if mask is not None:
         scores = ops.select(graph.input("mask", Type(boolean, mask)), scores, -1e9)
     shares = softmax(scores)
@@ -40,7 +43,7 @@ def attention(*, gradient: bool, mask: tuple | None = None, bias: bool = False, 
         graph.output("shares", shares)
     if gradient:
         loss = ops.reduce_sum(ops.square(result), axes=(0, 1, 2, 3), keepdims=False)
-        for name, value in zip(("dq", "dk", "dv"), grad(loss, [q, k, v])):
+        for name, value in zip(wrt, grad(loss, list(wrt.values()))):
             graph.output(name, value)
     return graph
 
@@ -68,11 +71,45 @@ def loops(graph: Graph) -> list[Loop]:
     return [s for s in pipeline.build(graph).program.steps if isinstance(s, Loop)]
 
 
+def stored(graph: Graph) -> list:
+    """Values of a row of scores, or more, that kernels outside of loops write."""
+    calls = [c for c in pipeline.build(graph).calls if not isinstance(c, LoopCall)]
+    return [v for c in calls for v in c.writes.values() if tuple(v.shape[-2:]) == (QUERIES, KEYS)]
+
+
+BIASES = {
+    "each head": (HEADS, QUERIES, KEYS),
+    "all heads": (QUERIES, KEYS),
+    "each row": (BATCH, 1, QUERIES, KEYS),
+    "each key": (HEADS, 1, KEYS),
+    "each number": (BATCH, HEADS, QUERIES, KEYS),
+}
+
+
+@pytest.mark.parametrize("bias", BIASES)
+def test_the_gradient_of_a_bias_is_summed_in_the_loop(bias):
+    """Over the batch, the heads or both: a loop in the loop carries the sum, in one order for all threads."""
+    graph = attention(gradient=True, bias=BIASES[bias])
+    if bias == "each number":  # its gradient is as large as the scores
+        assert len(loops(graph)) == 0
+        return
+    assert len(loops(graph)) == 2
+    assert not stored(graph)
+    agree(graph, 1)
+    given = data(graph, 5)
+    one, three = (pipeline.compile(graph, num_threads=n).run(given, {}) for n in (1, 3))
+    for name, value in InterpretedProgram(graph).run(given, {}).items():
+        np.testing.assert_allclose(one[name], value, rtol=5e-5, atol=5e-5, err_msg=name)
+        np.testing.assert_array_equal(one[name], three[name])
+
+
 MASKS = {
     "none": None,
     "keys of each row": (BATCH, 1, 1, KEYS),
     "queries of each row": (BATCH, 1, QUERIES, 1),
     "the same for all": (1, 1, QUERIES, KEYS),
+    "the same for all heads": (BATCH, 1, QUERIES, KEYS),
+    "the same for the batch": (HEADS, QUERIES, KEYS),
     "each number": (BATCH, HEADS, QUERIES, KEYS),
 }
 
@@ -81,8 +118,8 @@ MASKS = {
 @pytest.mark.parametrize("gradient", [False, True], ids=["forward", "gradient"])
 def test_results_stay(mask, gradient):
     graph = attention(gradient=gradient, mask=MASKS[mask])
-    expected = 0 if mask == "each number" else 1 + gradient
-    assert len(loops(graph)) == expected
+    assert len(loops(graph)) == 1 + gradient
+    assert not stored(graph)
     for batch in (1, 5):
         agree(graph, batch)
 
@@ -99,8 +136,7 @@ def test_a_computed_mask_is_computed_for_each_row():
     shares = softmax(ops.select(ops.reshape(mask, shape=(BATCH, 1, QUERIES, KEYS)), scores, -1e9))
     graph.output("y", einsum("bnts,bsnh->btnh", shares, k))
     assert len(loops(graph)) == 1
-    stored = [v for c in pipeline.build(graph).calls for v in c.writes.values()]
-    assert not [v for v in stored if v.shape[-2:] == (QUERIES, KEYS)]
+    assert not stored(graph)
     agree(graph)
 
 
@@ -143,27 +179,37 @@ def test_a_row_is_all_that_is_stored_of_a_large_value():
     assert each <= 4 * QUERIES * KEYS * 4 + 4096
 
 
-@pytest.mark.parametrize("graph", [attention(gradient=True, bias=True), attention(gradient=True, escapes=True)])
-def test_regions_that_are_left_alone(graph):
-    """What is read whole elsewhere has to be stored; a bias of each head would be repeated for each row."""
+def test_what_is_read_whole_elsewhere_is_stored():
+    graph = attention(gradient=True, escapes=True)
     assert block_rows(graph) is graph
     agree(graph)
 
 
-def test_random_numbers_of_rows_are_those_of_all():
+def test_the_loops_mean_what_they_are_compiled_to():
+    graph = attention(gradient=True, mask=MASKS["the same for all heads"], bias=BIASES["each head"])
+    given = data(graph, 3)
+    for name, value in InterpretedProgram(pipeline.build(graph).graph).run(given, {}).items():
+        np.testing.assert_allclose(value, InterpretedProgram(graph).run(given, {})[name], rtol=5e-5, atol=5e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["plain", "summed over the batch"])
+def test_random_numbers_of_rows_are_those_of_all(bias):
     """Dropout: each row draws its part, again for the gradient."""
     graph = Graph("dropout")
     q, k = (graph.input(n, Type(f32, (BATCH, KEYS, HEADS, SIZE))) for n in "qk")
     seed = graph.input("seed", Type(u32, (2,)))
-    shares = softmax(einsum("btnh,bsnh->bnts", q, k))
+    scores = einsum("btnh,bsnh->bnts", q, k)
+    shift = graph.input("shift", Type(f32, (HEADS, KEYS, KEYS)))
+    shares = softmax(scores + shift if bias else scores)
     bits = ops.random_bits(seed, shape=(BATCH, HEADS, KEYS, KEYS))
     shares = ops.select(ops.lt(bits, np.uint32(2**31)), shares * 2.0, 0.0)
     result = einsum("bnts,bsnh->btnh", shares, k)
     graph.output("y", result)
     for name, value in zip(
-        ("dq", "dk"), grad(ops.reduce_sum(ops.square(result), axes=(0, 1, 2, 3), keepdims=False), [q, k])
+        ("dq", "dk", "ds"), grad(ops.reduce_sum(ops.square(result), axes=(0, 1, 2, 3), keepdims=False), [q, k, shift])
     ):
-        graph.output(name, value)
+        if bias or name != "ds":
+            graph.output(name, value)
     assert len(loops(graph)) == 2
     agree(graph)
 
@@ -176,7 +222,7 @@ def test_products_that_do_not_grow_are_left_alone():
 
 
 def test_threads_change_nothing():
-    graph = attention(gradient=True, mask=MASKS["keys of each row"])
+    graph = attention(gradient=True, mask=MASKS["the same for all heads"])
     given = data(graph, 7)
     results = [pipeline.compile(graph, num_threads=n).run(given, {}) for n in (1, 2, 3, 4)]
     for other in results[1:]:
@@ -187,7 +233,7 @@ def test_threads_change_nothing():
 @pytest.mark.parametrize("flag", ["poison", "verify", "compare"])
 def test_with_checks(flag):
     with flags.scoped(**{flag: True}):
-        agree(attention(gradient=True, mask=MASKS["the same for all"]))
+        agree(attention(gradient=True, mask=MASKS["the same for all heads"], bias=BIASES["each head"]))
 
 
 def test_nan_arrives():

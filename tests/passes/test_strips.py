@@ -33,12 +33,15 @@ def softmax(x):
     return top / ops.reduce_sum(top, axes=(3,), keepdims=True)
 
 
-def attention(queries, keys, *, gradient=True, mask=None, causal=False, dropout=False, dtype=f32) -> Graph:
+def attention(queries, keys, *, gradient=True, mask=None, bias=None, causal=False, dropout=False, dtype=f32) -> Graph:
     graph = Graph("attention")
     given = [graph.input(n, Type(f32, (BATCH, t, HEADS, SIZE))) for n, t in zip("qkv", (queries, keys, keys))]
     q, k, v = (ops.cast(x, dtype=dtype.name) for x in given)
     scores = einsum("btnh,bsnh->bnts", q, k) * 0.5
     shape = (BATCH, HEADS, queries, keys)
+    if bias is not None:
+        given.append(graph.input("bias", Type(f32, bias)))
+        scores = scores + given[-1]
     if causal:
         row, column = (ops.iota(graph.constant(0), shape=shape, axis=n, dtype="i32") for n in (2, 3))
         scores = ops.select(ops.le(column, row), scores, -1e9)
@@ -53,7 +56,7 @@ def attention(queries, keys, *, gradient=True, mask=None, causal=False, dropout=
     graph.output("y", result)
     if gradient:
         loss = ops.reduce_sum(ops.square(result), axes=(0, 1, 2, 3), keepdims=False)
-        for name, value in zip(("dq", "dk", "dv"), grad(loss, given)):
+        for name, value in zip(("dq", "dk", "dv", "db"), grad(loss, given)):
             graph.output(name, value)
     return graph
 
@@ -87,6 +90,7 @@ MASKS = {
     "keys of each row": (BATCH, 1, 1, 51),
     "queries of each row": (BATCH, 1, 43, 1),
     "the same for all": (1, 1, 43, 51),
+    "the same for all heads": (BATCH, 1, 43, 51),
 }
 
 
@@ -121,6 +125,8 @@ NAMED = {
     "plain": {},
     "padded and causal": {"mask": (BATCH, 1, 1, TIME), "causal": True},
     "for each query": {"mask": (BATCH, 1, TIME, 1)},
+    "given for each row, causal": {"mask": (BATCH, 1, TIME, TIME), "causal": True},
+    "a bias for each head": {"bias": (HEADS, TIME, TIME), "dropout": True},
     "dropout": {"dropout": True},
     "bfloat16": {"dtype": bf16},
 }
@@ -164,7 +170,7 @@ def softmax_of_three(x):
     return top / ops.reduce_sum(top, axes=(2,), keepdims=True)
 
 
-@pytest.mark.parametrize("options", ["plain", "padded and causal"])
+@pytest.mark.parametrize("options", ["plain", "padded and causal", "given for each row, causal"])
 def test_with_named_lengths_scratch_grows_with_the_length(options):
     """And the kernels of a strip are as many as those of a row."""
     graph = attention(TIME, TIME, **NAMED[options])
