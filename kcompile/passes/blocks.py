@@ -27,7 +27,7 @@ from kcompile.passes.spread import spread
 def block_rows(graph: Graph) -> Graph:
     """Put every region into loops over its rows.
 
-    After: no value of a region's large shape is stored, other than a row of it.
+    After: no value of a region's large shape is stored, other than a row of it, and what is needed whole elsewhere.
     """
     seeds = [n for n in graph.live_nodes() if grows(n)]
     if not seeds:
@@ -72,13 +72,15 @@ def _bodies(region: Region) -> list[RowBody]:
     """The loops of a region, the last first: what it needs of an earlier one, that one yields."""
     levels = _levels(region)
     kept = set(region.graph.results)
-    last = max(levels[n] for n in (*region.ends, *region.small, *region.totals))
+    last = max(levels[n] for n in region.all)
     outputs: dict[int, list[Value]] = {n: [] for n in range(1, last + 1)}
     for node in region.graph.live_nodes():
         if region.is_end(node) or node in region.small:
             leaves = node.output in kept or any(not region.has(u) for u in region.users.get(node.output, ()))
             if region.is_end(node) or leaves:
                 outputs[levels[node]].append(node.output)
+        elif node in region.taken:
+            outputs[levels[node]].append(node.output)
     found: list[RowBody] = []
     for level in sorted(outputs, reverse=True):
         if outputs[level]:

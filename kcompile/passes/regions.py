@@ -2,8 +2,9 @@
 
 A region starts at a product that makes more than it reads - or a sum over features of what pairs of rows make, as in
 additive attention - and grows through everything that makes or reads values of that shape, or of that shape and more
-dimensions behind it. It is refused if one of them is needed whole elsewhere, or made by something that does not
-keep the rows - the common axes of the product - apart.
+dimensions behind it. One that is made by something that does not keep the rows - the common axes of the product -
+apart is read where it is stored, and one that is needed whole elsewhere is stored; if these are many, the region is
+left as it is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from kcompile.passes.rows import STEPS_APART
 
 SMALLEST_ROW = 2048  # elements: calls of kernels for smaller rows cost more than their staying in cache saves
 REPEATED_SHARE = 8  # a value less than this part of a row is stored, not computed again for each (spread.py)
+
+MOST_TAKEN = 1  # large values of a region that are stored all the same: more of them leave too little to save
 
 _ALIGNED = ("broadcast_to", "stop_gradient")  # ops whose operands are aligned with the result as elementwise ones are
 
@@ -110,6 +113,7 @@ class Region:
     shape: tuple[DimLike, ...]  # of the large values
     count: int  # of common axes, which stand first in it
     nodes: set[Node] = field(default_factory=set)  # with large results
+    taken: set[Node] = field(default_factory=set)  # those of them that are needed whole elsewhere
     small: set[Node] = field(default_factory=set)  # reductions, and what is computed from them
     ends: dict[Node, tuple] = field(default_factory=dict)  # products with small results -> their common letters
     totals: dict[Node, tuple[int, ...]] = field(default_factory=dict)  # sums of large values -> common axes they sum
@@ -173,16 +177,18 @@ def _grow(region: Region, seed: Node) -> None:
     """Collect what makes and reads large values, both ways from the seed."""
     kept = set(region.graph.results)
     stack = [seed]
+    if not _runs_in_rows(region, seed):
+        raise Refused
     while stack:
         node = stack.pop()
         if node in region.nodes:
             continue
-        if len(node.outputs) != 1 or node.output in kept or not _runs_in_rows(region, node):
-            raise Refused
         region.nodes.add(node)
-        stack += [v.node for v in node.inputs if region.is_large(v) and not v.node.is_source]
+        if node.output in kept:
+            region.taken.add(node)
+        stack += [v.node for v in node.inputs if region.is_large(v) and _runs_in_rows(region, v.node)]
         for reader in region.users.get(node.output, ()):
-            if len(reader.outputs) == 1 and region.is_large(reader.output):
+            if _runs_in_rows(region, reader) and region.is_large(reader.output):
                 stack.append(reader)
             elif reader.op.name == "contract" and (letters := region.letters(reader)):
                 region.ends[reader] = letters
@@ -191,13 +197,13 @@ def _grow(region: Region, seed: Node) -> None:
             elif reader.op.name == "reduce_sum" and max(reader.attrs["axes"]) < region.count:
                 region.totals[reader] = tuple(sorted(reader.attrs["axes"]))
             else:
-                raise Refused
+                region.taken.add(node)
     region.small |= _between(region)
 
 
 def _runs_in_rows(region: Region, node: Node) -> bool:
     """True if a row of the node's large result depends on a row of its operands."""
-    if node.is_source:
+    if node.is_source or len(node.outputs) != 1:
         return False
     if node.op.name == "contract":
         return parse_spec(node.attrs["spec"]).out[: region.count] == region.letters(node)
@@ -239,7 +245,7 @@ def _keeps_rows(region: Region, node: Node) -> bool:
 
 
 def _check(region: Region) -> None:
-    if not region.ends or len(set(region.totals.values())) > 1:
+    if not region.ends or len(set(region.totals.values())) > 1 or len(region.taken) > MOST_TAKEN:
         raise Refused
     for node in (*region.nodes, *region.small, *region.ends):
         for n, value in enumerate(node.inputs):

@@ -54,9 +54,9 @@ class RowBody:
     def is_inside(self, value: Value) -> bool:
         """True if the body computes the value."""
         node = value.node
-        if node in self.region.nodes:
+        if node in self.region.nodes and node not in self.region.taken:
             return True
-        return node in self.region.small and self.levels[node] == self.level
+        return (node in self.region.small or node in self.region.taken) and self.levels[node] == self.level
 
     def enter(self, value: Value, places: Places, axes: tuple) -> None:
         if all(p is None for p in places):

@@ -90,9 +90,6 @@ BIASES = {
 def test_the_gradient_of_a_bias_is_summed_in_the_loop(bias):
     """Over the batch, the heads or both: a loop in the loop carries the sum, in one order for all threads."""
     graph = attention(gradient=True, bias=BIASES[bias])
-    if bias == "each number":  # its gradient is as large as the scores
-        assert len(loops(graph)) == 0
-        return
     assert len(loops(graph)) == 2
     assert not stored(graph)
     agree(graph, 1)
@@ -179,9 +176,34 @@ def test_a_row_is_all_that_is_stored_of_a_large_value():
     assert each <= 4 * QUERIES * KEYS * 4 + 4096
 
 
-def test_what_is_read_whole_elsewhere_is_stored():
-    graph = attention(gradient=True, escapes=True)
+@pytest.mark.parametrize("bias", [None, BIASES["each head"]], ids=["plain", "bias"])
+def test_what_is_read_whole_elsewhere_is_stored_by_the_loop(bias):
+    """The shares, and nothing else."""
+    graph = attention(gradient=True, escapes=True, bias=bias)
+    assert len(loops(graph)) == 2
+    assert not stored(graph)
+    agree(graph)
+
+
+def test_where_much_is_read_elsewhere_nothing_changes():
+    graph = attention(gradient=False)
+    whole = [n.output for n in graph.live_nodes() if tuple(n.output.shape) == (BATCH, HEADS, QUERIES, KEYS)]
+    for n, value in enumerate(whole[-2:]):
+        graph.output(f"whole{n}", value)
     assert block_rows(graph) is graph
+
+
+def test_a_large_value_that_mixes_rows_is_read_where_it_is_stored():
+    """A mask whose heads are put side by side."""
+    graph = Graph("joined")
+    q, k = (graph.input(n, Type(f32, (BATCH, t, HEADS, SIZE))) for n, t in (("q", QUERIES), ("k", KEYS)))
+    parts = [graph.input(n, Type(boolean, (BATCH, 1, QUERIES, KEYS))) for n in "mn"]
+    scores = ops.select(ops.concat(*parts, axis=1), einsum("btnh,bsnh->bnts", q, k), -1e9)
+    result = einsum("bnts,bsnh->btnh", softmax(scores), k)
+    graph.output("y", result)
+    graph.output("d", grad(ops.reduce_sum(ops.square(result), axes=(0, 1, 2, 3), keepdims=False), [k])[0])
+    assert len(loops(graph)) == 2
+    assert [v.dtype for v in stored(graph)] == [boolean]
     agree(graph)
 
 
