@@ -22,7 +22,7 @@ from kcompile.ir.types import Type, f32, f64
 from kcompile.ops.control import BodyBuilder, Nest, parts, run_scan
 from kcompile.ops.spec import Spec, parse_spec
 from kcompile.passes.regions import Places, Region, axes_of, places_of
-from kcompile.passes.strips import in_strips
+from kcompile.passes.strips import cast_to, in_strips
 
 Operand = "tuple[Value, Places, tuple[int | None, ...]]"  # with the axes of the large values it is read along
 
@@ -123,7 +123,7 @@ class RowBody:
         known[inside.step] = _number(region, inner.whole[-1], inner.step)
         made = transplant(inner.graph, inside.yields, known)
         added = (v for v, t in zip(made, is_total) if t)
-        nexts = [OPS["add"](c, OPS["cast"](v, dtype=c.dtype.name)) for c, v in zip(inner.carries, added)]
+        nexts = [OPS["add"](c, cast_to(v, c.dtype)) for c, v in zip(inner.carries, added)]
         body = inner.finish(nexts, [v for v, t in zip(made, is_total) if not t])
 
         zeros = [OPS["broadcast_to"](outer.graph.constant(0, t.dtype), shape=tuple(t.shape)) for t in carried]
@@ -133,7 +133,7 @@ class RowBody:
         found = run_scan(outer.graph, body, zeros, stacks, shared, count, reverse=False, nest=nest)
         totals, yields = iter(found[: len(zeros)]), iter(found[len(zeros) :])
         results = [next(totals) if t else next(yields) for t in is_total]
-        return outer.finish([], [OPS["cast"](v, dtype=w.dtype.name) for v, w in zip(results, inside.yields)])
+        return outer.finish([], [cast_to(v, w.dtype) for v, w in zip(results, inside.yields)])
 
     def operand(self, graph: Graph, node: Node, number: int, inside: dict) -> Value:
         value = node.inputs[number]

@@ -28,7 +28,7 @@ from kcompile.ir.body import Body
 from kcompile.ir.dim import DimLike
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value, transplant
 from kcompile.ir.op import OPS, Kind
-from kcompile.ir.types import f32, f64
+from kcompile.ir.types import DType, f32, f64
 from kcompile.ops.control import BodyBuilder, Strips, parts, run_scan
 from kcompile.ops.spec import parse_spec, plain_letter
 
@@ -247,7 +247,7 @@ class _Strips:
         zeros = [OPS["broadcast_to"](graph.constant(0, t.dtype), shape=tuple(t.shape)) for t in self.carried]
         strips = self.cut.strips
         found = run_scan(graph, self.inner(), zeros, stacks, whole, strips.count, reverse=False, strips=strips)
-        known.update((v, OPS["cast"](total, dtype=v.dtype.name)) for v, total in zip(sums, found))
+        known.update((v, cast_to(total, v.dtype)) for v, total in zip(sums, found))
         known.update((v, _moved(stack, 0, self.cut.places[v])) for v, stack in zip(self.yields, found[len(sums) :]))
         return outer.finish([], transplant(graph, outside.yields, known))
 
@@ -266,7 +266,7 @@ class _Strips:
         for node in self.order:
             with builder.graph.origin(node.origin.layer, node.origin.line):
                 if node in totals:
-                    part = OPS["cast"](strip.part(node), dtype=totals[node].dtype.name)
+                    part = cast_to(strip.part(node), totals[node].dtype)
                     totals[node] = OPS["add"](totals[node], part)
                 else:
                     known[node.output] = strip.value(node)
@@ -322,6 +322,11 @@ class _Strip:
         if dim.is_static(size):
             return self.graph.constant(size, self.step.dtype)
         return OPS["size"](self.step, value=size, dtype=self.step.dtype.name)
+
+
+def cast_to(value: Value, dtype: DType) -> Value:
+    """The value in a dtype; itself if it has it, so that nothing is copied."""
+    return value if value.dtype is dtype else OPS["cast"](value, dtype=dtype.name)
 
 
 def _letter(node: Node, places: Places) -> str:

@@ -176,10 +176,9 @@ def test_a_row_is_all_that_is_stored_of_a_large_value():
     assert each <= 4 * QUERIES * KEYS * 4 + 4096
 
 
-@pytest.mark.parametrize("bias", [None, BIASES["each head"]], ids=["plain", "bias"])
-def test_what_is_read_whole_elsewhere_is_stored_by_the_loop(bias):
+def test_what_is_read_whole_elsewhere_is_stored_by_the_loop():
     """The shares, and nothing else."""
-    graph = attention(gradient=True, escapes=True, bias=bias)
+    graph = attention(gradient=True, escapes=True)
     assert len(loops(graph)) == 2
     assert not stored(graph)
     agree(graph)
