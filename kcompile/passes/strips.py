@@ -68,7 +68,7 @@ def _cut(graph: Graph) -> Cut | None:
     made = [n for n in nodes if n.op.kind is Kind.CONTRACT or n.op.name == "reduce_sum"]
     sized = lambda n: (dim.degree(n.output.shape), dim.nominal(n.output.type.size))  # noqa: E731
     seed = max(made, key=sized, default=None)
-    if seed is None or (dim.is_static(seed.output.type.size) and seed.output.type.size <= STRIP_ELEMENTS):
+    if seed is None or all(dim.is_static(s) and s <= STRIP_ELEMENTS for s in (n.output.type.size for n in nodes)):
         return None
     for axis in _axes(seed.output.shape):
         size = seed.output.shape[axis]

@@ -55,6 +55,7 @@ UNROLLED_POINTS = 48  # a nest of up to so many points is written out
 UNROLLED_COST = 1000  # ... if that stays a loop body LLVM handles well
 CHUNK_ELEMENTS = 32768  # of a large reduction, per task of its first phase
 SPLIT_RESULTS = 4096  # reductions to at most so many results are split along what is reduced
+SHORTEST_CHUNK = 256  # elements of a row: more tasks than rows of so many have are not worth adding up again
 SCATTER_TASKS = 64
 SMOOTH_LANES = 8  # an axis this long is worth vectorising
 ROW_JAM, LEAST_JAM = 16, 3  # short rows that take turns
@@ -433,6 +434,9 @@ def _split(part: Part, target: Target) -> tuple[Part, Part, tuple[Buffer, ...]] 
         rest *= span.axis.extent if dim.is_static(span.axis.extent) else UNKNOWN_SIZE
     length = max(1, CHUNK_ELEMENTS // max(1, rest * results))
     if dim.is_static(first.axis.extent) and first.axis.extent <= 2 * length:
+        return None
+    across = any(stride(x.index[0], axis) == 1 for x in loads_of(nest.body) for axis in part.outer)
+    if length * rest < SHORTEST_CHUNK and not across:
         return None
     chunks = _ceildiv(first.axis.extent, length)
     chunk = Axis("chunk", chunks)
