@@ -98,7 +98,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("scales", fold_scales),
     Pass("winograd", use_winograd, takes=("target", "precision")),
     Pass("refold", fold_constants),
-    Pass("blocks", block_rows),
+    Pass("blocks", block_rows, takes=("target",)),
     Pass("legalise", legalise),
     Pass("padded", store_padded),
     Pass("own_results", own_results),

@@ -22,24 +22,25 @@ from kcompile.passes.algebra import simplify
 from kcompile.passes.regions import Region, Users, count_common, grows, region_of
 from kcompile.passes.row_bodies import RowBody
 from kcompile.passes.spread import spread
+from kcompile.target import Target
 
 
-def block_rows(graph: Graph) -> Graph:
+def block_rows(graph: Graph, target: Target) -> Graph:
     """Put every region into loops over its rows.
 
     After: no value of a region's large shape is stored, other than a row of it, and what is needed whole elsewhere.
     """
-    seeds = [n for n in graph.live_nodes() if grows(n)]
+    seeds = [n for n in graph.live_nodes() if grows(n, target)]
     if not seeds:
         return graph
     ready = spread(graph, {tuple(n.output.shape): count_common(n) for n in seeds})
-    regions = _regions(ready)
+    regions = _regions(ready, target)
     return simplify(_rewritten(ready, regions)) if regions else graph
 
 
-def _regions(graph: Graph) -> list[Region]:
+def _regions(graph: Graph, target: Target) -> list[Region]:
     live = graph.live_nodes()
-    seeds = [n for n in live if grows(n)]
+    seeds = [n for n in live if grows(n, target)]
     users: Users = {}
     for node in live:
         for value in dict.fromkeys(node.inputs):

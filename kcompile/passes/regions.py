@@ -17,6 +17,7 @@ from kcompile.ir.graph import Graph, Node, Value
 from kcompile.ir.op import Kind
 from kcompile.ops.spec import parse_spec, plain_letter
 from kcompile.passes.rows import STEPS_APART
+from kcompile.target import Target
 
 SMALLEST_ROW = 2048  # elements: calls of kernels for smaller rows cost more than their staying in cache saves
 REPEATED_SHARE = 8  # a value less than this part of a row is stored, not computed again for each (spread.py)
@@ -29,9 +30,9 @@ Users = "dict[Value, list[Node]]"
 Places = "tuple[int | None, ...]"  # of each common axis in a value's dimensions; None: it is the same along it
 
 
-def grows(node: Node) -> bool:
+def grows(node: Node, target: Target) -> bool:
     """True for a batched product of which a row is large, and larger than both operands'; common axes first."""
-    if is_sum_of_pairs(node):
+    if is_sum_of_pairs(node, target):
         return True
     common = _common(node)
     if not common:
@@ -59,18 +60,34 @@ def is_square(node: Node) -> bool:
     return made > max(dim.degree(d for d, c in side if c not in common) for side in given)
 
 
-def is_sum_of_pairs(node: Node) -> bool:
-    """True for a sum along the last axis of values made, element by element, of operands with fewer named sizes."""
+def is_sum_of_pairs(node: Node, target: Target) -> bool:
+    """True for a sum along the last axis of values made, element by element, of smaller operands.
+
+    Larger by a named size; or, where sizes are known, than all of them together and than what a core keeps near.
+    """
     if node.is_source or node.op.name != "reduce_sum":
         return False
     (operand,) = node.inputs
     if node.attrs["keepdims"] or node.attrs["axes"] != (operand.rank - 1,) or operand.rank < 4:
         return False
-    leaves, wide = _leaves(operand), dim.degree(operand.shape[1:])
-    if not leaves or wide < 2 or any(dim.degree(v.shape[1:]) >= wide for v in leaves):
+    leaves = _leaves(operand)
+    if not leaves or not (_has_more_names(operand, leaves) or _outgrows(operand, leaves, target.l2_bytes)):
         return False
     paired = [v for v in leaves if v.rank == operand.rank]
     return len(paired) > 1 and all(v.shape[0] == operand.shape[0] for v in paired)
+
+
+def _has_more_names(value: Value, leaves: list[Value]) -> bool:
+    named = dim.degree(value.shape[1:])
+    return named > 1 and all(dim.degree(v.shape[1:]) < named for v in leaves)
+
+
+def _outgrows(value: Value, leaves: list[Value], cache_bytes: int) -> bool:
+    rows, *row = value.shape
+    if any(not dim.is_static(d) for d in row) or (dim.is_static(rows) and rows < STEPS_APART):
+        return False
+    together = sum(dim.nominal(v.type.size) for v in leaves)
+    return dim.nominal(value.type.nbytes) > cache_bytes and dim.nominal(value.type.size) > together
 
 
 def _leaves(value: Value) -> list[Value]:
@@ -90,7 +107,7 @@ def _leaves(value: Value) -> list[Value]:
 
 def count_common(node: Node) -> int:
     """How many axes of a region's seed are common to what it is made of and its result."""
-    return 1 if is_sum_of_pairs(node) else len(_common(node))
+    return len(_common(node)) if node.op.name == "contract" else 1
 
 
 def _common(node: Node) -> tuple[str, ...]:
@@ -186,9 +203,9 @@ def _grow(region: Region, seed: Node) -> None:
         region.nodes.add(node)
         if node.output in kept:
             region.taken.add(node)
-        stack += [v.node for v in node.inputs if region.is_large(v) and _runs_in_rows(region, v.node)]
+        stack += [v.node for v in _large_operands(region, node) if _runs_in_rows(region, v.node)]
         for reader in region.users.get(node.output, ()):
-            if _runs_in_rows(region, reader) and region.is_large(reader.output):
+            if _runs_in_rows(region, reader) and _keeps_shape(region, reader):
                 stack.append(reader)
             elif reader.op.name == "contract" and (letters := region.letters(reader)):
                 region.ends[reader] = letters
@@ -214,6 +231,26 @@ def _runs_in_rows(region: Region, node: Node) -> bool:
     if node.op.name == "reshape":
         return region.is_large(node.inputs[0])
     return _reduces_rows(region, node) or node.op.kind is Kind.ELEMENTWISE or node.op.name in _ALIGNED
+
+
+def _large_operands(region: Region, node: Node) -> list[Value]:
+    """Operands of a node with a large result that are large values, too."""
+    found = [(v, n) for n, v in enumerate(node.inputs) if region.is_large(v)]
+    if node.op.name == "contract":
+        spec, rank = parse_spec(node.attrs["spec"]), len(region.shape)
+        found = [(v, n) for v, n in found if _plain(spec.sides[n])[:rank] == spec.out[:rank]]
+    return [v for v, _ in found]
+
+
+def _keeps_shape(region: Region, node: Node) -> bool:
+    """True if a reader of a large value makes another one; its result may have the same sizes for other axes."""
+    if not region.is_large(node.output):
+        return False
+    if node.op.name.startswith("reduce_"):
+        return min(node.attrs["axes"], default=0) >= len(region.shape)
+    if node.op.name == "contract":
+        return bool(_large_operands(region, node))
+    return True
 
 
 def _reduces_rows(region: Region, node: Node) -> bool:

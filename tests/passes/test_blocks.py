@@ -15,6 +15,7 @@ from kcompile.ops.contract import einsum
 from kcompile.passes.blocks import block_rows
 from kcompile.passes.lower import LoopCall
 from kcompile.runtime.interpreted import InterpretedProgram
+from kcompile.target import X86_64_V3
 
 BATCH = dim.symbol("batch")
 HEADS, QUERIES, KEYS, SIZE = 2, 43, 51, 4
@@ -137,6 +138,29 @@ def test_a_computed_mask_is_computed_for_each_row():
     agree(graph)
 
 
+def additive(length: int, size: int) -> Graph:
+    graph = Graph("additive")
+    q, k = (graph.input(n, Type(f32, (BATCH, length, size))) for n in "qk")
+    pairs = ops.reshape(q, shape=(BATCH, length, 1, size)) + ops.reshape(k, shape=(BATCH, 1, length, size))
+    top = ops.exp(ops.reduce_sum(ops.tanh(pairs) * 0.1, axes=(3,), keepdims=False))
+    result = einsum("bts,bsh->bth", top / ops.reduce_sum(top, axes=(2,), keepdims=True), k)
+    graph.output("y", result)
+    loss = ops.reduce_sum(ops.square(result), axes=(0, 1, 2), keepdims=False)
+    for name, value in zip(("dq", "dk"), grad(loss, [q, k])):
+        graph.output(name, value)
+    return graph
+
+
+@pytest.mark.parametrize(("length", "size", "expected"), [(8, 8, 0), (48, 24, 2), (48, 48, 2)])
+def test_sums_of_pairs_run_in_loops_where_they_outgrow_a_cache(length, size, expected):
+    """Keys may have as many numbers as there are keys: values of the scores' sizes are not all scores."""
+    graph = additive(length, size)
+    with flags.scoped(target="x86-64-v3"):
+        steps = pipeline.build(graph).program.steps
+    assert sum(isinstance(s, Loop) for s in steps) == expected
+    agree(graph, 3)
+
+
 def test_a_sum_over_all_rows_is_one_over_each_first():
     """The gradient of a number that scales all scores."""
     graph = Graph("scaled")
@@ -189,7 +213,7 @@ def test_where_much_is_read_elsewhere_nothing_changes():
     whole = [n.output for n in graph.live_nodes() if tuple(n.output.shape) == (BATCH, HEADS, QUERIES, KEYS)]
     for n, value in enumerate(whole[-2:]):
         graph.output(f"whole{n}", value)
-    assert block_rows(graph) is graph
+    assert block_rows(graph, X86_64_V3) is graph
 
 
 def test_a_large_value_that_mixes_rows_is_read_where_it_is_stored():
@@ -239,7 +263,7 @@ def test_products_that_do_not_grow_are_left_alone():
     graph = Graph("small")
     q, k = (graph.input(n, Type(f32, (BATCH, 8, HEADS, 64))) for n in "qk")
     graph.output("y", softmax(einsum("btnh,bsnh->bnts", q, k)))
-    assert block_rows(graph) is graph
+    assert block_rows(graph, X86_64_V3) is graph
 
 
 def test_threads_change_nothing():
