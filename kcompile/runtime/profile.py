@@ -300,19 +300,30 @@ def _facts(built: Build, named: Mapping[str, int]) -> list[_Fact]:
 def _loop_fact(built: Build, loop: Loop, step, named: Mapping[str, int]) -> _Fact:
     """One line for all steps of a loop together; what rows each task has does not change the sum."""
     sizes = dict(named)
-    if loop.rows is not None:
-        sizes[loop.rows.symbol] = dim.evaluate(loop.rows.total, named)
     for inner in loops(loop):  # the work of all strips is that of one that holds them all
+        if inner.rows is not None:
+            sizes[inner.rows.symbol] = dim.evaluate(inner.rows.total, sizes)
         if inner.strips is not None:
             sizes[inner.strips.symbol] = dim.evaluate(inner.strips.size, named)
-    each = [work(built.forms[run.kernel.name], sizes, _weigh(built.target)) for run in runs(loop.steps)]
-    count = dim.evaluate(loop.rows.total if loop.rows and loop.rows.numbered else loop.count, named)
-    count = 1 if loop.strips else count
-    total = Work(*(count * sum(getattr(w, f.name) for w in each) for f in fields(Work)))
     node = step.call.scan.node
-    path = f"loop, {len(each)} kernels" + (f", rows of {loop.rows.per_task}" if loop.rows else "")
+    path = f"loop, {len(list(runs(loop.steps)))} kernels" + (f", rows of {loop.rows.per_task}" if loop.rows else "")
     path += " steps apart" if loop.rows and loop.rows.numbered else ""
-    return _Fact("loop", (_layer(node.origin.layer),) if node.origin.layer else (), ("scan",), path, total)
+    layers = (_layer(node.origin.layer),) if node.origin.layer else ()
+    return _Fact("loop", layers, ("scan",), path, _loop_work(built, loop, sizes))
+
+
+def _loop_work(built: Build, loop: Loop, sizes: Mapping[str, int]) -> Work:
+    """The work of all steps of a loop; that of loops in it counts as often as they run."""
+    each = [
+        _loop_work(built, step, sizes)
+        if isinstance(step, Loop)
+        else work(built.forms[step.kernel.name], sizes, _weigh(built.target))
+        for step in loop.steps
+        if isinstance(step, Loop | Run)
+    ]
+    count = dim.evaluate(loop.rows.total if loop.rows and loop.rows.numbered else loop.count, sizes)
+    count = 1 if loop.strips else count
+    return Work(*(count * sum(getattr(w, f.name) for w in each) for f in fields(Work)))
 
 
 def _fact(built: Build, step, calls, named: Mapping[str, int]) -> _Fact:

@@ -15,6 +15,8 @@ from kcompile.forms.work import work
 from kcompile.ir import dim
 from kcompile.runtime.profile import COMPUTE, profile
 from kcompile.runtime.profile_text import table
+from tests.passes.test_blocks import BIASES, attention
+from tests.passes.test_blocks import data as attention_data
 from tests.passes.test_program import GRAPHS, arrays_for, dense_training
 from tests.runtime.test_executable import split
 
@@ -131,3 +133,15 @@ def test_wrong_arrays_are_refused():
     built = pipeline.build(dense_training())
     with pytest.raises(ArgumentError):
         profile(built, {}, {})
+
+
+def test_what_runs_in_a_loop_within_a_loop_counts_as_often_as_it_runs():
+    """Attention whose bias is shared by the batch: heads outside, rows of the batch inside."""
+    graph = attention(gradient=True, bias=BIASES["each head"])
+    built = pipeline.build(graph)
+
+    def flops(batch: int) -> float:
+        found = profile(built, attention_data(graph, batch), {}, budget_s=0.001)
+        return sum(r.work.flops for r in found.records if r.kernel == "loop")
+
+    assert flops(6) == pytest.approx(3 * flops(2), rel=0.01)
