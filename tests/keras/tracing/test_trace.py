@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kcompile.errors import KcompileError
-from kcompile.keras import layers, ops
+from kcompile.errors import KcompileError, ShapeError
+from kcompile.keras import Input, layers, ops
 from kcompile.keras.tracing import KerasTensor, Variable, VariableArena, infer, trace
 from kcompile.runtime.interpreted import InterpretedProgram
 
@@ -118,3 +118,14 @@ def test_infer_computes_nothing_and_keeps_exact_sizes():
 def test_sizes_as_numbers():
     traced = trace(lambda v: ops.sum(v["x"]) / ops.shape(v["x"])[0], {"x": ((None,), "float32")})
     assert run(traced, x=np.arange(5, dtype="f"))["y0"] == 2.0
+
+
+def test_open_sizes_that_only_fit_if_they_are_equal_are_taken_as_equal():
+    """A mask [batch, None, None] for queries [batch, None, n]: only the data can say that the sizes differ."""
+    x, mask = Input((None, 4)), Input((None, None))
+    made = mask * ops.matmul(x, ops.transpose(x, (0, 2, 1)))
+    assert made.shape == (None, None, None)
+    with pytest.raises(ShapeError, match="4 against 5"):
+        x + Input((None, 5))
+    with pytest.raises(ShapeError, match="do not broadcast"):
+        Input((None, None, 4)) + Input((None, None, 5))
