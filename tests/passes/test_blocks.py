@@ -26,7 +26,9 @@ def softmax(x):
     return top / ops.reduce_sum(top, axes=(3,), keepdims=True)
 
 
-def attention(*, gradient: bool, mask: tuple | None = None, bias: tuple | None = None, escapes: bool = False) -> Graph:
+def attention(
+    *, gradient: bool, mask: tuple | None = None, bias: tuple | None = None, escapes: bool = False, summed: bool = False
+) -> Graph:
     graph = Graph("attention")
     q = graph.input("q", Type(f32, (BATCH, QUERIES, HEADS, SIZE)))
     k, v = (graph.input(n, Type(f32, (BATCH, KEYS, HEADS, SIZE))) for n in "kv")
@@ -42,6 +44,8 @@ def attention(*, gradient: bool, mask: tuple | None = None, bias: tuple | None =
     graph.output("y", result)
     if escapes:
         graph.output("shares", shares)
+    if summed:
+        graph.output("summed", ops.reduce_sum(shares, axes=(1,), keepdims=False))
     if gradient:
         loss = ops.reduce_sum(ops.square(result), axes=(0, 1, 2, 3), keepdims=False)
         for name, value in zip(wrt, grad(loss, list(wrt.values()))):
@@ -206,6 +210,15 @@ def test_what_is_read_whole_elsewhere_is_stored_by_the_loop():
     assert len(loops(graph)) == 2
     assert not stored(graph)
     agree(graph)
+
+
+def test_shares_may_be_summed_over_heads():
+    """In the loop; of two sums along different axes, one reads what the loop stores."""
+    for bias in (None, BIASES["each head"]):
+        graph = attention(gradient=True, bias=bias, summed=True)
+        assert len(loops(graph)) == 2
+        assert not [v for v in stored(graph) if v.rank == 4]
+        agree(graph, 3)
 
 
 def test_where_much_is_read_elsewhere_nothing_changes():
