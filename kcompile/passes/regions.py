@@ -211,7 +211,7 @@ def _grow(region: Region, seed: Node) -> None:
                 region.ends[reader] = letters
             elif _reduces_rows(region, reader):
                 region.small.add(reader)
-            elif reader.op.name == "reduce_sum" and max(reader.attrs["axes"]) < region.count:
+            elif reader.op.name == "reduce_sum" and 0 <= max(reader.attrs["axes"], default=-1) < region.count:
                 region.totals[reader] = tuple(sorted(reader.attrs["axes"]))
             else:
                 region.taken.add(node)
