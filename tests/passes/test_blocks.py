@@ -8,10 +8,12 @@ import pytest
 from kcompile import flags, ops, pipeline
 from kcompile.autodiff import grad
 from kcompile.codegen.program import Loop, Run, runs
+from kcompile.errors import NotSupportedError, ShapeError
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph
 from kcompile.ir.types import Type, boolean, f32, u32
 from kcompile.ops.contract import einsum
+from kcompile.ops.control import BodyBuilder, Nest, run_scan
 from kcompile.passes.blocks import block_rows
 from kcompile.passes.lower import LoopCall
 from kcompile.runtime.interpreted import InterpretedProgram
@@ -301,3 +303,27 @@ def test_nan_arrives():
     found = pipeline.compile(graph).run(given, {})["y"]
     assert np.isnan(found[1, :, 0]).all()
     assert np.isfinite(found[[0, 2]]).all() and np.isfinite(found[1, :, 1]).all()
+
+
+def test_a_step_reads_the_rows_along_its_own_axes():
+    nest = Nest((3, 4, 5), ((0,), (2,), (0, 2), (0, 1, 2), ()))
+    steps = [(i, j, k) for i in range(3) for j in range(4) for k in range(5)]
+    read = [[nest.row(n, t) for n in range(5)] for t in range(60)]
+    assert read == [[i, k, 5 * i + k, t, 0] for t, (i, j, k) in enumerate(steps)]
+    assert [nest.rows(n) for n in range(5)] == [3, 5, 15, 60, 1]
+    assert [nest.is_whole(n) for n in range(5)] == [False, False, False, True, False]
+
+
+def test_a_nest_that_does_not_fit_is_refused():
+    """Two heads, one row for each: a body that copies it."""
+    builder = BodyBuilder([], [Type(f32, (4,))])
+    body = builder.finish([], builder.rows)
+    graph = Graph("loop")
+    x = graph.input("x", Type(f32, (2, 4)))
+    (found,) = run_scan(graph, body, [], [x], [], BATCH * 2, reverse=False, nest=Nest((BATCH, 2), ((1,),)))
+    assert found.shape == (BATCH * 2, 4)
+    for nest in (Nest((BATCH, 2), ((0,),)), Nest((BATCH, 3), ((1,),)), Nest((BATCH, 2), ((1,), (1,)))):
+        with pytest.raises(ShapeError):
+            run_scan(graph, body, [], [x], [], BATCH * 2, reverse=False, nest=nest)
+    with pytest.raises(NotSupportedError, match="nest"):
+        grad(ops.reduce_sum(found, axes=(0, 1), keepdims=False), [x])
