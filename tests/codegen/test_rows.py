@@ -100,3 +100,17 @@ def test_how_many_rows_take_turns():
 
 def _input(form):
     return next(b.name for b in form.buffers if b.role == "in")
+
+
+def test_many_short_rows_are_summed_in_one_phase():
+    """Adding up parts of 32 numbers costs more than the rows give threads to do; a few long rows are split."""
+
+    def sums(rows: int, width: int):
+        def make(g):
+            a, b = g.input("a", Type(f32, (rows, 1, width))), g.input("b", Type(f32, (1, 64, width)))
+            g.output("y", ops.reduce_sum(ops.tanh(a + b), axes=(2,), keepdims=False))
+
+        return loops.emit(only(make), X86_64_V3, "sums")
+
+    assert len(sums(64, 32).phases) == 1
+    assert len(sums(1, 4096).phases) == 2
