@@ -52,6 +52,7 @@ from kcompile.passes.loop_layout import lay_out_loops
 from kcompile.passes.lower import KernelCall, LoopCall, lower
 from kcompile.passes.memory import Plan
 from kcompile.passes.padded import store_padded
+from kcompile.passes.pieces import join_pads, pack_yields
 from kcompile.passes.place import Placed, constant_name, output_name, own_results, place
 from kcompile.passes.sums import reuse_sums
 from kcompile.passes.winograd import PRECISIONS, use_winograd
@@ -94,6 +95,8 @@ PASSES: tuple[Pass, ...] = (
     Pass("fold", fold_constants),
     Pass("simplify", simplify),
     Pass("hoist", _smaller_loops),
+    Pass("pads", join_pads),
+    Pass("yields", pack_yields),
     Pass("sums", reuse_sums),
     Pass("scales", fold_scales),
     Pass("winograd", use_winograd, takes=("target", "precision")),

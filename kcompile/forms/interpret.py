@@ -32,6 +32,7 @@ from kcompile.forms.records import (
     Loops,
     Nest,
     Store,
+    assignments,
     identity,
 )
 from kcompile.forms.scalar import Const, Expr, Index, Load, Where, loads
@@ -118,11 +119,15 @@ def _accumulated(form: Form) -> dict[str, str]:
 
 
 def _run_loops(form: Loops, state: _State) -> None:
-    for statement in form.body:
-        if isinstance(statement, Nest):
-            _run_nest(statement, form, state)
-        else:
-            _run_statement(statement, _grid(form.outer, state), state)
+    for together in assignments(form.body, form.buffers):
+        if isinstance(together[0], Nest):
+            _run_nest(together[0], form, state)
+            continue
+        grid = _grid(form.outer, state)
+        for statement in together:
+            _value(statement.value, grid, None, state)  # what is overwritten is not read again
+        for statement in together:
+            _run_statement(statement, grid, state)
 
 
 def _run_nest(nest: Nest, form: Loops, state: _State) -> None:

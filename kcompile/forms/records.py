@@ -7,7 +7,8 @@ Loops: for every point of `outer` (independent, any order, in parallel) run the 
 order. A Nest runs its body for every point of its axes, in order. An Accumulate starts from the
 operation's identity each time its buffer's scope is entered: for a local buffer at each point of
 `outer`, for an output buffer once, before the kernel, unless a Store to it comes first. So an
-element nothing is added to holds the identity.
+element nothing is added to holds the identity. Stores to one inout buffer that follow each other are one
+assignment: the values of all are taken before the first is written.
 
 Contract: out[out_axes] = sum over `over` of lhs * rhs, then the statements of `stores`, whose values may
 read the sum as `load(ACC, (), dtype)`. Those that accumulate come first: sums over all out_axes but the one
@@ -17,6 +18,7 @@ they are indexed by (bias gradients, batch statistics), complete when the kernel
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from kcompile.forms.scalar import Expr, load
@@ -162,6 +164,19 @@ def operand(n: int, index: tuple[DimLike, ...], type_: Type) -> Expr:
     """Load operand `n` at `index`, broadcasting: dimensions of size 1 are read at 0, missing ones dropped."""
     kept = index[len(index) - len(type_.shape) :]
     return load(f"x{n}", tuple(0 if size == 1 else i for i, size in zip(kept, type_.shape)), type_.dtype)
+
+
+def assignments(body: tuple[Statement, ...], buffers: Iterable[Buffer]) -> list[tuple[Statement, ...]]:
+    """The statements in order, those that are one assignment together."""
+    kept = {b.name for b in buffers if b.role == INOUT}
+    found: list[tuple[Statement, ...]] = []
+    for statement in body:
+        last = found[-1][-1] if found else None
+        if isinstance(statement, Store) and isinstance(last, Store) and statement.buffer == last.buffer in kept:
+            found[-1] = (*found[-1], statement)
+        else:
+            found.append((statement,))
+    return found
 
 
 def is_map(form: Form) -> bool:

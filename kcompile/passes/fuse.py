@@ -24,6 +24,7 @@ from kcompile.ir import dim
 from kcompile.ir.graph import Graph, Node, Value
 from kcompile.ir.op import Kind
 from kcompile.ir.types import Shape, Type
+from kcompile.passes.pieces import is_pieced
 from kcompile.passes.roots import MAX_DEPTH, choose_roots, cut_chains, is_border, is_map_node, is_scalar_constant
 
 CACHED_BYTES = 8 << 20  # of a result that a later kernel reads as cheaply as a contraction's epilogue adds to sums
@@ -80,6 +81,8 @@ class _Builder:
 
     def __init__(self, graph: Graph, roots: set[Node], inner_depths: dict[Node, int]):
         self.graph, self.roots, self.inner_depths = graph, roots, inner_depths
+        consumers = graph.consumers()
+        self.pieced = {n for n in roots if is_pieced(n, consumers)}
         self.depths: dict[Node, int] = {}  # of each unit's expression, through the other units of its cluster
         self.clusters: list[Cluster] = []
         self.cluster_of: dict[Node, Cluster] = {}
@@ -132,10 +135,15 @@ class _Builder:
         return list(found)
 
     def open(self, node: Node, needed: Iterable[Cluster]) -> None:
-        cluster = Cluster(*_shape_of_cluster(node), [node], len(self.clusters))
+        kind, domain = _shape_of_cluster(node)
+        cluster = Cluster(kind, self.points(node) if kind == MAP else domain, [node], len(self.clusters))
         self.clusters.append(cluster)
         self.before.append(self.closure(needed))
         self.cluster_of[node] = cluster
+
+    def points(self, node: Node) -> Shape:
+        """The points a map unit is computed at: one for each element, or for each element of a piece."""
+        return node.inputs[0].shape if node in self.pieced else node.output.shape
 
     def join(self, node: Node, cluster: Cluster, needed: Iterable[Cluster]) -> None:
         cluster.units.append(node)
@@ -181,9 +189,14 @@ class _Builder:
             return self.row_refusal(node, cluster, cluster.domain)
         if cluster.kind == TILES and is_border(node):
             return self.border_refusal(node, cluster)
-        if node.output.shape != cluster.domain:
-            return f"its shape {node.output.shape} is not the kernel's {cluster.domain}"
-        if not self.reads_here(node, cluster, _same_place):
+        points = self.points(node) if cluster.kind == MAP else node.output.shape
+        if points != cluster.domain:
+            return f"its shape {points} is not the kernel's {cluster.domain}"
+
+        def local(user: Node, value: Value) -> bool:
+            return (user is node and user in self.pieced and cluster.kind == MAP) or _same_place(user, value)
+
+        if not self.reads_here(node, cluster, local):
             return "it reads this kernel's result at another place"
         return None
 

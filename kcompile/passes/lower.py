@@ -209,11 +209,22 @@ class _Lowering:
         """Stores of map units at one index; each is an expression for the ones after it."""
         stores = []
         for unit in units:
+            if unit.output.shape != self.cluster.domain and self.cluster.kind == MAP:
+                stores += self.piece_stores(unit, at)
+                continue
             value = self.map_expression(unit, at)
             self.here[unit.output] = self.at_place(unit, at, value)
             if self.needed_outside(unit):
                 stores.append(Store(self.output(unit.output), at, value))
         return stores
+
+    def piece_stores(self, unit: Node, at: Index) -> list[Store]:
+        """A concat's element of each piece, for one index of a piece."""
+        width = unit.inputs[0].shape[-1]
+        return [
+            Store(self.output(unit.output), (*at[:-1], at[-1] + n * width), self.expression(piece, at))
+            for n, piece in enumerate(unit.inputs)
+        ]
 
     def at_place(self, unit: Node, at: Index, value: Expr):
         def read(index: Index) -> Expr:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kcompile.errors import CompilerBug
@@ -55,6 +56,7 @@ class Step:
     places: dict[str, Place] = field(default_factory=dict)  # a kernel's buffer name -> where
     after: set[Step] = field(default_factory=set)
     merged: dict[str, str] = field(default_factory=dict)  # input buffer -> the output buffer that overwrites it
+    over: dict[str, str] = field(default_factory=dict)  # of a loop: stacked operand -> the yield that overwrites it
     prepares: bool = False  # its results may be kept from run to run
 
     @property
@@ -115,17 +117,22 @@ def own_results(graph: Graph) -> Graph:
     return fresh
 
 
-def place(graph: Graph, calls: list[KernelCall | LoopCall], keeps: bool = True) -> Placed:
-    """Give every value a place and the calls an order; `keeps` is False for the body of a loop."""
+def place(
+    graph: Graph, calls: list[KernelCall | LoopCall], keeps: bool = True, over: Mapping[str, str] | None = None
+) -> Placed:
+    """Give every value a place and the calls an order.
+
+    Args: keeps: False for the body of a loop.  over: sources whose memory a result takes, see `_loop_writes_over`.
+    """
     kept = prepared_calls(graph, calls) if keeps else []
-    placed = _Placer(graph, calls).run(kept)
+    placed = _Placer(graph, calls).run(kept, over or {})
     if keeps:
         others = [s for s in placed.steps if isinstance(s.call, KernelCall) and not s.prepares]
         for step, call in zip(others, with_steady(graph, [s.call for s in others], kept)):
             step.call = call
     for step in placed.steps:
         if isinstance(step.call, LoopCall):
-            placed.bodies[step.number] = place(step.call.body, step.call.calls, keeps=False)
+            placed.bodies[step.number] = place(step.call.body, step.call.calls, keeps=False, over=step.over)
     return placed
 
 
@@ -138,7 +145,7 @@ class _Placer:
         self.places: dict[Value, Place] = {}
         self.readers: dict[Value, set[Step]] = {}  # by storage
 
-    def run(self, kept: list[KernelCall]) -> Placed:
+    def run(self, kept: list[KernelCall], over: Mapping[str, str]) -> Placed:
         for value in self.graph.sources.values():
             self.places[value] = Place(ARGUMENT, value.node.name)
         for node in self.graph.live_nodes():
@@ -151,6 +158,7 @@ class _Placer:
         tail = Step(len(self.steps))
         self.place_assignments(tail)
         self.place_outputs(tail)
+        self.place_over(over)
         self.place_packed()
         self.place_rest()
         self.fill_packs()
@@ -247,6 +255,13 @@ class _Placer:
             else:
                 self.late.append((value, out, value.type.nbytes))
 
+    def place_over(self, over: Mapping[str, str]) -> None:
+        """Have results written over the sources that lie in the same memory."""
+        for source, name in over.items():
+            base, target = storage(self.graph.outputs[name])[0], self.graph.sources[source]
+            writer = self.step_of[base.node]
+            writer.merged.update(_in_place_pairs(writer, base, target))
+
     def place_packed(self) -> None:
         self.copied: dict[Node, list[tuple[Value, DimLike]]] = {}
         for node in self.packs:
@@ -288,6 +303,12 @@ class _Placer:
             others = self.readers[operand] - {writer}
             if any(not self.comes_after(writer, r) for r in others):
                 continue
+            if isinstance(writer.call, LoopCall):
+                names = _loop_writes_over(writer.call, value, operand)
+                if names is None:
+                    continue
+                writer.over.update([names])
+                return operand
             pairs = _in_place_pairs(writer, value, operand)
             if pairs is not None and _reordered(writer.facts, {**writer.merged, **pairs}) is not None:
                 writer.merged.update(pairs)
@@ -436,16 +457,46 @@ def _in_place_pairs(step: Step, base: Value, target: Value) -> dict[str, str] | 
     if any(call.reads[n].type.size != target.type.size for n in names):
         return None  # a view of a part
     stores = [s for s in facts.tail if s.buffer == out]
-    if len(stores) != 1 or facts.stores[out] != 1:
+    if not stores or facts.stores[out] != len(stores):
         return None
-    own = {a for i in stores[0].index for a in dim.atoms(i)}
-    if facts.axes - own:
+    if len(stores) > 1 and (isinstance(call.form, Contract) or any(facts.shapes[n] != facts.shapes[out] for n in names)):
+        return None
+    if any(facts.axes - {a for i in s.index for a in dim.atoms(i)} for s in stores):
         return None  # several points store one element
-    wanted = _address(stores[0].index, facts.shapes[out])
+    own = {_address(s.index, facts.shapes[out]) for s in stores}  # of a point: no other stores there
     found = [node for name in names for node in facts.loads.get(name, {}).values()]
-    if any(_address(node.index, facts.shapes[node.buffer]) != wanted for node in found):
+    if any(_address(node.index, facts.shapes[node.buffer]) not in own for node in found):
         return None
     return dict.fromkeys(names, out)
+
+
+def _loop_writes_over(call: LoopCall, value: Value, target: Value) -> tuple[str, str] | None:
+    """(stacked operand, yield) if each step may write its row of `value` over the row of `target` it has read.
+
+    The kernel that makes the row must be the only one that reads the old one, and read it in place.
+    """
+    scan = call.scan
+    if scan.strips or scan.guarded:
+        return None
+    rows = {v.node.name for v in scan.inside.rows}
+    names = [n for n, v in call.reads.items() if storage(v)[0] is target]
+    if len(names) != 1 or names[0] not in rows or call.reads[names[0]].shape != value.shape:
+        return None
+    (result,) = [n.removeprefix(OUTPUT_PREFIX) for n, v in call.writes.items() if v is value]
+    made, source = call.body.outputs[result], call.body.sources[names[0]]
+    base, offset = storage(made)
+    if not result.startswith("y") or offset != 0 or base.type.size != made.type.size or base.node.is_source:
+        return None
+    if [storage(v)[0] for v in call.body.outputs.values()].count(base) != 1:
+        return None  # it is written elsewhere and copied
+    readers = [c for c in call.calls if any(storage(v)[0] is source for v in c.reads.values())]
+    if len(readers) != 1 or isinstance(readers[0], LoopCall) or base not in readers[0].writes.values():
+        return None
+    step = Step(0, readers[0])
+    pairs = _in_place_pairs(step, base, source)
+    if pairs is None or _reordered(step.facts, pairs) is None:
+        return None
+    return names[0], result
 
 
 def _address(index, shape) -> DimLike:
@@ -465,17 +516,21 @@ def _tail(form: Form) -> list[Store]:
 
 
 def _reordered(facts: Facts, merged: dict[str, str]) -> list[Store] | None:
-    """The form's last stores, each old value read by all before it is overwritten; None if that is a circle."""
+    """The form's last stores, each old value read by all before it is overwritten; None if that is a circle.
+
+    Stores to one buffer stay together: their values are all known before the first is written.
+    """
     waiting = list(facts.tail)
     ordered: list[Store] = []
     while waiting:
         for store in waiting:
-            others = [s for s in waiting if s is not store]
+            together = [s for s in waiting if s.buffer == store.buffer]
+            others = [s for s in waiting if s.buffer != store.buffer]
             old = {n for n, out in merged.items() if out == store.buffer}
             read_later = any(not old.isdisjoint(facts.reads[id(s)]) for s in others)
-            read = facts.reads[id(store)]
+            read = set().union(*(facts.reads[id(s)] for s in together))
             if not read_later and not any(s.buffer in read and s.buffer not in merged.values() for s in others):
-                ordered.append(store)
+                ordered += together
                 waiting = others
                 break
         else:

@@ -34,7 +34,7 @@ from kcompile.codegen.loops.reductions import along_row, down_columns, fits_regi
 from kcompile.codegen.loops.segments import cuts
 from kcompile.codegen.loops.vectors import pattern_of
 from kcompile.codegen.loops.versions import Choice, versions
-from kcompile.forms.records import LOCAL, OUT, Accumulate, Buffer, Store
+from kcompile.forms.records import LOCAL, OUT, Accumulate, Buffer, Store, assignments
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 
@@ -299,12 +299,13 @@ class _Emitter:
     # statements ...............................................................................
 
     def statements(self, scope: Scope, body, reorder: bool = False) -> None:
-        for s in body:
-            value = scope.compute(s.value)
-            if isinstance(s, Store):
-                scope.store(s.buffer, s.index[0], value)
-            else:
-                self.accumulate(scope, s, value, reorder)
+        for together in assignments(body, self.part.buffers.values()):
+            values = [scope.compute(s.value) for s in together]
+            for s, value in zip(together, values):
+                if isinstance(s, Store):
+                    scope.store(s.buffer, s.index[0], value)
+                else:
+                    self.accumulate(scope, s, value, reorder)
 
     def accumulate(self, scope: Scope, s: Accumulate, value: ir.Value, reorder: bool) -> None:
         dtype = self.part.buffers[s.buffer].type.dtype

@@ -10,6 +10,7 @@ The shape of every sum follows from the form, the sizes and the target, never fr
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from dataclasses import replace
 
@@ -23,7 +24,7 @@ from kcompile.codegen.loops.flat import Part, dims_of
 from kcompile.codegen.loops.reduce import combine, start_value
 from kcompile.codegen.loops.vectors import Lanes, Pattern, calls_functions, has_masks, is_number
 from kcompile.forms import scalar
-from kcompile.forms.records import Store
+from kcompile.forms.records import Store, assignments
 from kcompile.ir.dim import Axis
 from kcompile.target import Target
 
@@ -67,14 +68,16 @@ class Nest:
     def terms(self, lanes: Lanes) -> dict[int, ir.Value]:
         """Run the statements; what they add to local numbers comes back."""
         found = {}
-        for n, s in enumerate(self.body):
-            value = lanes.compute(s.value)
-            if n in self.numbers:
-                found[n] = value
-            elif isinstance(s, Store):
-                lanes.store(s.buffer, s.index[0], value)
-            else:
-                lanes.store(s.buffer, s.index[0], self.combined(n, lanes.load(s.buffer, s.index[0]), value))
+        place = itertools.count()
+        for together in assignments(self.body, self.part.buffers.values()):
+            values = [lanes.compute(s.value) for s in together]
+            for s, value, n in zip(together, values, place):
+                if n in self.numbers:
+                    found[n] = value
+                elif isinstance(s, Store):
+                    lanes.store(s.buffer, s.index[0], value)
+                else:
+                    lanes.store(s.buffer, s.index[0], self.combined(n, lanes.load(s.buffer, s.index[0]), value))
         return found
 
 

@@ -60,9 +60,9 @@ def pattern_of(
     for node in nodes:  # operands first
         if isinstance(node, Load):
             step = unit(node.buffer, node.index[0])
-            if not _is_near(step) or (
-                node.buffer in written and (not step or written[node.buffer].index != node.index)
-            ):
+            if not _is_near(step) or (node.buffer in written and not step):
+                return None
+            if node.buffer in written and not independent and written[node.buffer].index != node.index:
                 return None
             moves = step == 1
         elif isinstance(node, IndexOf):
