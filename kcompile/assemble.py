@@ -81,7 +81,7 @@ def plan_level(placed: Placed, kernels: Mapping[Form, Kernel], loop: LoopCall | 
             )
             for number, kernel in body.prepared.items():
                 label = f"{PREPARED}{step.number}.{number}"
-                nbytes = kernel.shared_workspace_bytes
+                nbytes = kernel.kept_workspace_bytes or kernel.shared_workspace_bytes
                 if step.call.scan.strips:
                     nbytes = step.call.scan.strips.full(nbytes)
                 buffers.append(Buffer(label, nbytes, step.number, step.number))
@@ -102,14 +102,22 @@ def _workspaces(level: Level, step: Step, workers: DimLike, loop: LoopCall | Non
     for what, nbytes in (("own", per_worker), ("shared", kernel.shared_workspace_bytes)):
         if nbytes == 0:
             continue
-        if what == "shared" and loop is not None and _is_prepared(kernel, step, loop):
+        if (
+            what == "shared"
+            and not kernel.kept_workspace_bytes
+            and loop is not None
+            and _is_prepared(kernel, step, loop)
+        ):
             level.prepared[step.number] = kernel
             level.workspaces.setdefault(step.number, []).append(f"{PREPARED}{step.number}")
             continue
         label = f"{what}:{step.number}"
         level.workspaces.setdefault(step.number, []).append(label)
         found.append(Buffer(label, nbytes, step.number, step.number))
-    if kernel.kept_workspace_bytes:
+    if kernel.kept_workspace_bytes and loop is not None:  # kept from step to step
+        level.prepared[step.number] = kernel
+        level.workspaces.setdefault(step.number, []).append(f"{PREPARED}{step.number}")
+    elif kernel.kept_workspace_bytes:
         level.workspaces.setdefault(step.number, []).append(_panels(level, kernel, step))
     return found
 

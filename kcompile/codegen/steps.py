@@ -5,6 +5,9 @@ is a task of the thread pool: for each block of rows (or once, if rows depend on
 and calls `NAME_step` count times, moving the table's pointers on in between. Carries take turns between two
 buffers; the last step writes to where the result belongs. In a loop over strips each step has its own number of
 rows, among the sizes that `NAME_step` reads.
+
+Where there are fewer blocks of rows than threads, and a step has work for several, `NAME_together` runs the blocks
+one after the other and all threads share each kernel: the same kernels, so the same bits.
 """
 
 from __future__ import annotations
@@ -225,17 +228,52 @@ def _run_loop(
     else:
         blocks = _blocks(loop)
         tasks = body.size(blocks)
-        cost = loop.count * blocks * _cost_of_task(loop)
-        workers = "1" if alone else _workers_for(body, cost)
-        if workers == "1":
+        if alone:
             body.line(f"call void @{name}(ptr %slots, i64 0, i64 {tasks}, i64 0)")
         else:
-            _fork(body, name, tasks, workers, cost)
+            _run_rows(body, loop, tasks, name)
     inner = symbols if loop.rows is None else (*symbols, loop.rows.symbol)
     if loop.strips is not None:
         inner = (*inner, loop.strips.symbol)
-    step, functions = _step_function(loop, inner, name, alone)
-    return [*functions, step, _loop_function(loop, symbols, inner, name)]
+    step, functions = _step_function(loop, inner, name, alone or loop.rows is not None)
+    texts = [*functions, step, _loop_function(loop, symbols, inner, name)]
+    if loop.rows is not None and not alone and _can_share_steps(loop):
+        shared = f"{name}_together"
+        step, _ = _step_function(loop, inner, shared, False)
+        texts += [step, _loop_function(loop, symbols, inner, shared, together=True)]
+    return texts
+
+
+def _run_rows(body: Lines, loop: Loop, tasks: str, name: str) -> None:
+    """Divide blocks of rows among threads, or, where they are too few, each kernel of a step."""
+    cost = loop.count * _blocks(loop) * _cost_of_task(loop)
+    workers = _workers_for(body, cost)
+    if _can_share_steps(loop):
+        few = body.value(f"icmp slt i64 {tasks}, {body.symbols[WORKERS]}")
+        rows = body.value(f"call i64 @llvm.umin.i64(i64 {body.size(loop.rows.total)}, i64 {loop.rows.per_task})")
+        work = body.value(f"mul i64 {body.size(_cost_of_task(loop))}, {rows}")
+        enough = body.value(f"icmp sge i64 {work}, {2 * GRAIN * loop.rows.per_task}")
+        chosen = body.value(f"and i1 {few}, {enough}")
+        body.line(f"br i1 {chosen}, label %{name}.together, label %{name}.apart")
+        body.label(f"{name}.together")
+        body.line(f"call void @{name}_together(ptr %slots, i64 0, i64 {tasks}, i64 0)")
+        body.line(f"br label %{name}.done")
+        body.label(f"{name}.apart")
+    _fork(body, name, tasks, workers, cost)
+    if _can_share_steps(loop):
+        body.line(f"br label %{name}.done")
+        body.label(f"{name}.done")
+
+
+def _can_share_steps(loop: Loop) -> bool:
+    """True if threads may share the kernels of a task: one has work for two, none keeps anything per thread.
+
+    A task's arena has room for one thread.
+    """
+    if loop.rows.numbered or not all(isinstance(s, Run) and not s.kernel.has_workspace for s in loop.steps):
+        return False
+    full = dim.nominal(_cost_of_task(loop))
+    return full >= 2 * GRAIN
 
 
 def _blocks(loop: Loop) -> DimLike:
@@ -267,13 +305,15 @@ def _step_function(loop: Loop, symbols: tuple[str, ...], name: str, alone: bool)
     body = Lines({})
     body.load_sizes(symbols)
     bases = {n: body.element("ptr", "%table", n) for n in range(loop.places)}
-    functions = emit_steps(body, loop.steps, bases, symbols, name, alone=alone or loop.rows is not None)
+    functions = emit_steps(body, loop.steps, bases, symbols, name, alone=alone)
     body.line("ret void")
     header = f"define internal void @{name}_step(ptr noalias %table, ptr noalias %sizes, ptr %arena)"
     return body.text(header), functions
 
 
-def _loop_function(loop: Loop, symbols: tuple[str, ...], inner: tuple[str, ...], name: str) -> str:
+def _loop_function(
+    loop: Loop, symbols: tuple[str, ...], inner: tuple[str, ...], name: str, *, together: bool = False
+) -> str:
     body = Lines({})
     body.line(f"%table = alloca [{loop.places} x ptr], align 64")
     body.line(f"%own.sizes = alloca [{len(inner)} x i64], align 64")
@@ -285,7 +325,7 @@ def _loop_function(loop: Loop, symbols: tuple[str, ...], inner: tuple[str, ...],
     body.line(f"%sizes = load ptr, ptr {place}")
     body.load_sizes(symbols)
     for n, symbol in enumerate(symbols):
-        one = loop.rows is not None and symbol == WORKERS
+        one = loop.rows is not None and symbol == WORKERS and not together
         body.store("i64", "1" if one else body.symbols[symbol], "%own.sizes", n)
     if loop.rows is not None:
         arena = body.address(arena, body.value(f"mul i64 %worker, {body.size(loop.arena_bytes)}"))

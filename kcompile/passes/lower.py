@@ -27,7 +27,7 @@ from kcompile.forms.records import (
     border,
     indices,
 )
-from kcompile.forms.scalar import Expr, Load, const, load, loads, rewrite
+from kcompile.forms.scalar import Expr, Load, const, load, loads, rewrite, walk
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.graph import Graph, Node, Value
@@ -40,6 +40,7 @@ from kcompile.passes.roots import is_map_node, is_scalar_constant
 from kcompile.passes.rows import SplitRows, split_rows
 
 Index = "tuple[DimLike, ...]"
+STEPS_WORTH_A_COPY = 8  # of a loop, for an operand that all of them read to be copied into panels
 OUTPUT_PREFIX = "output:"  # of a result's name, which may be a source's too
 
 
@@ -94,7 +95,26 @@ def _loop_call(cluster: Cluster) -> LoopCall:
     _, *names = body.sources
     reads = dict(zip(names, node.inputs, strict=True))
     writes = {f"{OUTPUT_PREFIX}{name}": v for name, v in zip(body.outputs, node.outputs, strict=True)}
-    return LoopCall(cluster, scan, body, lower(fuse(body)), reads, writes, rows)
+    return LoopCall(cluster, scan, body, _steady(lower(fuse(body)), scan, rows), reads, writes, rows)
+
+
+def _steady(calls: list[KernelCall | LoopCall], scan: Scan, rows: SplitRows | None) -> list[KernelCall | LoopCall]:
+    """The calls of a body; contractions say which of their buffers all steps read: a copy of them is made once."""
+    if scan.strips or (dim.is_static(scan.length) and scan.length < STEPS_WORTH_A_COPY):
+        return calls
+    same = {v.node.name for v in scan.inside.whole} - (rows.sources if rows else frozenset())
+
+    def steady(call: KernelCall) -> tuple[str, ...]:
+        sides = dict.fromkeys(e.buffer for e in walk(call.form.lhs, call.form.rhs) if isinstance(e, Load))
+        sources = ((n, storage(call.reads[n])[0].node) for n in sides if n in call.reads)
+        return tuple(n for n, node in sources if node.is_source and node.name in same)
+
+    return [
+        replace(c, form=replace(c.form, steady=steady(c)))
+        if isinstance(c, KernelCall) and isinstance(c.form, Contract)
+        else c
+        for c in calls
+    ]
 
 
 def _readers(fusion: Fusion) -> dict[Node, set[object]]:

@@ -459,7 +459,9 @@ def _in_place_pairs(step: Step, base: Value, target: Value) -> dict[str, str] | 
     stores = [s for s in facts.tail if s.buffer == out]
     if not stores or facts.stores[out] != len(stores):
         return None
-    if len(stores) > 1 and (isinstance(call.form, Contract) or any(facts.shapes[n] != facts.shapes[out] for n in names)):
+    if len(stores) > 1 and (
+        isinstance(call.form, Contract) or any(facts.shapes[n] != facts.shapes[out] for n in names)
+    ):
         return None
     if any(facts.axes - {a for i in s.index for a in dim.atoms(i)} for s in stores):
         return None  # several points store one element

@@ -737,3 +737,20 @@ def test_short_rows_take_turns_in_each_nest(width, several):
         x[5, 7] = np.nan
         (y,) = check(form, {"batch": 37}, arrays).values()
         assert np.isnan(y[5]).all() and np.isnan(y).sum() == width
+
+
+@pytest.mark.parametrize("width", (5, 64))
+def test_pieces_of_an_array_written_over_each_other(width):
+    """Swapped in place, with functions in between: all old elements are read before the first is written."""
+    rows, lanes = Axis("r", B), Axis("i", width)
+    at = (of(rows), of(lanes))
+    left, right = load("x", at, f32), load("x", (at[0], at[1] + width), f32)
+    form = Loops(
+        (Buffer("x", Type(f32, (B, 2 * width)), INOUT),),
+        (rows, lanes),
+        (Store("x", at, call("tanh", right)), Store("x", (at[0], at[1] + width), call("exp", left))),
+    )
+    for size in (1, 17):
+        arrays = draw(form, {"batch": size})
+        expected = interpret.run(form, arrays, {"batch": size})["x"]
+        assert_close(run_form(form, arrays, {"batch": size})["x"], expected)

@@ -177,3 +177,10 @@ def test_bfloat16_is_rounded_after_every_step():
     )
     bits = f32_to_bf16(np.float32([1, 2, 3, 0.5]))  # at 256 bfloat16 counts in steps of 2
     np.testing.assert_array_equal(bf16_to_f32(interpret.run(form, {"x": bits})["y"]), [0, 2, 4, 0])
+
+
+def test_stores_to_one_inout_buffer_that_follow_each_other_are_one_assignment():
+    left, right = load("x", (i, 0), f32), load("x", (i, 1), f32)
+    form = Loops((buffer("x", INOUT, N, 2),), (I,), (Store("x", (i, 0), right), Store("x", (i, 1), left)))
+    result = interpret.run(form, {"x": np.float32([[1, 2], [3, 4]])}, {"n": 2})
+    np.testing.assert_array_equal(result["x"], [[2, 1], [4, 3]])

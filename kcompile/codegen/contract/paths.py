@@ -30,6 +30,7 @@ PANELS_L3, PANELS_MEMORY = 1.0, 1.5  # writing and reading panels that live ther
 # The same of pairs, which come from half as many bytes; BESIDE per element of lhs.
 PAIR_ROWS, PAIRS_L3, PAIRS_MEMORY, BESIDE = 0.3, 0.1, 1.3, 0.2
 STORE_TRANSPOSED, STORE_SCATTERED = 0.4, 3.0
+STEADY_LHS = 0.02  # fetching what could lie in kept panels from rows instead
 TASK_CYCLES = 20_000  # a task should last this long: some microseconds
 TASKS_WANTED = 32  # enough for 16 workers to share evenly
 FEW_TASKS = 8  # fewer than this, and k is shared among tasks
@@ -175,6 +176,8 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     if spread:
         a = beside.memory(problem, behind)
         cycles += beside_cost(problem, target)
+    if problem.lhs.is_steady and not problem.rhs.is_steady and not lhs_is_vector:
+        cycles += STEADY_LHS * nominal(extent((*problem.batch, *problem.m, *problem.k)))
     if a is None:
         a = dense_memory(problem, behind, lanes)
         cycles += _copied_lhs(problem, PACK_ROWS if problem.lhs.rows else PACK_ELEMENTS, target)
