@@ -41,6 +41,7 @@ from kcompile.ir.types import Type, i64, u8
 from kcompile.observe import KernelTimes, Observer
 from kcompile.ops.custom import drop_custom
 from kcompile.passes.algebra import simplify
+from kcompile.passes.aligned import align_sums
 from kcompile.passes.blocks import block_rows
 from kcompile.passes.bodies import everywhere, has_loops, merge_scans, own_operands, prune_scans
 from kcompile.passes.fold import fold_constants
@@ -103,6 +104,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("refold", fold_constants),
     Pass("blocks", block_rows, takes=("target",)),
     Pass("legalise", legalise),
+    Pass("aligned", align_sums),
     Pass("padded", store_padded),
     Pass("own_results", own_results),
     Pass("own_operands", own_operands),

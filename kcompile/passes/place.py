@@ -304,7 +304,7 @@ class _Placer:
             if any(not self.comes_after(writer, r) for r in others):
                 continue
             if isinstance(writer.call, LoopCall):
-                names = _loop_writes_over(writer.call, value, operand)
+                names = _loop_writes_over(writer, value, operand)
                 if names is None:
                     continue
                 writer.over.update([names])
@@ -472,11 +472,13 @@ def _in_place_pairs(step: Step, base: Value, target: Value) -> dict[str, str] | 
     return dict.fromkeys(names, out)
 
 
-def _loop_writes_over(call: LoopCall, value: Value, target: Value) -> tuple[str, str] | None:
+def _loop_writes_over(loop: Step, value: Value, target: Value) -> tuple[str, str] | None:
     """(stacked operand, yield) if each step may write its row of `value` over the row of `target` it has read.
 
-    The kernel that makes the row must be the only one that reads the old one, and read it in place.
+    The kernel that makes the row must be the only one that reads the old one, and read it in place, whatever else
+    it writes over rows.
     """
+    call = loop.call
     scan = call.scan
     if scan.strips or scan.guarded:
         return None
@@ -496,9 +498,13 @@ def _loop_writes_over(call: LoopCall, value: Value, target: Value) -> tuple[str,
         return None
     step = Step(0, readers[0])
     pairs = _in_place_pairs(step, base, source)
-    if pairs is None or _reordered(step.facts, pairs) is None:
+    if pairs is None:
         return None
-    return names[0], result
+    for other, name in loop.over.items():
+        made = storage(call.body.outputs[name])[0]
+        if made in step.call.writes.values():
+            pairs |= _in_place_pairs(step, made, call.body.sources[other])
+    return None if _reordered(step.facts, pairs) is None else (names[0], result)
 
 
 def _address(index, shape) -> DimLike:

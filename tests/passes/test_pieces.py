@@ -8,6 +8,7 @@ from kcompile.codegen.program import Loop
 from kcompile.ir import dim, interpret
 from kcompile.ir.graph import Graph
 from kcompile.ir.types import Type, f32
+from kcompile.ops.control import BodyBuilder, row_type, run_scan
 from kcompile.passes.bodies import everywhere
 from kcompile.passes.fuse import fuse
 from kcompile.passes.lower import LoopCall, lower
@@ -80,13 +81,16 @@ def test_pieces_in_memory_are_read_element_by_element():
 
 
 def loops_of(program, units):
-    graph = recorded(program, arrays(program, 4, 3, units=units))
+    return placed(recorded(program, arrays(program, 4, 3, units=units)))
+
+
+def placed(graph):
     for row in pipeline.passes():
         graph = everywhere(row.run)(graph)
     return [s for s in place(graph, lower(fuse(graph))).steps if isinstance(s.call, LoopCall)]
 
 
-def test_the_gates_take_the_place_of_what_rows_give_and_their_gradients_that_of_the_gates():
+def test_gates_and_their_gradients_take_the_place_of_what_rows_give():
     forwards, backwards = loops_of(lstm, 8)
     assert len(forwards.over) == len(backwards.over) == 1
     for loop in (forwards, backwards):
@@ -129,3 +133,22 @@ def test_weights_that_all_steps_read_are_copied_once():
     loops = [s for s in built.program.steps if isinstance(s, Loop)]
     packed = [k for k in built.kernels.values() if k.kept_workspace_bytes]
     assert packed and all(len(r.chosen) == 1 for loop in loops for r in loop.steps if r.kernel in packed)
+
+
+def test_two_operands_written_over_by_one_kernel_wait_for_each_other():
+    """Where each new row needs both old ones, one of the two gets memory of its own."""
+    g = Graph("two")
+    inits = [g.input("h", Type(f32, (ROWS, 8)))]
+    stacks = [ops.exp(g.input(n, Type(f32, (6, ROWS, 8)))) for n in "xy"]
+    builder = BodyBuilder([inits[0].type], [row_type(v.type) for v in stacks])
+    (h,), (x, y) = builder.carries, builder.rows
+    made = builder.finish([h + x * y], [ops.tanh(x + y + h), ops.tanh(x - y * h)])
+    for n, value in enumerate(run_scan(g, made, inits, stacks, (), 6, False)):
+        g.output(f"z{n}", ops.exp(value) if n else value)
+    (loop,) = placed(g)
+    assert len(loop.over) == 1
+    rng = np.random.default_rng(0)
+    given = {n: rng.standard_normal((5, 8) if n == "h" else (6, 5, 8)).astype("float32") for n in "hxy"}
+    found, expected = pipeline.compile(g).run(given, {}), interpret.run(g, given)[0]
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)

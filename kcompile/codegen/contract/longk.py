@@ -27,6 +27,7 @@ FEWEST_STEPS = 128  # of a block of k: a tile is loaded and stored once per bloc
 SHARE_STEPS = 2048  # of a share at least: its partial result is written and read once more
 # Shares of the second-level cache. A block's part of rhs, and of both operands:
 RHS_SHARE, BLOCK_SHARE = 4, 5
+NEAR = 2 / 3  # of the first-level cache: what a tile reads of both in a block
 
 
 def is_long(problem: Problem, target: Target) -> bool:
@@ -66,7 +67,9 @@ def along_k(plan: Plan, target: Target) -> Plan:
         units = _evenly(units, all_units, groups * shares)
     row = min(units * plan.rows.max_rows, _buffer_bytes(plan.problem, plan.problem.lhs.memory) // size // steps)
     cached = target.l2_bytes // BLOCK_SHARE // (max(1, row) * size + blocks * block_bytes)
-    cut, k_steps = k_block(plan.k, max(FEWEST_STEPS, min(cached, steps // shares)))
+    line = target.cache_line_bytes  # a row of lhs begins anywhere in one
+    near = int(NEAR * target.l1d_bytes) // (block_bytes + plan.rows.max_rows * size + line)
+    cut, k_steps = k_block(plan.k, max(FEWEST_STEPS, min(cached, near, steps // shares)))
     plan = replace(
         plan, cut=cut, k_steps=k_steps, blocked=True, ahead=True, units_per_task=units, blocks_per_task=blocks
     )
