@@ -33,6 +33,7 @@ from kcompile.ir import dim
 from kcompile.ir.dim import DimLike, FloorDiv, Symbol
 
 GRAIN = 40_000  # scalar operations per worker that pay for a fork-join of a few microseconds
+TILE_ROWS = 8  # fewer rows of a product take as long
 PARALLEL_FOR = "kc_parallel_for"
 
 
@@ -251,6 +252,7 @@ def _run_rows(body: Lines, loop: Loop, tasks: str, name: str) -> None:
     if _can_share_steps(loop):
         few = body.value(f"icmp slt i64 {tasks}, {body.symbols[WORKERS]}")
         rows = body.value(f"call i64 @llvm.umin.i64(i64 {body.size(loop.rows.total)}, i64 {loop.rows.per_task})")
+        rows = body.value(f"call i64 @llvm.smax.i64(i64 {rows}, i64 {TILE_ROWS})")
         work = body.value(f"mul i64 {body.size(_cost_of_task(loop))}, {rows}")
         enough = body.value(f"icmp sge i64 {work}, {2 * GRAIN * loop.rows.per_task}")
         chosen = body.value(f"and i1 {few}, {enough}")
