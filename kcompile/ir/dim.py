@@ -536,7 +536,7 @@ def evaluate(value: DimLike, sizes: Mapping[str, int]) -> int:
 def nominal(value: DimLike) -> int:
     """Return a likely number for a size, where a decision has to guess: every named size counts as NOMINAL_SIZE.
 
-    A name that ends in a number says it itself.
+    A name that ends in a number says how many there are at most.
     """
     return value if is_static(value) else evaluate(value, _Nominal())
 
@@ -557,7 +557,7 @@ class _Nominal(dict):
 
     def __missing__(self, name: str) -> int:
         said = re.search(r"_of_(\d+)$", name)  # rows_of_16: what a task of a loop takes (passes/rows.py)
-        return int(said[1]) if said else _assumed.get()
+        return min(int(said[1]), _assumed.get()) if said else _assumed.get()
 
 
 def degree(sizes: Iterable[DimLike]) -> int:

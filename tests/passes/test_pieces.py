@@ -152,3 +152,14 @@ def test_two_operands_written_over_by_one_kernel_wait_for_each_other():
     found, expected = pipeline.compile(g).run(given, {}), interpret.run(g, given)[0]
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_row_has_the_same_bits_alone():
+    """Kernels of a step have a second plan for few rows."""
+    given = arrays(lstm, 5, 20, units=64)
+    program = pipeline.compile(recorded(lstm, given))
+    together = program.run(given, {})
+    for rows in (1, 2, 3, 5):
+        alone = program.run({**given, "x": given["x"][:rows]}, {})
+        for name in ("y0", "y1", "dx"):
+            np.testing.assert_array_equal(alone[name], together[name][:rows], err_msg=f"{name} of {rows} rows")

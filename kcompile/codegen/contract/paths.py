@@ -37,6 +37,7 @@ FEW_TASKS = 8  # fewer than this, and k is shared among tasks
 SHARE_CYCLES = 30_000  # a share of k should last this long: the partial tiles must be added again
 MASKED_VECTOR_BYTES = 32  # targets with vectors of this size have masked loads
 PAGED_ROWS = 512
+FEW_ROWS = 16  # named sizes that are never more
 FEWEST_UNITS, LHS_SHARE = 4, 4  # row tiles that meet a kept panel; what they may take of the second-level cache
 UNITS_AGAIN = 16  # row tiles that use a block of rhs again before it is left
 STREAMED_ROWS, STREAMED_FOR = 8, 2  # rows of rhs read along at a time, for this many rows of lhs at most
@@ -338,9 +339,13 @@ def pays_to_keep(problem: Problem, block_lanes: int, target: Target) -> bool:
 
 
 def may_be_few(problem: Problem) -> bool:
-    """True if the rows are a named size that may be one: rhs is then read where it lies (thin.py)."""
+    """True if the rows are a named size that may be one: rhs is then read where it lies (thin.py).
+
+    Those of a loop's task are few in any case: panels that all steps read are made for them.
+    """
+    sizes = [e for e in (extent(problem.m), extent(problem.n)) if not dim.is_static(e) and nominal(e) > FEW_ROWS]
     with dim.assuming(1):
-        return any(not dim.is_static(e) and nominal(e) == 1 for e in (extent(problem.m), extent(problem.n)))
+        return any(nominal(e) == 1 for e in sizes)
 
 
 def pack_cost(problem: Problem, outer, k, vector: Axis, block_lanes: int, blocks: DimLike, target: Target) -> float:

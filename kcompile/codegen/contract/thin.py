@@ -51,7 +51,9 @@ class Thin:
 def thin_plan(problem: Problem, main: Plan | dot.DotPlan, target: Target) -> Thin | None:
     """The plan for few rows; None where it would gain nothing."""
     rows = _rows(problem)
-    if rows is None or not isinstance(main, Plan) or problem.sums or main.crosswise or main.problem.pair:
+    if rows is None or (isinstance(main, Plan) and main.keeps and nominal(rows) <= MOST):
+        return None
+    if not isinstance(main, Plan) or problem.sums or main.crosswise or main.problem.pair:
         return None
     with dim.assuming(FEW):
         plan = _plan(_read_in_place(problem), main, target)
