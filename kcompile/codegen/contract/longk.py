@@ -93,7 +93,9 @@ def _per_share(k_blocks: DimLike, shares: int) -> DimLike:
     """Blocks of the largest share, such that there are at most so many shares whatever the sizes."""
     if dim.is_static(k_blocks):
         return max(1, -(-k_blocks // shares))
-    return dim.floordiv(k_blocks + (shares - 1), shares) + dim.floordiv(1, k_blocks + 1)  # never 0: 1 if none
+    named = dim.product(dim.symbol(s) for s in sorted(dim.symbols(k_blocks)))
+    some = dim.floordiv(named + 1, 2)  # 0 if there is none; in a product named sizes are taken to be at least 1
+    return dim.floordiv(k_blocks + (shares - 1), shares) + dim.floordiv(1, some + 1)  # never 0: 1 if none
 
 
 def _buffer_bytes(problem: Problem, memory: Memory) -> int:
