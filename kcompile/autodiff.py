@@ -103,7 +103,17 @@ def _fitted(cotangent: Value, operand: Value, node: Node) -> Value:
     tail = cotangent.shape[cotangent.rank - operand.rank :]
     if 0 < cotangent.rank < operand.rank or any(n not in (1, m) for n, m in zip(operand.shape, tail)):
         raise CompilerBug(f"vjp of {node.op.name}: cotangent {cotangent.type} for an operand {operand.type}")
-    return unbroadcast(cotangent, operand.shape)
+    return _summed(cotangent, operand.shape)
+
+
+def _summed(cotangent: Value, shape: Shape) -> Value:
+    """`unbroadcast`; a sign, or a divisor that was repeated as the operand was, is applied to the sum."""
+    node = cotangent.node
+    if not node.is_source and node.op.name == "neg":
+        return op_table.get("neg")(_summed(node.inputs[0], shape))
+    if not node.is_source and node.op.name == "div" and node.inputs[1].shape == tuple(shape):
+        return op_table.get("div")(_summed(node.inputs[0], shape), node.inputs[1])
+    return unbroadcast(cotangent, shape)
 
 
 def unbroadcast(cotangent: Value, shape: Shape) -> Value:

@@ -18,6 +18,7 @@ from kcompile.ops import (  # noqa: F401  (fill OPS)
     index,
     order,
     pack,
+    pick,
     pool_gradient,
     random,
     reduce,

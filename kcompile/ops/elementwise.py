@@ -256,7 +256,7 @@ stop_gradient = elementwise("stop_gradient", takes="any dtype", ref=lambda x: x,
 add = elementwise("add", body="add", takes="numbers", vjp=lambda g, y, a, b: (g, g), facts=COMMUTATIVE)
 sub = elementwise("sub", body="sub", takes="numbers", vjp=lambda g, y, a, b: (g, -g))
 mul = elementwise("mul", body="mul", takes="numbers", vjp=lambda g, y, a, b: (g * b, g * a), facts=COMMUTATIVE)
-div = elementwise("div", body="div", vjp=lambda g, y, a, b: (g / b, -g * (y / b)), domain=(0.3, 3.0))
+div = elementwise("div", body="div", vjp=lambda g, y, a, b: (g / b, -(g * y / b)), domain=(0.3, 3.0))
 floordiv = elementwise("floordiv", body="floordiv", takes="numbers")
 mod = elementwise("mod", body="mod", takes="numbers", vjp=lambda g, y, a, b: (g, -g * floordiv(a, b)))
 atan2 = elementwise(

@@ -21,7 +21,7 @@ from kcompile.ops.elementwise import cast, draw, eq, s, select
 from kcompile.ops.shape import inverse_permutation, transpose, zeros_like
 
 
-def _check_indices(name: str, given: Type) -> None:
+def check_indices(name: str, given: Type) -> None:
     if not given.dtype.is_integer:
         raise DTypeError(f"{name} expects integer indices, received {given}")
 
@@ -36,7 +36,7 @@ def clamped(place: Expr, extent: DimLike) -> DimLike:
 
 
 def _gather_infer(x: Type, places: Type, *, axis: int) -> Type:
-    _check_indices("gather", places)
+    check_indices("gather", places)
     if not 0 <= axis < x.rank:
         raise ShapeError(f"gather: axis {axis} is not an axis of {x}")
     if x.shape[axis] == 0 and places.size != 0:
@@ -102,7 +102,7 @@ def _scatter(name: str, how: str, ufunc: np.ufunc, vjp) -> Op:
     """Make and register an op that combines rows of updates with the rows of x at loaded places."""
 
     def infer(x: Type, places: Type, updates: Type) -> Type:
-        _check_indices(name, places)
+        check_indices(name, places)
         if x.rank == 0 or updates.shape != (*places.shape, *x.shape[1:]):
             raise ShapeError(
                 f"{name}: rows of {x} at indices {places} need updates of shape "

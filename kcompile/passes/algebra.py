@@ -21,6 +21,7 @@ from kcompile.ir.graph import Graph, Value
 from kcompile.ir.op import OPS, Kind
 from kcompile.ir.pattern import Match, Rule, attributes, computed, constant, rewrite, uniform, wildcards
 from kcompile.ops.spec import Spec, parse_spec
+from kcompile.passes.chosen import CHOSEN
 
 x, y, z = wildcards("x y z")
 s, t, u, v = attributes("s t u v")
@@ -560,6 +561,7 @@ ALGEBRA = (
         ops.size(computed(lambda m: m.root.graph.constant(0.0)), value=s, dtype=t),
         where=lambda m: not m.x.is_constant,
     ),
+    *CHOSEN,
     *_broadcast_rules(),
 )
 

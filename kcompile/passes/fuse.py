@@ -70,7 +70,7 @@ def fuse(graph: Graph) -> Fusion:
     for node in graph.live_nodes():
         if node in roots or not (node.is_source or is_map_node(node)):
             builder.place(node)
-    return Fusion(graph, builder.clusters, builder.cluster_of, roots, builder.refusals)
+    return Fusion(graph, [c for c in builder.clusters if c.units], builder.cluster_of, roots, builder.refusals)
 
 
 # 2. clusters -----------------------------------------------------------------------------------
@@ -94,6 +94,7 @@ class _Builder:
     def place(self, node: Node) -> None:
         reads = self.inputs[node] = self.written_inputs(node)
         needed = {self.cluster_of[v.node] for v in reads if v.node in self.cluster_of}
+        needed = self.merged(node, needed)
         producers = sorted(needed, key=lambda c: -c.number)
         large = [v for v in reads if v.type.size != 1]
         siblings = [c for v in large for c in self.readers.get(v, ()) if c not in needed]
@@ -155,6 +156,32 @@ class _Builder:
         for number in range(len(self.clusters)):  # whoever needs this cluster now needs what it gained
             if number == cluster.number or self.before[number] & bit:
                 self.before[number] |= gained
+
+    def merged(self, node: Node, needed: set[Cluster]) -> set[Cluster]:
+        """Make one of the kernels over the same rows that this row's unit reads and that do not know each other."""
+        rows = sorted((c for c in needed if c.kind == ROW), key=lambda c: c.number)
+        first = rows[0] if rows else None
+        for other in rows[1:]:
+            apart = not self.before[first.number] >> other.number & 1 and not self.before[other.number] >> first.number & 1
+            fits = len(first.units) + len(other.units) < MAX_UNITS and other.domain == first.domain
+            if apart and fits and self.refusal(node, first, needed - {other}) is self.refusal(node, other, needed - {first}) is None:
+                self.absorb(first, other)
+                needed = needed - {other}
+        return needed
+
+    def absorb(self, cluster: Cluster, other: Cluster) -> None:
+        """Move the units of `other`, which neither needs `cluster` nor is needed by it, to `cluster`."""
+        cluster.units += other.units
+        self.cluster_of.update(dict.fromkeys(other.units, cluster))
+        other.units = []
+        gained, old = self.before[other.number] | self.before[cluster.number], 1 << other.number
+        self.before[cluster.number] = gained
+        for number, before in enumerate(self.before):
+            if before & (old | 1 << cluster.number):
+                self.before[number] = (before & ~old) | gained | 1 << cluster.number
+        for value, readers in self.readers.items():
+            if other in readers:
+                self.readers[value] = list(dict.fromkeys(cluster if c is other else c for c in readers))
 
     def closure(self, clusters: Iterable[Cluster]) -> int:
         bits = 0
@@ -346,4 +373,6 @@ def _same_row(user: Node, value: Value, rows: Shape) -> bool:
         return user.output.shape[:depth] == rows
     if user.op.name == "broadcast_to":
         return user.output.rank == value.rank
+    if user.op.name == "pick":
+        return user.output.shape[:depth] == rows and user.attrs["axis"] >= depth
     return False

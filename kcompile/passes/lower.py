@@ -27,7 +27,7 @@ from kcompile.forms.records import (
     border,
     indices,
 )
-from kcompile.forms.scalar import Expr, Load, const, load, loads, rewrite, walk
+from kcompile.forms.scalar import Expr, Load, const, index, load, loads, rewrite, walk
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.graph import Graph, Node, Value
@@ -410,20 +410,44 @@ def _spread(at: Index, shape: Shape) -> Index:
 
 
 def _merged_nests(body: list) -> list:
-    """Run adjacent nests over the same axes as one, where a later one needs no finished result of an earlier one.
+    """Run nests over the same axes as one, where the later one needs nothing finished in between.
 
-    What the earlier nest stores at the very element the later one reads is passed on as a value.
+    It joins the nearest such nest, past statements that neither make what it reads nor touch what it makes: values
+    read there already are read once. What the earlier nest stores at the very element the later one reads is passed
+    on as a value.
     """
     merged: list = []
     for statement in body:
-        last = merged[-1] if merged else None
-        if isinstance(statement, Nest) and isinstance(last, Nest) and last.axes == statement.axes:
-            forwarded = _forwarded(last, statement)
-            if forwarded is not None:
-                merged[-1] = Nest(last.axes, last.body + forwarded)
-                continue
-        merged.append(statement)
+        place = _joinable(merged, statement) if isinstance(statement, Nest) else None
+        if place is None:
+            merged.append(statement)
+        else:
+            number, forwarded = place
+            merged[number] = Nest(statement.axes, merged[number].body + forwarded)
     return merged
+
+
+def _joinable(before: list, nest: Nest) -> tuple[int, tuple] | None:
+    """The number of the nest that `nest` can join and what it adds to it; None if there is none."""
+    reads, makes = _reads(nest), _makes(nest)
+    for number in range(len(before) - 1, -1, -1):
+        earlier = before[number]
+        if isinstance(earlier, Nest) and earlier.axes == nest.axes:
+            forwarded = _forwarded(earlier, nest)
+            if forwarded is not None:
+                return number, forwarded
+        if _makes(earlier) & (reads | makes) or _reads(earlier) & makes:
+            return None
+    return None
+
+
+def _makes(statement) -> set[str]:
+    return {s.buffer for s in (statement.body if isinstance(statement, Nest) else (statement,))}
+
+
+def _reads(statement) -> set[str]:
+    body = statement.body if isinstance(statement, Nest) else (statement,)
+    return {node.buffer for s in body for node in loads(s.value, *map(index, s.index))}
 
 
 def _forwarded(earlier: Nest, later: Nest) -> tuple | None:
@@ -433,6 +457,9 @@ def _forwarded(earlier: Nest, later: Nest) -> tuple | None:
         return None  # a scatter adds to what the nest before it has to have stored everywhere
     stored = {(s.buffer, s.index): s.value for s in earlier.body if isinstance(s, Store)}
     read = [node for s in later.body for node in loads(s.value)]
+    places = [node for s in later.body for node in loads(*map(index, s.index))]
+    if any(n.buffer in made for n in places):
+        return None
     if any(n.buffer in made and (n.buffer, n.index) not in stored for n in read):
         return None
 

@@ -13,14 +13,20 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from kcompile.codegen import scalars, vmath
-from kcompile.codegen.llvm_types import I64, Index
+from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.llvm_types import FLOAT, I64, Index
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Part, stride
 from kcompile.forms.records import LOCAL, Accumulate, Store
 from kcompile.forms.scalar import Call, Const, Expr, Load, Where, has_load, walk
 from kcompile.forms.scalar import Index as IndexOf
+from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.target import Target
+
+
+FRACTIONS = ("f32", "f64")
+LEAST_VECTORS = 4  # that one reciprocal is worth
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,28 @@ def _largest(roots: list[Expr], uniform: frozenset[Expr]) -> tuple[Expr, ...]:
     return tuple(found)
 
 
+def divides_by_one(e: Expr, pattern: Pattern) -> bool:
+    """True for a division by a number that is not known now and the same all along an axis of several vectors."""
+    if not isinstance(e, Call) or e.fn != "div" or e.args[1] not in pattern.uniform or isinstance(e.args[1], Const):
+        return False
+    extent = pattern.axis.extent
+    return e.dtype.name in FRACTIONS and not (dim.is_static(extent) and extent < LEAST_VECTORS * pattern.lanes)
+
+
+def inverse(b: KernelBuilder, u: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """(p, q) with x * p * q = x / u to one and a half units in the last place, whatever the sizes of x and u.
+
+    p is a power of two about as large as 1 / sqrt(u), so that neither q nor x * p leaves the range of numbers where
+    the quotient does not. Infinity, zero and NaN come out as of a division.
+    """
+    bits, fraction, bias = (32, 23, 127) if u.type == FLOAT else (64, 52, 1023)
+    kind = ir.IntType(bits)
+    exponent = b.ll.and_(b.ll.lshr(b.ll.bitcast(u, kind), kind(fraction)), kind(2 * bias + 1))
+    half = b.ll.ashr(b.ll.sub(exponent, kind(bias)), kind(1))
+    power = b.ll.bitcast(b.ll.shl(b.ll.sub(kind(bias), half), kind(fraction)), u.type)
+    return power, b.fdiv(u.type(1.0), b.fmul(u, power))
+
+
 def has_masks(target: Target) -> bool:
     """True if a masked load or store is one instruction that is as fast as a plain one."""
     return target.arch == "x86_64" and target.vector_bytes == 64
@@ -151,12 +179,22 @@ class Lanes(Scope):
             return b.ll.add(first, places)
         if isinstance(e, Where) and isinstance(e.inside, Load):
             return self._load_or_zero(e)
+        if divides_by_one(e, self.pattern):
+            return self._divided(e)
         args = [self.compute(a) for a in e.args]
         if isinstance(e, Where) or e.fn == "select":
             return b.ll.select(*args)
         if e.fn == "cast":
             return scalars.cast(b, args[0], e.args[0].dtype, e.dtype)
         return scalars.emit(b, e.fn, e.args[0].dtype, *args)
+
+    def _divided(self, e: Call) -> ir.Value:
+        """x / u for one u: two multiplications, of which the first is exact and keeps both in range."""
+        b, lanes = self.b, self.pattern.lanes
+        value = self.compute(e.args[0])
+        for factor in inverse(b, self.around.compute(e.args[1])):
+            value = b.fmul(value, b.splat(factor, lanes))
+        return value
 
     def _load_or_zero(self, e: Where) -> ir.Value:
         """A load whose condition is the same for all lanes: a mask where masks are free, else a branch."""

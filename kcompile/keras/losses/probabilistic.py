@@ -101,8 +101,8 @@ def sparse_categorical_crossentropy(y_true, y_pred, from_logits=False, ignore_cl
         valid = ops.not_equal(labels, int(ignore_class))
         labels = ops.where(valid, labels, 0)
     log_p = _log_probabilities(y_pred, from_logits, axis)
-    chosen = ops.one_hot(labels, y_pred.shape[axis], axis=axis, dtype=y_pred.dtype)
-    loss = -ops.sum(chosen * log_p, axis=axis)
+    chosen = ops.one_hot(labels, y_pred.shape[axis], axis=axis, dtype="bool")
+    loss = -ops.sum(ops.where(chosen, log_p, 0.0), axis=axis)
     if valid is not None:
         loss = set_mask(ops.where(valid, loss, 0.0), valid)
     return loss
