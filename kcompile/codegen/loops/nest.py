@@ -83,6 +83,7 @@ def _whole_lines(nbytes: DimLike) -> DimLike:
 def _locals(schedule: Schedule) -> dict[str, Buffer]:
     part = schedule.part
     used = {s.buffer for g in part.groups for s in g.body}
+    used -= {r.name for r in schedule.in_results if not r.may_stream}
     return {n: b for n, b in part.buffers.items() if b.role == LOCAL and n in used}
 
 
@@ -118,6 +119,15 @@ class _Emitter:
                 many = self.width * self.schedule.jam
                 base = self.b.alloca(buffer.type.dtype, max(1, buffer.type.size * many), align_bytes=64)
             scope.memory[name] = self.local(base, buffer)
+
+    def place_in_results(self, scope: Scope) -> None:
+        """Say, at one row, where the local rows lie that have their place in a result."""
+        for row in self.schedule.in_results:
+            result = scope.memory[row.result]
+            base = self.b.at(result.base, result.dtype, result.place(scope, row.start))
+            if row.may_stream:
+                base = self.b.ll.select(streaming.are_large(self.part, scope), scope.memory[row.name].base, base)
+            scope.memory[row.name] = plain(base, result.dtype)
 
     def local(self, base: ir.Value, buffer: Buffer) -> Memory:
         if self.lane is None:
@@ -183,6 +193,7 @@ class _Emitter:
                             memory = scope.memory[name]
                             base = b.at(memory.base, memory.dtype, b.mul(i, buffer.type.size))
                             inner.memory[name] = plain(base, memory.dtype)
+                        self.place_in_results(inner)
                         if n == 0:
                             self.start_locals(inner)
                         self.group(inner, group, self.ahead.get(n, ()))
@@ -219,6 +230,7 @@ class _Emitter:
             return
         if self.lane is not None:
             self.low, self.count = low, self.lane_count(low, high)
+        self.place_in_results(scope)
         self.start_locals(scope)
         for n, group in enumerate(self.part.groups):
             self.group(scope, group, self.ahead.get(n, ()))

@@ -33,6 +33,7 @@ from kcompile.codegen.loops.flat import (
     stride,
     whole,
 )
+from kcompile.codegen.loops.in_results import InResult, rows_in_results
 from kcompile.codegen.loops.reduce import accumulations, is_scan, stores_only
 from kcompile.forms import scalar
 from kcompile.forms.records import IN, INOUT, LOCAL, OUT, Accumulate, Buffer, Loops, Store, identity
@@ -76,6 +77,7 @@ class Schedule:
     tasks: DimLike = 1
     cost_per_task: DimLike = 1
     jam: int = 1  # ROW: neighbouring rows that go through each nest together
+    in_results: tuple[InResult, ...] = ()  # ROW: local rows that lie in results
 
 
 @dataclass(frozen=True)
@@ -323,7 +325,8 @@ def _nested(part: Part, target: Target) -> Schedule:
             best, column_score = axis, score
     if best is None or any(is_scan(g.body) for g in inside) or _reads_old_values(part):
         tasks = dim.product(a.extent for a in part.outer)
-        return Schedule(part, ROW, part.outer, jam=_jam(part, target), tasks=tasks, cost_per_task=work)
+        jam, rows = _jam(part, target), rows_in_results(part, target)
+        return Schedule(part, ROW, part.outer, jam=jam, tasks=tasks, cost_per_task=work, in_results=rows)
     rows = tuple(a for a in part.outer if a is not best)
     extent = best.extent
     count = dim.product(a.extent for a in rows)

@@ -55,7 +55,7 @@ def may_exceed(part: Part, nbytes: int) -> bool:
 def pays(part: Part, names: frozenset[str], body, scope: Scope) -> ir.Value:
     """Whether to stream from the point of `scope` on: arrays are large, and stores start on whole vectors."""
     b = scope.b
-    answer = b.condition(b.compare(">=", scope.value(_touched_bytes(part)), _limit(b.target)))
+    answer = are_large(part, scope)
     for s in body:
         if s.buffer in names:
             memory = scope.memory[s.buffer]
@@ -63,6 +63,12 @@ def pays(part: Part, names: frozenset[str], body, scope: Scope) -> ir.Value:
             rest = b.ll.and_(start, I64(b.target.vector_bytes - 1))
             answer = b.ll.and_(answer, b.ll.icmp_unsigned("==", rest, I64(0)))
     return answer
+
+
+def are_large(part: Part, scope: Scope) -> ir.Value:
+    """Whether the arrays of a part are too large for the last cache."""
+    b = scope.b
+    return b.condition(b.compare(">=", scope.value(_touched_bytes(part)), _limit(b.target)))
 
 
 def finish(b: KernelBuilder) -> None:
