@@ -9,12 +9,15 @@ from kcompile import ops
 from kcompile.codegen import loops
 from kcompile.codegen.host import host_target
 from kcompile.codegen.loops.ahead import rows_ahead
-from kcompile.codegen.loops.flat import flatten
+from kcompile.codegen.loops.flat import flatten, mentions
+from kcompile.codegen.loops.in_results import rows_in_results
 from kcompile.codegen.loops.plan import make_plan
+from kcompile.forms import interpret
 from kcompile.ir.types import Type, f32
 from kcompile.target import AARCH64_NEON, X86_64_V3, X86_64_V4
 from tests.codegen import harness
 from tests.codegen.test_loops import B, draw, layer_norm, only, softmax
+from tests.tolerances import assert_close
 
 WIDTH = 150  # two wide vectors, one more, and a rest
 
@@ -114,3 +117,46 @@ def test_many_short_rows_are_summed_in_one_phase():
 
     assert len(sums(64, 32).phases) == 1
     assert len(sums(1, 4096).phases) == 2
+
+
+def test_division_by_a_number_of_the_row():
+    """Two multiplications: right to 1.5 units in the last place, and infinities, zeros and NaN as a division has."""
+    numbers = (1.0, 3.0, -7.0, 1e-45, 1e-39, -2.5e-38, 3e38, -1e20, 1e-20, 0.0, -0.0, np.inf, -np.inf, np.nan)
+
+    def build(g):
+        x, u = g.input("x", Type(f32, (B, WIDTH))), g.input("u", Type(f32, (B, 1)))
+        g.output("y", x / (u * (ops.reduce_max(x, axes=(1,), keepdims=True) * 0.0 + 1.0)))
+
+    form = only(build)
+    x = np.random.default_rng(0).standard_normal((len(numbers), WIDTH)).astype("float32")
+    x *= np.exp2(np.random.default_rng(1).integers(-100, 100, x.shape)).astype("float32")
+    u = np.array(numbers, "float32")[:, None]
+    names = {b.type.shape[1]: b.name for b in form.buffers if b.role == "in"}
+    (found,) = harness.run_form(form, {names[WIDTH]: x, names[1]: u}, {"batch": len(x)}).values()
+    with np.errstate(all="ignore"):
+        wanted = x / u
+        np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
+        normal = np.abs(wanted) > 1.2e-38
+        np.testing.assert_allclose(found[normal], wanted[normal], rtol=1.8e-7)
+        np.testing.assert_allclose(found[~normal], wanted[~normal], rtol=0, atol=3e-45)
+
+
+def test_exponentials_of_a_softmax_lie_in_its_result():
+    part = flatten(only(rows))
+    (row,) = rows_in_results(part, X86_64_V4)
+    assert part.buffers[row.result].role == "out" and not mentions(row.start, part.groups[1].spans[0].axis)
+    assert rows_in_results(flatten(only(layer_norm)), X86_64_V4) == ()  # nothing is kept there
+
+
+def test_a_row_that_is_read_again_stays_local():
+    def build(g):
+        x = g.input("x", Type(f32, (B, WIDTH)))
+        e = ops.exp(x - ops.reduce_max(x, axes=(1,), keepdims=True))
+        y = e / ops.reduce_sum(e, axes=(1,), keepdims=True)
+        g.output("y", y)
+        g.output("z", ops.reduce_sum(y * x, axes=(1,), keepdims=True) * e)
+
+    form = only(build)
+    arrays = draw(form, {"batch": 21})
+    for name, expected in interpret.run(form, arrays, {"batch": 21}).items():
+        assert_close(harness.run_form(form, arrays, {"batch": 21}, workers=(1, 3))[name], expected, "", name)

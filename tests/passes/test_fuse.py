@@ -100,3 +100,33 @@ def test_a_long_chain_is_cut_into_kernels():
     np.testing.assert_allclose(found["y"], expected["y"], rtol=1e-5)
     fusion = fuse(graph)
     assert 1000 // MAX_DEPTH <= len(fusion.clusters) < 3 * 1000 // MAX_DEPTH
+
+
+def test_rows_that_meet_become_one_kernel():
+    """A number of each row is made from one array and one from another, and a third value needs both."""
+    graph = Graph("meet")
+    x, y = (graph.input(n, Type(f32, (dim.symbol("batch"), 40))) for n in "xy")
+    high, total = ops.reduce_max(x, axes=(1,), keepdims=True), ops.reduce_sum(y, axes=(1,), keepdims=True)
+    exponentials = ops.exp(x - high)
+    graph.output("z", exponentials * total - y)
+    graph.output("high", high)
+    (cluster,) = fuse(graph).clusters
+    assert len(cluster.units) >= 3
+    draw = np.random.default_rng(0)
+    given = {n: draw.standard_normal((5, 40)).astype(np.float32) for n in "xy"}
+    wanted, _ = run(graph, given)
+    found, _ = simulate(graph, given)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_that_meet_stay_apart_if_another_kernel_lies_between():
+    graph = Graph("between")
+    x, w = graph.input("x", Type(f32, (6, 6))), graph.input("w", Type(f32, (6, 6)))
+    scaled = x * ops.reduce_sum(x, axes=(1,), keepdims=True)
+    product = ops.contract(scaled, w, spec="m,k;k,n->m,n", sizes=())
+    total = ops.reduce_sum(ops.exp(product), axes=(1,), keepdims=True)
+    graph.output("y", product * total + scaled * total)
+    given = {n: np.random.default_rng(3).uniform(-0.5, 0.5, (6, 6)).astype(np.float32) for n in "xw"}
+    wanted, _ = run(graph, given)
+    np.testing.assert_allclose(simulate(graph, given)[0]["y"], wanted["y"], rtol=1e-5, atol=1e-6)

@@ -41,6 +41,10 @@ def conv1d(g, x, stride=1):
     return ops.contract(x, x_of(g, 3, 2, 4), spec=f"b,i*{stride}+r,c;r,c,n->b,i,n", sizes=(("i", out),))
 
 
+def counted(g, size):
+    return ops.iota(g.constant(0), shape=(1, size), axis=1, dtype="i32")
+
+
 def pad(x, low, high, value=0, interior=None):
     return ops.pad(x, low=low, high=high, interior=interior or (0,) * len(low), value=value)
 
@@ -96,6 +100,15 @@ EXAMPLES = {
     "reduce_min_broadcast": lambda g: ops.reduce_min(
         ops.broadcast_to(x_of(g, 3, 1), shape=(2, 3, 4)), axes=(2,), keepdims=True
     ),
+    "sum_of_chosen": lambda g: ops.reduce_sum(
+        ops.select(ops.eq(x_of(g, BATCH, 1, dtype=i32), counted(g, 5)), x_of(g, BATCH, 5), 0.0),
+        axes=(0, 1),
+        keepdims=False,
+    ),
+    "sum_of_matches": lambda g: ops.reduce_sum(
+        ops.cast(ops.eq(x_of(g, BATCH, 1, dtype=i32), counted(g, 5)), dtype="f64"), axes=(1,), keepdims=True
+    ),
+    "neg_of_chosen": lambda g: -ops.select(x_of(g, 4, dtype=boolean), x_of(g, 4), 0.0),
     "size_of_nothing": lambda g: ops.size(ops.exp(x_of(g, BATCH)), value=BATCH * 2, dtype="f64"),
     "scale_weights": lambda g: matmul(x_of(g, BATCH, 4), const(g, 4, 5)) * const(g, 5),
     "div_to_scale": lambda g: matmul(x_of(g, BATCH, 4), const(g, 4, 5)) / const(g, 5),

@@ -89,6 +89,20 @@ def test_the_loss_cross_entropy_from_logits_is_one_pass_with_its_gradient(sparse
     assert len(made) <= 2, "rows; their mean"
 
 
+@pytest.mark.parametrize("sparse", [True, False], ids=["classes", "shares"])
+def test_the_gradient_of_a_cross_entropy_alone_is_one_kernel(sparse):
+    def gradient(values):
+        form = keras.ops.sparse_categorical_crossentropy if sparse else keras.ops.categorical_crossentropy
+        losses = form(values["y"], values["x"], from_logits=True) * values["w"]
+        return {"dx": grad(keras.ops.sum(losses), [values["x"]])[0]}
+
+    targets = ((None,), "int32") if sparse else ((None, 100), "float32")
+    made = kernels(trace(gradient, {"x": ((None, 100), "float32"), "y": targets, "w": ((None,), "float32")}).graph)
+    (form,) = made
+    nests = [s for s in form.body if isinstance(s, Nest)]
+    assert len(nests) == 3, "a maximum, exponentials, the result"
+
+
 def test_the_layer_normalization_layer_is_one_kernel():
     layer = layers.LayerNormalization()
     layer.build((None, 96))
