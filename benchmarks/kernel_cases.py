@@ -12,6 +12,7 @@ import numpy as np
 
 FORWARD, DATA, FILTER = "forward", "data gradient", "filter gradient"
 INFERENCE = "inference"  # forward, with a filter that may be prepared beforehand
+LINE_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,28 @@ CASES: tuple[Case, ...] = (*_gemms(), *_convolutions(), *_others())
 
 
 def arrays(case: Case) -> dict[str, np.ndarray]:
-    """The inputs of a case by name, float32; labels are classes."""
+    """The inputs of a case by name, float32, on whole lines as all peers place arrays of their own.
+
+    Labels are classes. NumPy places large arrays 16 bytes behind a line: then each vector is read from two.
+    """
     draw = np.random.default_rng(0)
     return {
-        name: draw.integers(0, case.sizes[-1], shape, "int32")
-        if name == "labels"
-        else draw.standard_normal(shape, "float32")
+        name: on_lines(
+            draw.integers(0, case.sizes[-1], shape, "int32")
+            if name == "labels"
+            else draw.standard_normal(shape, "float32")
+        )
         for name, shape in shapes(case).items()
     }
+
+
+def on_lines(array: np.ndarray) -> np.ndarray:
+    """A copy that begins on a line."""
+    room = np.empty(array.nbytes + LINE_BYTES, np.uint8)
+    start = -room.ctypes.data % LINE_BYTES
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def shapes(case: Case) -> dict[str, tuple[int, ...]]:

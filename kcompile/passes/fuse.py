@@ -158,13 +158,14 @@ class _Builder:
                 self.before[number] |= gained
 
     def merged(self, node: Node, needed: set[Cluster]) -> set[Cluster]:
-        """Make one of the kernels over the same rows that this row's unit reads and that do not know each other."""
+        """Make one of the kernels over the same rows that `node` reads, could join, and that do not know each other."""
         rows = sorted((c for c in needed if c.kind == ROW), key=lambda c: c.number)
-        first = rows[0] if rows else None
         for other in rows[1:]:
-            apart = not self.before[first.number] >> other.number & 1 and not self.before[other.number] >> first.number & 1
-            fits = len(first.units) + len(other.units) < MAX_UNITS and other.domain == first.domain
-            if apart and fits and self.refusal(node, first, needed - {other}) is self.refusal(node, other, needed - {first}) is None:
+            first = rows[0]
+            is_later = self.before[other.number] >> first.number & 1 or self.before[first.number] >> other.number & 1
+            if is_later or other.domain != first.domain or len(first.units) + len(other.units) >= MAX_UNITS:
+                continue
+            if all(self.refusal(node, c, needed - {first, other}) is None for c in (first, other)):
                 self.absorb(first, other)
                 needed = needed - {other}
         return needed

@@ -27,7 +27,7 @@ from kcompile.forms.records import (
     border,
     indices,
 )
-from kcompile.forms.scalar import Expr, Load, const, index, load, loads, rewrite, walk
+from kcompile.forms.scalar import Expr, Load, const, load, walk
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.graph import Graph, Node, Value
@@ -36,6 +36,7 @@ from kcompile.ir.types import Shape, Type
 from kcompile.ops.control import Scan, scan_of
 from kcompile.passes.alias import storage
 from kcompile.passes.fuse import CONTRACT, MAP, ROW, TILES, Cluster, Fusion, fuse
+from kcompile.passes.nests import merged_nests
 from kcompile.passes.roots import is_map_node, is_scalar_constant
 from kcompile.passes.rows import SplitRows, split_rows
 
@@ -318,7 +319,7 @@ class _Lowering:
         body: list = []
         for anchor in anchors:
             body += self.anchor_statements(anchor, at, place, keep_local=bool(units))
-        body = _merged_nests(body)
+        body = merged_nests(body)
         if units:  # behind the loops, so that these merge
             written = [a.output for a in anchors if self.needed_outside(a)]
             body += [Store(self.output(v), place, self.here[v](place)) for v in written]
@@ -359,7 +360,7 @@ class _Lowering:
         for unit in self.cluster.units:
             stage = self.row_map(unit, at, rows) if is_map_node(unit) else self.row_reduction(unit, at, rows)
             body += stage
-        return Loops(tuple(self.buffers), outer, tuple(_merged_nests(body)))
+        return Loops(tuple(self.buffers), outer, tuple(merged_nests(body)))
 
     def row_map(self, unit: Node, at: Index, rows: Shape) -> list:
         rest = unit.output.shape[len(rows) :]
@@ -407,63 +408,3 @@ def _spread(at: Index, shape: Shape) -> Index:
     for size in shape:
         index.append(0 if size == 1 else kept.pop(0))
     return tuple(index)
-
-
-def _merged_nests(body: list) -> list:
-    """Run nests over the same axes as one, where the later one needs nothing finished in between.
-
-    It joins the nearest such nest, past statements that neither make what it reads nor touch what it makes: values
-    read there already are read once. What the earlier nest stores at the very element the later one reads is passed
-    on as a value.
-    """
-    merged: list = []
-    for statement in body:
-        place = _joinable(merged, statement) if isinstance(statement, Nest) else None
-        if place is None:
-            merged.append(statement)
-        else:
-            number, forwarded = place
-            merged[number] = Nest(statement.axes, merged[number].body + forwarded)
-    return merged
-
-
-def _joinable(before: list, nest: Nest) -> tuple[int, tuple] | None:
-    """The number of the nest that `nest` can join and what it adds to it; None if there is none."""
-    reads, makes = _reads(nest), _makes(nest)
-    for number in range(len(before) - 1, -1, -1):
-        earlier = before[number]
-        if isinstance(earlier, Nest) and earlier.axes == nest.axes:
-            forwarded = _forwarded(earlier, nest)
-            if forwarded is not None:
-                return number, forwarded
-        if _makes(earlier) & (reads | makes) or _reads(earlier) & makes:
-            return None
-    return None
-
-
-def _makes(statement) -> set[str]:
-    return {s.buffer for s in (statement.body if isinstance(statement, Nest) else (statement,))}
-
-
-def _reads(statement) -> set[str]:
-    body = statement.body if isinstance(statement, Nest) else (statement,)
-    return {node.buffer for s in body for node in loads(s.value, *map(index, s.index))}
-
-
-def _forwarded(earlier: Nest, later: Nest) -> tuple | None:
-    """The later nest's statements with loads of what `earlier` stores replaced; None if it needs anything else."""
-    made = {s.buffer for s in earlier.body}
-    if any(s.buffer in made for s in later.body):
-        return None  # a scatter adds to what the nest before it has to have stored everywhere
-    stored = {(s.buffer, s.index): s.value for s in earlier.body if isinstance(s, Store)}
-    read = [node for s in later.body for node in loads(s.value)]
-    places = [node for s in later.body for node in loads(*map(index, s.index))]
-    if any(n.buffer in made for n in places):
-        return None
-    if any(n.buffer in made and (n.buffer, n.index) not in stored for n in read):
-        return None
-
-    def on_load(node: Load) -> Expr | None:
-        return stored.get((node.buffer, node.index))
-
-    return tuple(replace(s, value=rewrite(s.value, on_load=on_load)) for s in later.body)

@@ -24,7 +24,6 @@ from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.target import Target
 
-
 FRACTIONS = ("f32", "f64")
 LEAST_VECTORS = 4  # that one reciprocal is worth
 
