@@ -376,4 +376,6 @@ def _same_row(user: Node, value: Value, rows: Shape) -> bool:
         return user.output.rank == value.rank
     if user.op.name == "pick":
         return user.output.shape[:depth] == rows and user.attrs["axis"] >= depth
+    if user.op.name == "slice":  # as long as the rows are, it begins with them
+        return user.output.shape[:depth] == rows and all(n == 1 for n in user.attrs["strides"][:depth])
     return False

@@ -197,20 +197,23 @@ def vector_norm(x, ord=None, axis=None, keepdims=False):
 def moments_over(x, axes: tuple[int, ...], keepdims: bool):
     """Return mean and variance of a float operand over axes counted from the front.
 
-    Rows are in a core's cache when they are read again, to be centred. Columns would be read from memory again:
-    if the first axis is among those summed, one pass does. Its sums are shifted by the mean of a few first
-    elements, so that they cancel little (Chan, Golub, LeVeque 1983, "Algorithms for computing the
-    sample variance", section 3). Where rows and columns are summed - a group of channels at all places - the columns'
-    moments come first, from whole lines, and those of a group follow from them.
+    Columns, and rows of known length, take one pass. Its sums are shifted by the mean of a few first elements, so
+    that they cancel little (Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", section 3):
+    the mean of k among n elements is at most sqrt(n / k) standard deviations off, so rounding grows by n / k at most.
+    Other rows, which are in a core's cache when they are read again, are centred. Where rows and columns are summed -
+    a group of channels at all places - the columns' moments come first, from whole lines, and those of a group follow
+    from them.
     """
     last_kept = next((a for a in reversed(range(len(x.shape))) if a not in axes), -1)
     columns, inside = (tuple(a for a in axes if (a < last_kept) == before) for before in (True, False))
     if columns and inside and 0 not in [x.shape[a] for a in axes]:
-        centre, spread = _shifted_moments(x, tuple(sorted(columns)))
+        centre, spread = _shifted_moments(x, *_few_of_columns(x, columns))
         mean = mean_over(centre, inside, True)
         variance = mean_over(prim.add(spread, prim.square(prim.sub(centre, mean))), inside, True)
     elif 0 in axes and len(axes) < len(x.shape) and 0 not in [x.shape[a] for a in axes]:
-        mean, variance = _shifted_moments(x, tuple(sorted(axes)))
+        mean, variance = _shifted_moments(x, *_few_of_columns(x, axes))
+    elif (few := _few_of_rows(x, axes)) is not None:
+        mean, variance = _shifted_moments(x, tuple(sorted(axes)), few)
     else:
         mean = mean_over(x, axes, True)
         variance = mean_over(prim.square(prim.sub(x, mean)), axes, True)
@@ -220,10 +223,33 @@ def moments_over(x, axes: tuple[int, ...], keepdims: bool):
     return prim.reshape(mean, shape=kept), prim.reshape(variance, shape=kept)
 
 
-def _shifted_moments(x, axes: tuple[int, ...]):
-    rank = len(x.shape)
+FEW, MOST_GROWTH = 16, 64  # elements of a row that shift its sums; how much rounding may grow by it
+
+
+def _few_of_rows(x, axes: tuple[int, ...]) -> tuple | None:
+    """The shape of the first few elements of each row; None if rows are short, of unknown length, or no rows."""
+    rank, axes = len(x.shape), tuple(sorted(axes))
+    first = rank - len(axes)
+    if not 0 < first < rank or axes != tuple(range(first, rank)):
+        return None
+    lengths = x.shape[first:]
+    if not dim.is_static(dim.product(lengths)):
+        return None
+    count = -(-dim.product(lengths) // MOST_GROWTH)
+    count = FEW if count < FEW else count
+    return None if lengths[-1] < 4 * count else (*x.shape[:first], *(1 for _ in lengths[1:]), count)
+
+
+def _few_of_columns(x, axes: tuple[int, ...]) -> tuple[tuple[int, ...], tuple]:
+    """The axes in order, and the shape of the first few elements of each column."""
+    axes = tuple(sorted(axes))
     single = axes[:-1] or axes
-    few = tuple(1 if n in single else size for n, size in enumerate(x.shape))
+    return axes, tuple(1 if n in single else size for n, size in enumerate(x.shape))
+
+
+def _shifted_moments(x, axes: tuple[int, ...], few: tuple):
+    """Moments by one pass over x; the mean of the first elements, an array of shape `few`, shifts its sums."""
+    rank = len(x.shape)
     first = prim.slice(x, starts=(0,) * rank, sizes=few, strides=(1,) * rank)
     shift = prim.stop_gradient(mean_over(first, axes, True))
     shifted = prim.sub(x, shift)
