@@ -356,7 +356,12 @@ def _jam(part: Part, target: Target) -> int:
     kept = sum((b.type.nbytes for b in part.buffers.values() if b.role == LOCAL), start=0)
     if not all(dim.is_static(n) for n in (*lengths, kept)) or not all(s.is_whole for g in part.groups for s in g.spans):
         return 1
-    own = {n.buffer for n in loads_of(statements_of(part)) if mentions(n.index[0], part.outer[-1])}
+    own = {
+        n.buffer
+        for g in part.groups
+        for n in loads_of(g.body)
+        if mentions(n.index[0], part.outer[-1]) and any(mentions(n.index[0], s.axis) for s in g.spans)
+    }
     row = kept + sum(4 * max(lengths) for n in own if part.buffers[n].role != LOCAL)
     jam = min(ROW_JAM, target.l1d_bytes // 2 // max(1, row))
     return jam if jam >= LEAST_JAM else 1
