@@ -100,6 +100,13 @@ def test_how_many_rows_take_turns():
     jam = {w: make_plan(only(lambda g, w=w: layer_norm(g, w)), X86_64_V4).phases[0][0].jam for w in (64, 700, 4096)}
     assert jam == {64: 16, 700: 5, 4096: 1}
 
+    def scaled(g):  # a number of each row takes no room
+        x, u = g.input("x", Type(f32, (B, 700))), g.input("u", Type(f32, (B, 1)))
+        centred = x - ops.reduce_max(x, axes=(1,), keepdims=True)
+        g.output("y", centred * (u / ops.reduce_sum(ops.abs(centred), axes=(1,), keepdims=True)))
+
+    assert make_plan(only(scaled), X86_64_V4).phases[0][0].jam >= 4
+
 
 def _input(form):
     return next(b.name for b in form.buffers if b.role == "in")

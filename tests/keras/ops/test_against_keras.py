@@ -307,6 +307,20 @@ def test_missing_names_say_so():
     assert not hasattr(ops, "fft2_of_something")
 
 
+def test_moments_of_rows_whose_first_elements_stand_apart():
+    """One pass, shifted by a few elements: at worst they are as far from the mean as 16 of 200 can be."""
+    x = np.random.default_rng(0).standard_normal((5, 200)).astype("float32") + 1e4
+    x[1, :16] += 1e4
+    x[2, 0] -= 1e6
+    x[3] = 7e3
+    mean, variance = ops.moments(x, [1])
+    exact = x.astype("float64")
+    np.testing.assert_allclose(mean, exact.mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(variance, exact.var(axis=1), rtol=1e-5, atol=1e-6)
+    x[4, 180] = np.nan
+    assert np.isnan(ops.moments(x, [1])[1][4])
+
+
 def test_moments_of_columns_far_from_zero():
     """One pass over memory must not cost accuracy: a spread of 1 at 1000 keeps four digits."""
     x = (np.random.default_rng(0).standard_normal((500, 7)) + 1000 * np.arange(-3, 4)).astype(np.float32)
