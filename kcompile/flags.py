@@ -75,6 +75,7 @@ ROWS = (
     Flag("cache_bytes", _size, 1 << 30, "a size such as 512M", "size of the disk cache before old entries go"),
     Flag("num_threads", _count, 0, "a number of threads", "threads, the caller included; 0: as many as allowed"),
     Flag("compile_workers", _count, None, "a number", "at most so many processes that help compiling; 0: none"),
+    Flag("compiled_calls", _bool, True, "0 or 1", "compile calls of layers and models on arrays that come often"),
     Flag("target", str, None, "a target's name", "compile for this CPU instead of the one at hand"),
 )
 

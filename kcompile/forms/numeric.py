@@ -157,6 +157,8 @@ def apply(fn: str, *operands: np.ndarray) -> np.ndarray:
 
 def compute(formula: Callable[..., np.ndarray], operands, result: DType) -> np.ndarray:
     """Run a NumPy formula without warnings; float16 is computed in float32 and rounded once."""
-    wide = [x.astype(np.float32) if x.dtype == np.float16 else x for x in operands]
+    wide = [x.astype(np.float32) if x.dtype.char == "e" else x for x in operands]
     with np.errstate(all="ignore"):
-        return np.asarray(np.asarray(formula(*wide)).astype(result.numpy))
+        found = np.asarray(formula(*wide))
+        is_new = found.base is None and not any(found is x for x in operands)
+        return found.astype(result.numpy, copy=not is_new)

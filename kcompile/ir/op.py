@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from kcompile import plugins
 from kcompile.errors import CompilerBug, PluginError
 
@@ -58,6 +60,8 @@ class Op:
 
     def __call__(self, *operands, **attrs):
         for operand in operands:
+            if type(operand) is np.ndarray:
+                continue
             calling = getattr(operand, "__op_call__", None)
             if calling is not None:  # a graph Value, a pattern, ...
                 return calling(self, operands, attrs)

@@ -23,7 +23,7 @@ class DType:
     size_bytes: int
     category: str  # "float" | "int" | "uint" | "bool"
 
-    @property
+    @functools.cached_property
     def numpy(self) -> np.dtype:
         if self.name == "bf16":
             raise DTypeError("NumPy has no bfloat16; arrays of it are held as uint16 bits")
@@ -64,7 +64,8 @@ boolean = DType("bool", "bool", 1, "bool")
 
 DTYPES: dict[str, DType] = {t.name: t for t in (f64, f32, f16, bf16, i64, i32, i16, i8, u64, u32, u16, u8, boolean)}
 _BY_KERAS = {t.keras: t for t in DTYPES.values()}
-_BY_CODE = {c: _BY_KERAS[np.dtype(c).name] for c in "?bBhHiIlLqQefd"}  # NumPy's: its names are slow to ask for
+BY_CODE = {c: _BY_KERAS[np.dtype(c).name] for c in "?bBhHiIlLqQefd"}  # NumPy's: its names are slow to ask for
+BY_NAME = DTYPES | _BY_KERAS
 
 
 def dtype(spec: object) -> DType:
@@ -72,11 +73,11 @@ def dtype(spec: object) -> DType:
     if isinstance(spec, DType):
         return spec
     if isinstance(spec, str):
-        found = DTYPES.get(spec) or _BY_KERAS.get(spec)
+        found = BY_NAME.get(spec)
         if found is not None:
             return found
-    elif isinstance(spec, np.dtype) and spec.char in _BY_CODE:
-        return _BY_CODE[spec.char]
+    elif isinstance(spec, np.dtype) and spec.char in BY_CODE:
+        return BY_CODE[spec.char]
     try:
         return _BY_KERAS[np.dtype(spec).name]
     except (TypeError, KeyError):

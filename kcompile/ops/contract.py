@@ -11,6 +11,7 @@ its own, so every index is in bounds. Both gradients are contractions again: see
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import string
@@ -28,7 +29,7 @@ from kcompile.ir.types import Type, bf16, f16, f32
 from kcompile.ops.adjoint import cotangent
 from kcompile.ops.elementwise import draw
 from kcompile.ops.shape import reshape
-from kcompile.ops.spec import Affine, extents, letters_of, parse_spec
+from kcompile.ops.spec import Affine, Spec, extents, letters_of, parse_spec, plain_letter
 
 # infer, ref ------------------------------------------------------------------------------------
 
@@ -50,6 +51,9 @@ def ref(a, b, *, spec: str, sizes=()):
     if dtype == np.float16:
         a, b = a.astype(np.float32), b.astype(np.float32)
     parsed = parse_spec(spec)
+    if _is_product(parsed) and a.ndim == len(parsed.lhs) and b.ndim == 2 and a.shape[-1] == b.shape[0] and a.size:
+        found = a.reshape(-1, a.shape[-1]) @ b
+        return np.ascontiguousarray(found, dtype).reshape(*a.shape[:-1], b.shape[1])
     known = extents(parsed, (a.shape, b.shape), sizes)
     (a, a_letters), (b, b_letters) = (_windows(x, side, known) for x, side in zip((a, b), parsed.sides))
     a, a_letters = _summed_alone(a, a_letters, b_letters, parsed.out)
@@ -68,6 +72,15 @@ def ref(a, b, *, spec: str, sizes=()):
     product = product.reshape([known[letter] for letter in order])
     result = np.transpose(product, [order.index(letter) for letter in parsed.out])
     return np.ascontiguousarray(result, dtype).reshape(result.shape)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_product(spec: Spec) -> bool:
+    """True for rows times a matrix, `[..., k] x [k, n]`: what a dense layer computes."""
+    left, right = ([plain_letter(d) for d in side] for side in spec.sides)
+    letters = [*left, *right[1:]]
+    is_plain = None not in letters and len(set(letters)) == len(letters) and len(left) > 1
+    return is_plain and len(right) == 2 and right[0] == left[-1] and list(spec.out) == [*left[:-1], right[1]]
 
 
 def _windows(x: np.ndarray, side: Sequence[Affine], known: Mapping[str, int]) -> tuple[np.ndarray, list[str]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from kcompile.errors import ArgumentError, NotSupportedError, ShapeError
 from kcompile.keras import activations, config, constraints, initializers, ops, regularizers
+from kcompile.keras.layers.indices import index_error
 from kcompile.keras.layers.input_spec import InputSpec
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.layers.lora import LowRank
@@ -106,14 +107,6 @@ class Activation(Layer):
 
     def call(self, inputs):
         return self.activation(inputs)
-
-
-def index_error(layer: str, rows: int, received: np.ndarray) -> ArgumentError:
-    """What is wrong with indices that an Embedding of so many rows has not."""
-    return ArgumentError(
-        f"Embedding layer {layer!r} expects indices from 0 to {rows - 1}; received values from {received.min()} to "
-        f"{received.max()}."
-    )
 
 
 @register

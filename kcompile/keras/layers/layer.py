@@ -22,7 +22,7 @@ import numpy as np
 from kcompile.errors import ArgumentError, KcompileError, suggestion
 from kcompile.keras import constraints, dtype_policies, initializers, ops, regularizers
 from kcompile.keras.configurable import constructor_parameters
-from kcompile.keras.layers import calling
+from kcompile.keras.layers import calling, compiled_calls
 from kcompile.keras.layers.input_spec import check_inputs, shown_shape
 from kcompile.keras.layers.stateless import stateless_call
 from kcompile.keras.layers.weights import LayerConfig, LayerNodes, LayerWeights
@@ -65,6 +65,8 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
     """
 
     plugin_group = "layers"
+    calls_until_compiled = 8  # calls on arrays of one kind, see compiled_calls.py
+    threads_of_calls: int | None = None
 
     def __init__(
         self,
@@ -127,6 +129,11 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
     # calling --------------------------------------------------------------------------------------
 
     def __call__(self, *args, **kwargs):
+        calls = self.__dict__.get("_compiled_calls")
+        if calls is not None and current_scope() is None:
+            found = calls(self, args, kwargs)
+            if found is not NotImplemented:
+                return found
         if not hasattr(self, "dtype_policy"):
             raise KcompileError(
                 f"In layer {type(self).__name__}, you forgot to call `super().__init__()` as the first statement "
@@ -149,7 +156,10 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
             return record(self, args, kwargs, outputs)
         if calling.current_call() is None:
             self._clear_losses()
-        return self._compute(*args, **kwargs)
+        outputs = self._compute(*args, **kwargs)
+        if calls is None and current_scope() is None:
+            vars(self)["_compiled_calls"] = compiled_calls.calls_of(self)
+        return outputs
 
     def _compute(self, *args, **kwargs):
         """Run `call` inside this layer's name, dtype and origin."""
@@ -206,6 +216,16 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
             self.build(next(iter(shapes.values()), None))
         self.built = True
         self._set_initial_weights()
+
+    def read_by_calls(self, outermost: bool) -> dict[str, Any] | None:
+        """The attributes that calls on arrays may depend on; None if Python must run the calls, see purity.py.
+
+        outermost: whether it is this layer that is called, not one around it.
+        """
+        is_left = getattr(self, "runs_on_host", False) or getattr(self, "fixed_batch_size", None) is not None
+        adds_losses = self._adds_losses or self.activity_regularizer is not None
+        is_half = "bfloat16" in (self.compute_dtype, self.variable_dtype)
+        return None if is_left or adds_losses or is_half else vars(self)
 
     def stateless_call(
         self, trainable_variables, non_trainable_variables, *args, return_losses: bool = False, **kwargs

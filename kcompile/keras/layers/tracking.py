@@ -16,6 +16,8 @@ import numpy as np
 from kcompile.keras.random.seeds import SeedGenerator
 from kcompile.keras.tracing.variable import Variable
 
+changes = [0]  # how often an attribute of any layer was set
+
 _OPAQUE = (str, bytes, int, float, complex, np.ndarray, np.generic, type(None))
 
 

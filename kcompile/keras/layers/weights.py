@@ -23,6 +23,7 @@ _UNTRACKED = frozenset(
         "_tree",
         "_arguments",
         "_called_shape",
+        "_compiled_calls",
         "_inbound_nodes",
         "_outbound_nodes",
         "_losses",
@@ -71,6 +72,7 @@ class LayerWeights:
             "_inbound_nodes": [],
             "_outbound_nodes": [],
             "_build_shapes": None,
+            "_compiled_calls": None,
             "_building": False,
             "_initial_weights": None,
             "_batch_input_shape": None,
@@ -89,13 +91,17 @@ class LayerWeights:
             self._weights.append(value)
         super().__setattr__(name, value)
         vars(self)["_version"] += 1
+        tracking.changes[0] += 1
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
         vars(self)["_version"] += 1
+        tracking.changes[0] += 1
 
     def __getstate__(self) -> dict[str, Any]:  # copies find out themselves what they hold
-        return {name: value for name, value in vars(self).items() if name not in ("_attributes", "_tree")}
+        return {
+            name: value for name, value in vars(self).items() if name not in ("_attributes", "_tree", "_compiled_calls")
+        }
 
     # sub-layers -----------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ to an output, and by discovery among equals; that is also the order of `model.la
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from kcompile.errors import ArgumentError
 from kcompile.ir.dim import Dim
 from kcompile.ir.graph import Value
 from kcompile.keras import ops
+from kcompile.keras.layers import purity
 from kcompile.keras.layers.calling import current_call
 from kcompile.keras.layers.input_spec import InputSpec, check_inputs
 from kcompile.keras.tracing import tree
@@ -86,6 +88,11 @@ class ModelGraph:
         self.nested_nodes = {id(n): g for n, g in nested if isinstance(g, ModelGraph) and g.reads_host}
         self.reads_host = bool(self.host_nodes or self.nested_nodes)
         self.program_keys, self.program_tensors = self._cut() if self.reads_host else ([], self.input_tensors)
+
+    @functools.cached_property
+    def is_ours(self) -> bool:
+        """True if a call runs nothing that users wrote, except in layers."""
+        return purity.are_ours(self.nodes)
 
     @property
     def input_names(self) -> list[str]:

@@ -22,6 +22,8 @@ from kcompile.keras.tracing.trace import infer
 from kcompile.keras.training.legacy import LegacyMethods
 from kcompile.keras.training.trainer import Trainer
 
+_READ_BY_CALLS = ("_graph", "autocast", "built", "call", "dtype_policy", "input_spec", "supports_masking", "_trainable")
+
 
 def is_functional_call(cls: type, args: tuple, kwargs: dict) -> bool:
     """True for `Model(inputs, outputs)`, by position or by name."""
@@ -56,6 +58,20 @@ class Model(Trainer, LegacyMethods, Layer):
             self._graph = ModelGraph(inputs, outputs)
             self.autocast = False
             self.built = True
+
+    calls_until_compiled = 3
+
+    @property
+    def threads_of_calls(self) -> int | None:
+        return self._training.num_threads
+
+    def read_by_calls(self, outermost: bool) -> dict[str, Any] | None:
+        """As for layers: a call of a wired model reads its graph and little more."""
+        if self._graph is None or self._graph.reads_host or not self._graph.is_ours or not self._training.jit:
+            return None
+        if super().read_by_calls(outermost) is None:
+            return None
+        return {name: vars(self).get(name) for name in _READ_BY_CALLS}
 
     # structure ------------------------------------------------------------------------------------
 

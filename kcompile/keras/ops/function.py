@@ -88,6 +88,8 @@ def _has_keras_tensor(values) -> bool:
 
 def _finish(result: Any) -> Any:
     """Arrays become Tensors; views of read-only memory (a variable's storage) become copies."""
+    if type(result) is np.ndarray:
+        return (result if result.flags.writeable else result.copy()).view(Tensor)
     if isinstance(result, (np.ndarray, np.generic)):
         array = np.asarray(result)
         return as_tensor(array if array.flags.writeable else array.copy())
@@ -106,6 +108,10 @@ def tensor(x: Any, dtype: object = None) -> Operand:
 
     Takes tensors, variables, numbers, symbolic sizes, and nested lists of these.
     """
+    kind = type(x)
+    if kind is np.ndarray or kind is Tensor:
+        array = x if kind is np.ndarray else x.view(np.ndarray)
+        return array if dtype is None else cast(array, dtype)
     x = unwrap(x)
     if isinstance(x, Value):
         return x if dtype is None else cast(x, dtype)
@@ -143,7 +149,7 @@ def _stack(parts: Sequence[Operand], dtype: object) -> Operand:
 def cast(x: Operand, dtype: object) -> Operand:
     """Return `x` in another dtype; itself if it has it."""
     name = ir_name(standardize_dtype(dtype))
-    have = x.dtype.name if isinstance(x, Value) else ir_name(x.dtype)
+    have = ir_name(x.dtype) if type(x) is np.ndarray or not isinstance(x, Value) else x.dtype.name
     if have == name:
         return x
     if name == "bf16" and not isinstance(x, Value):
@@ -168,6 +174,8 @@ def broadcast(x: Operand, shape: Sequence[DimLike]) -> Operand:
 def dtype_key(x: Any) -> object:
     """Return what `result_type` needs of `x`: a dtype name, or the Python type of a bare number."""
     kind = type(x)
+    if kind is np.ndarray:
+        return standardize_dtype(x.dtype)
     if kind is bool or kind is int or kind is float:
         return kind
     if isinstance(x, Dim):
@@ -185,11 +193,21 @@ def promote(*xs: Any, dtype: object = None, floating: bool = False, extra: Seque
         floating: integers and bools become floatx.
         extra: further dtypes that take part in the promotion.
     """
-    xs = [x if isinstance(x, Dim) or type(x) in (bool, int, float) else tensor(x) for x in xs]
+    xs = [x if type(x) in (bool, int, float) or isinstance(x, Dim) else tensor(x) for x in xs]
     if dtype is None:
+        if _are_floats_alike(xs):
+            return xs
         keys = [dtype_key(x) for x in xs]
         dtype = result_type(*keys, *extra, *((float,) if floating else ()))
     return [sized(x, dtype) if isinstance(x, Dim) else tensor(x, dtype) for x in xs]
+
+
+def _are_floats_alike(xs: Sequence[Any]) -> bool:
+    """True for arrays of one float dtype, which every rule of promotion leaves as they are."""
+    wanted = getattr(xs[0], "dtype", None) if xs else None
+    if not isinstance(wanted, np.dtype) or wanted.kind != "f":
+        return False
+    return all(type(x) is np.ndarray and x.dtype is wanted for x in xs)
 
 
 def floating(x: Any) -> Operand:

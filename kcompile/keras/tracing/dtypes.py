@@ -23,10 +23,11 @@ def standardize_dtype(dtype: object) -> str:
 
     Raises: DTypeError for what is no dtype.
     """
+    found = _known(dtype)
+    if found is not None:
+        return found.keras
     if dtype is None:
         return config.floatx()
-    if isinstance(dtype, str) and dtype in types.DTYPES:
-        return types.DTYPES[dtype].keras
     if dtype == "string" or (isinstance(dtype, np.dtype) and dtype.kind in "USO"):
         return "string"  # in front of a model, never inside the compiled program
     if isinstance(dtype, type) and dtype in _PYTHON:
@@ -36,7 +37,15 @@ def standardize_dtype(dtype: object) -> str:
 
 def ir_name(dtype: object) -> str:
     """Return the graph's name (`"f32"`) of a dtype."""
-    return types.dtype(dtype if dtype is not None else config.floatx()).name
+    found = _known(dtype)
+    return (found or types.dtype(dtype if dtype is not None else config.floatx())).name
+
+
+def _known(dtype: object) -> types.DType | None:
+    """What NumPy's and our own names of dtypes mean, found quickly: every eager op asks."""
+    if isinstance(dtype, np.dtype):
+        return types.BY_CODE.get(dtype.char)
+    return types.BY_NAME.get(dtype) if type(dtype) is str else None
 
 
 def numpy_dtype(dtype: object) -> np.dtype:

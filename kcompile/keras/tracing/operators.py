@@ -7,6 +7,7 @@ looked up when an operator runs, because `keras.ops` stands above this folder.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 
@@ -29,6 +30,7 @@ _COMPARE = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_eq
 _UNARY = {"neg": "negative", "abs": "absolute", "invert": "bitwise_not"}
 
 
+@functools.cache
 def function(name: str) -> Callable:
     """Return `keras.ops.<name>`."""
     return getattr(importlib.import_module("kcompile.keras.ops"), name)

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kcompile.errors import CompilerBug, KcompileError
 from kcompile.ir import op as op_table
 from kcompile.ir.graph import INPUT, PARAMETER, STATE, Graph, Value
@@ -78,6 +80,8 @@ class TraceGraph(Graph):
 
 def unwrap(operand: Any) -> Any:
     """Return what a Variable stands for here (array or graph value); anything else as it is."""
+    if type(operand) is np.ndarray:
+        return operand
     reading = getattr(operand, "__tensor_value__", None)
     return operand if reading is None else reading()
 
@@ -226,15 +230,21 @@ def current_graph() -> Graph:
 # names ------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def name_scope(name: str, absolute: str | None = None):
+class name_scope:
     """Prefix the paths of variables and the origins of nodes made inside with `name`."""
-    before = _local.names
-    _local.names = [absolute] if absolute is not None else [*before, name]
-    try:
-        yield name
-    finally:
-        _local.names = before
+
+    __slots__ = ("_absolute", "_before", "_name")
+
+    def __init__(self, name: str, absolute: str | None = None):
+        self._name, self._absolute = name, absolute
+
+    def __enter__(self) -> str:
+        before = self._before = _local.names
+        _local.names = [self._absolute] if self._absolute is not None else [*before, self._name]
+        return self._name
+
+    def __exit__(self, *error) -> None:
+        _local.names = self._before
 
 
 def current_path() -> str:
@@ -256,13 +266,18 @@ def user_line() -> str:
 # the dtype that float weights are read in ---------------------------------------------------------
 
 
-@contextlib.contextmanager
-def autocast(dtype_name: str | None):
+class autocast:
     """Inside, float variables are read in this dtype (mixed precision); None reads them as they are."""
-    _local.autocast.append(dtype_name)
-    try:
-        yield
-    finally:
+
+    __slots__ = ("_dtype",)
+
+    def __init__(self, dtype_name: str | None):
+        self._dtype = dtype_name
+
+    def __enter__(self) -> None:
+        _local.autocast.append(self._dtype)
+
+    def __exit__(self, *error) -> None:
         _local.autocast.pop()
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from kcompile.errors import ArgumentError
-from kcompile.keras.layers.core import index_error
 from kcompile.keras.training.compiled import CompiledLosses, OutputLoss
 from kcompile.keras.training.structure import targets_per_output
 
@@ -63,17 +61,6 @@ def check_rows(wanted: int | None, batch_size: int, rows: int) -> None:
             "If an RNN is stateful, the batch size of the input sequences must be the same as the batch size of the "
             f"initial state. Expected batches of {wanted} rows; received {rows} rows in batches of {batch_size}."
         )
-
-
-def check_indices(limits: Mapping[str, tuple[int, str]], inputs: Mapping[str, np.ndarray]) -> None:
-    """Check that inputs of Embeddings are row numbers.
-
-    Raises: ArgumentError naming the layer, the expected range and what was received.
-    """
-    for name, (limit, layer) in limits.items():
-        array = inputs[name]
-        if array.size and (array.min() < 0 or array.max() >= limit):
-            raise index_error(layer, limit, array)
 
 
 def check_count(name: str, value: Any, least: int = 0) -> None:

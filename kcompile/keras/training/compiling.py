@@ -138,6 +138,7 @@ class Compiling:
             **({"precision": precision} if precision != "default" else {}),  # Keras reads files without it
         }
         object.__setattr__(self, "_training_state", made)
+        vars(self)["_compiled_calls"] = None  # threads, or whether there are programs, may be others now
         self.stop_training = False
 
     def _scaling(self, optimizer: Any) -> Any:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from kcompile.ir import dim
+from kcompile.keras.layers.indices import check_indices
 from kcompile.keras.metrics.metric import Metric
 from kcompile.keras.metrics.reduction import Mean
 from kcompile.keras.tracing import tree
-from kcompile.keras.training.checks import check_indices, check_labels
+from kcompile.keras.training.checks import check_labels
 from kcompile.keras.training.compiled import CompiledLosses
 from kcompile.keras.training.data import DEFAULT_BATCH_SIZE
 from kcompile.keras.training.programs import Batch, StepProgram

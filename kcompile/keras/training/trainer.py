@@ -13,10 +13,11 @@ import numpy as np
 
 from kcompile.errors import ArgumentError, KcompileError
 from kcompile.keras.callbacks import CallbackList, History
+from kcompile.keras.layers.indices import check_indices
 from kcompile.keras.layers.preprocessing.calls import HostCalls, find, inputs_like
 from kcompile.keras.random.seeds import draw_seed_number
 from kcompile.keras.tracing import tree
-from kcompile.keras.training.checks import check_count, check_indices, check_labels, check_rows
+from kcompile.keras.training.checks import check_count, check_labels, check_rows
 from kcompile.keras.training.compiling import Compiling
 from kcompile.keras.training.data import (
     ArrayData,

@@ -40,6 +40,13 @@ class DropoutRNNCell:
             self._recurrent_dropout_mask = self._create_dropout_mask(step_input, self.recurrent_dropout)
         return self._recurrent_dropout_mask
 
+    def read_by_calls(self, outermost: bool) -> dict[str, Any] | None:
+        """A cell called by hand keeps its masks until it is told; layers around it make new ones in every call."""
+        read = super().read_by_calls(outermost)
+        if read is None or (outermost and (self.dropout > 0 or self.recurrent_dropout > 0)):
+            return None
+        return {n: v for n, v in read.items() if n not in ("_dropout_mask", "_recurrent_dropout_mask")}
+
     def reset_dropout_mask(self) -> None:
         """Forget the mask of the inputs."""
         self._dropout_mask = None
