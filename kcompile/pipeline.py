@@ -215,7 +215,8 @@ def build(
             observer.graph(row.name, graph)
     fusion = observer.stage("fuse", fuse, graph)
     calls = observer.stage("lower", lower, fusion)
-    placed = observer.stage("place", place, graph, calls)
+    shares = not flags.get("compare")  # it copies whole operands, also what lies behind one that begins later
+    placed = observer.stage("place", partial(place, shares=shares), graph, calls)
     before = counters.emitted
     kernels, forms, objects = _kernels(placed, target, observer)
     level = observer.stage("plan", plan_level, placed, kernels)

@@ -36,8 +36,13 @@ def simulate(graph: Graph, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.
     def piece(where, nbytes):
         start = dim.evaluate(where.offset_bytes, sizes)
         if where.space == ARENA:
-            return memory[ARENA][start + dim.evaluate(plan.offsets[where.name], sizes) :][: dim.evaluate(nbytes, sizes)]
-        return memory[where.name][start:][: dim.evaluate(nbytes, sizes)]
+            start += dim.evaluate(plan.offsets[where.name], sizes)
+        return memory[where.space if where.space == ARENA else where.name][start:][: dim.evaluate(nbytes, sizes)]
+
+    def whole(where, nbytes):
+        """As `piece`, for an operand that may begin inside a value: what lies behind is never read."""
+        found = piece(where, nbytes)
+        return np.concatenate([found, np.full(dim.evaluate(nbytes, sizes) - len(found), 0xFF, np.uint8)])
 
     for step in placed.steps:
         for target, nbytes in step.fills:
@@ -48,7 +53,8 @@ def simulate(graph: Graph, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.
             continue
         verify_form(step.call.form)
         buffers = {b.name: b for b in step.call.form.buffers if b.name in step.places}
-        views = {n: _view(piece(step.places[n], b.type.nbytes), b.type, sizes) for n, b in buffers.items()}
+        bytes_of = {n: (whole if b.role == "in" else piece)(step.places[n], b.type.nbytes) for n, b in buffers.items()}
+        views = {n: _view(bytes_of[n], b.type, sizes) for n, b in buffers.items()}
         inputs = {n: views[n].copy() for n, b in buffers.items() if b.role in ("in", "inout")}
         for name, result in forms.run(step.call.form, inputs, sizes).items():
             views[name][...] = result

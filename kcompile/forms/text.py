@@ -7,8 +7,11 @@ kernel k0_add(x0: f32[batch,128], x1: f32[128]) -> y: f32[batch,128]
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from kcompile.forms.records import IN, LOCAL, Accumulate, Buffer, Contract, Form, Nest, Statement
-from kcompile.forms.scalar import Call, Const, Expr, Index, Load, Where
+from kcompile.forms.scalar import Call, Const, Expr, Index, Load, Where, walk
 from kcompile.ir.dim import Axis, DimLike
 
 # operation -> (sign, how tightly it binds)
@@ -34,16 +37,43 @@ INFIX = {
     "or": ("or", 1),
     "xor": ("xor", 1),
 }
+LONGEST_TREE = 4096  # operations of an expression that is written out as a tree
 ACCUMULATE = {"sum": "+=", "prod": "*=", "max": "max=", "min": "min="}
 
 
 def expr_text(expr: Expr) -> str:
-    """The expression as one line."""
-    return _text(expr, 0)
+    """The expression as one line; parts it shares come first, named, if it were long without."""
+    names, lines = _shared(expr)
+    return "; ".join([*lines, _text(expr, 0, names)])
 
 
-def _text(expr: Expr, around: int) -> str:
+def _shared(root: Expr) -> tuple[dict[Expr, str], list[str]]:
+    """Names for the parts that a long expression uses several times, and a line for each: `t0 = ...`.
+
+    Written out as a tree, an expression can be exponentially longer than it is.
+    """
+    nodes = list(walk(root))
+    length: dict[Expr, int] = {}
+    uses: dict[Expr, int] = {}
+    for node in nodes:  # operands first
+        length[node] = 1 + sum(length[a] for a in node.args)
+        for part in node.args:
+            uses[part] = uses.get(part, 0) + 1
+    if length[root] <= LONGEST_TREE:
+        return {}, []
+    names: dict[Expr, str] = {}
+    lines = []
+    for node in nodes:
+        if uses.get(node, 0) > 1 and isinstance(node, (Call, Where)):
+            lines.append(f"t{len(names)} = {_text(node, 0, names)}")
+            names[node] = f"t{len(names)}"
+    return names, lines
+
+
+def _text(expr: Expr, around: int, names: Mapping[Expr, str] = MappingProxyType({})) -> str:
     """`around` is how tightly the surrounding operation binds."""
+    if expr in names:
+        return names[expr]
     if isinstance(expr, Const):
         return _number(expr.value)
     if isinstance(expr, Load):
@@ -51,15 +81,15 @@ def _text(expr: Expr, around: int) -> str:
     if isinstance(expr, Index):
         return f"index({_size(expr.value)})"
     if isinstance(expr, Where):
-        inside, condition, outside = (_text(e, 0) for e in (expr.inside, expr.condition, expr.outside))
+        inside, condition, outside = (_text(e, 0, names) for e in (expr.inside, expr.condition, expr.outside))
         return f"({inside} where {condition} else {outside})"
     if isinstance(expr, Call) and expr.fn in INFIX:
         sign, binding = INFIX[expr.fn]
         left, right = expr.args
         # the right operand of a - (b - c) needs its brackets, so it counts as one step tighter
-        text = f"{_text(left, binding)} {sign} {_text(right, binding + 1)}"
+        text = f"{_text(left, binding, names)} {sign} {_text(right, binding + 1, names)}"
         return f"({text})" if binding < around or (binding <= 2 and around) else text
-    arguments = ", ".join(_text(a, 0) for a in expr.args)
+    arguments = ", ".join(_text(a, 0, names) for a in expr.args)
     return f"{expr.dtype}({arguments})" if expr.fn == "cast" else f"{expr.fn}({arguments})"
 
 
@@ -115,5 +145,8 @@ def _statement_lines(body: tuple[Statement, ...], indent: str) -> list[str]:
         else:
             # the verifier prints forms that are wrong, so an unknown way is printed too
             sign = ACCUMULATE.get(statement.how, statement.how) if isinstance(statement, Accumulate) else "="
-            lines.append(f"{indent}{statement.buffer}{_index(statement.index)} {sign} {_text(statement.value, 0)}")
+            names, shared = _shared(statement.value)
+            lines += [indent + line for line in shared]
+            value = _text(statement.value, 0, names)
+            lines.append(f"{indent}{statement.buffer}{_index(statement.index)} {sign} {value}")
     return lines

@@ -31,7 +31,7 @@ from kcompile.ops.window_shapes import CASES, attrs_of, shape_text, tap_offsets,
 def is_found_by_comparing(shape: Shape, window, strides, dilation=()) -> bool:
     """True if windows lie apart, a tile is small enough to be written out, and its size is known.
 
-    Of larger windows the kept places take less than a fortieth of the operand's memory.
+    Of larger windows the kept places take less than a hundredth of the operand's memory.
     """
     reach = [(k - 1) * gap + 1 for k, gap in zip(window, dilation or (1,) * len(window))]
     apart = all(r <= s for r, s in zip(reach, strides))

@@ -50,7 +50,7 @@ from kcompile.ops.window_shapes import (
 )
 
 BYTE = 256  # positions a byte can name
-MOST_WALKED = 9  # elements of a window compared in one expression: each step is read twice, and compiling it doubles
+MOST_WALKED = 32  # elements of a window compared one after the other in one expression
 
 # argmax ----------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from kcompile.passes.alias import storage
 from kcompile.passes.kept import prepared_calls, with_steady
 from kcompile.passes.lower import OUTPUT_PREFIX, KernelCall, LoopCall
 from kcompile.passes.memory import Buffer
+from kcompile.passes.shared import begun_later
 
 ARGUMENT, ARENA = "argument", "arena"
 
@@ -118,22 +119,39 @@ def own_results(graph: Graph) -> Graph:
 
 
 def place(
-    graph: Graph, calls: list[KernelCall | LoopCall], keeps: bool = True, over: Mapping[str, str] | None = None
+    graph: Graph,
+    calls: list[KernelCall | LoopCall],
+    keeps: bool = True,
+    shares: bool = True,
+    over: Mapping[str, str] | None = None,
 ) -> Placed:
     """Give every value a place and the calls an order.
 
-    Args: keeps: False for the body of a loop.  over: sources whose memory a result takes, see `_loop_writes_over`.
+    Args:
+        keeps: False for the body of a loop.
+        shares: operands may begin inside a value where that saves kernels, see shared.py.
+        over: sources whose memory a result takes, see `_loop_writes_over`.
     """
     kept = prepared_calls(graph, calls) if keeps else []
     placed = _Placer(graph, calls).run(kept, over or {})
+    if shares:
+        _share_kernels([s for s in placed.steps if isinstance(s.call, KernelCall)])
     if keeps:
         others = [s for s in placed.steps if isinstance(s.call, KernelCall) and not s.prepares]
         for step, call in zip(others, with_steady(graph, [s.call for s in others], kept)):
             step.call = call
     for step in placed.steps:
         if isinstance(step.call, LoopCall):
-            placed.bodies[step.number] = place(step.call.body, step.call.calls, keeps=False, over=step.over)
+            placed.bodies[step.number] = place(step.call.body, step.call.calls, False, shares, step.over)
     return placed
+
+
+def _share_kernels(steps: list[Step]) -> None:
+    for step, (form, later) in zip(steps, begun_later([s.call.form for s in steps])):
+        step.call = replace(step.call, form=form)
+        types = {b.name: b.type for b in form.buffers}
+        for name, elements in later.items():
+            step.places[name] = step.places[name].at(elements * types[name].dtype.size_bytes)
 
 
 class _Placer:

@@ -37,8 +37,12 @@ def conditions_of(statements) -> list[Expr]:
     """The comparisons that decide a Where."""
     found: dict[Expr, None] = {}
     stack = [n.condition for n in walk(*(s.value for s in statements)) if isinstance(n, Where)]
+    seen: set[Expr] = set()
     while stack:
         node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
         if isinstance(node, Call) and node.fn in ("and", "or", "not"):
             stack += node.args
         elif isinstance(node, Call) and node.fn in COMPARISONS:

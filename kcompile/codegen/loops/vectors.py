@@ -108,10 +108,15 @@ def _is_near(step) -> bool:
 
 
 def _largest(roots: list[Expr], uniform: frozenset[Expr]) -> tuple[Expr, ...]:
+    """The expressions in `uniform` that no other of them holds, each once."""
     found: dict[Expr, None] = {}
+    seen: set[Expr] = set()
     stack = list(reversed(roots))
     while stack:
         node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
         if node not in uniform:
             stack += reversed(node.args)
         elif not isinstance(node, Const):
