@@ -12,7 +12,6 @@ nothing else. Two distributions that claim one name are an error that names both
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import threading
 import warnings
 from collections.abc import Iterable
@@ -156,6 +155,8 @@ def reload() -> None:
 
 def _modules_of(group: str) -> list[tuple[str, str, str]]:
     """(distribution, entry point name, module) of a group: ours first, others by package and name."""
+    import importlib.metadata  # with the readers of e-mail headers; no built-in name needs it
+
     declared: list[tuple[str, str, str]] = []
     for point in importlib.metadata.entry_points(group=f"kcompile.{group}"):
         distribution = point.dist.name if point.dist is not None else point.module

@@ -13,15 +13,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 
 from kcompile.errors import CompilerBug, KcompileError
 from kcompile.ir import op as op_table
 from kcompile.ir.op import Op
 from kcompile.ir.types import DType, Type, bf16, boolean, dtype, f32
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 INPUT, PARAMETER, STATE, CONSTANT = "input", "parameter", "state", "constant"
 SOURCE_ROLES = (INPUT, PARAMETER, STATE, CONSTANT)
@@ -159,7 +161,7 @@ class Graph:
 
     def __init__(self, name: str = "graph"):
         self.name = name
-        self._index = nx.DiGraph()
+        self._index: nx.DiGraph | None = None
         self._indexed = 0  # nodes that are in it
         self.nodes: list[Node] = []  # in emission order, which is topological
         self.outputs: dict[str, Value] = {}
@@ -283,6 +285,10 @@ class Graph:
     @property
     def index(self) -> nx.DiGraph:
         """Nodes and who reads whom, for graph algorithms; brought up to date when asked for."""
+        if self._index is None:
+            import networkx as nx  # takes as long to load as NumPy, and only algorithms on graphs need it
+
+            self._index = nx.DiGraph()
         for node in self.nodes[self._indexed :]:
             self._index.add_node(node)
             self._index.add_edges_from((operand.node, node) for operand in node.inputs)

@@ -88,7 +88,7 @@ class _Builder:
         self.cluster_of: dict[Node, Cluster] = {}
         self.refusals: list[tuple[Node, Cluster, str]] = []
         self.before: list[int] = []  # bit set of cluster numbers each cluster needs
-        self.readers: dict[Value, list[Cluster]] = {}
+        self.readers: dict[Value, dict[Cluster, None]] = {}
         self.inputs: dict[Node, list[Value]] = {}
 
     def place(self, node: Node) -> None:
@@ -96,7 +96,8 @@ class _Builder:
         needed = {self.cluster_of[v.node] for v in reads if v.node in self.cluster_of}
         needed = self.merged(node, needed)
         producers = sorted(needed, key=lambda c: -c.number)
-        large = [v for v in reads if v.type.size != 1]
+        may_join = is_map_node(node) or node.op.kind in (Kind.REDUCE, Kind.WINDOW)  # who only reads the same, too
+        large = [v for v in reads if v.type.size != 1] if may_join else []
         siblings = [c for v in large for c in self.readers.get(v, ()) if c not in needed]
         for cluster in dict.fromkeys([*producers, *reversed(siblings)]):
             reason = self.refusal(node, cluster, needed)
@@ -107,9 +108,7 @@ class _Builder:
         else:
             self.open(node, needed)
         for value in reads:
-            readers = self.readers.setdefault(value, [])
-            if self.cluster_of[node] not in readers:
-                readers.append(self.cluster_of[node])
+            self.readers.setdefault(value, {})[self.cluster_of[node]] = None
         self.depths[node] = self.depth_in(node, self.cluster_of[node])
 
     def depth_in(self, node: Node, cluster: Cluster) -> int:

@@ -9,7 +9,7 @@ Sources: TensorFlow's record format and event.proto, summary.proto; CRC-32C is R
 from __future__ import annotations
 
 import os
-import socket
+import platform
 import struct
 import time
 
@@ -98,7 +98,7 @@ class EventFile:
         os.makedirs(folder, exist_ok=True)
         EventFile._made += 1
         now = time.time()
-        name = f"events.out.tfevents.{int(now)}.{socket.gethostname()}.{os.getpid()}.{EventFile._made}.v2"
+        name = f"events.out.tfevents.{int(now)}.{platform.node()}.{os.getpid()}.{EventFile._made}.v2"
         self.path = os.path.join(folder, name)
         self._file = open(self.path, "ab")
         self._file.write(record(_event(_field(3, b"brain.Event:2"), None, now)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -85,6 +84,8 @@ class OrderedEnqueuer(SequenceEnqueuer):
         self.shuffle = shuffle
 
     def _batches(self, workers: int) -> Iterator[Any]:
+        from concurrent.futures import ThreadPoolExecutor  # brings logging
+
         rng = np.random.default_rng()
         with ThreadPoolExecutor(workers) as pool:
             while not self._stop.is_set():
