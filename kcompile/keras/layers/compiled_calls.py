@@ -133,8 +133,8 @@ class CompiledCalls:
             return self._general(layer, args, kwargs)
         around = calling.current_call()
         if around is not None:
-            if type(around.layer.__dict__["_compiled_calls"]) is CompiledCalls:
-                return NotImplemented  # it will be compiled as a whole
+            if around.layer.__dict__.get("_compiled_calls") is not left_to_python:
+                return NotImplemented  # it may be compiled as a whole
             if training is None:
                 training = around.training
         if not (training is None or training is False or training is True):
@@ -164,7 +164,7 @@ class CompiledCalls:
         """A call with other arguments than one array."""
         training, around = kwargs.get("training"), calling.current_call()
         if around is not None:
-            if type(around.layer.__dict__["_compiled_calls"]) is CompiledCalls:
+            if around.layer.__dict__.get("_compiled_calls") is not left_to_python:
                 return NotImplemented
             if training is None:
                 training = around.training

@@ -134,6 +134,7 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
             found = calls(self, args, kwargs)
             if found is not NotImplemented:
                 return found
+        given = args, kwargs
         if not hasattr(self, "dtype_policy"):
             raise KcompileError(
                 f"In layer {type(self).__name__}, you forgot to call `super().__init__()` as the first statement "
@@ -158,7 +159,8 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
             self._clear_losses()
         outputs = self._compute(*args, **kwargs)
         if calls is None and current_scope() is None:
-            vars(self)["_compiled_calls"] = compiled_calls.calls_of(self)
+            calls = vars(self)["_compiled_calls"] = compiled_calls.calls_of(self)
+            calls(self, *given)  # the first of its kind
         return outputs
 
     def _compute(self, *args, **kwargs):

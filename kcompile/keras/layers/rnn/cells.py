@@ -76,7 +76,7 @@ def _is_usable(mask: Any) -> bool:
     return False
 
 
-class GatedCell(Layer, DropoutRNNCell):
+class GatedCell(DropoutRNNCell, Layer):
     """Base of the standard cells: kernel, recurrent kernel and bias hold `gates` blocks of columns each.
 
     Subclasses take their arguments with `take` and describe `call`.
