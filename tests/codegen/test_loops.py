@@ -754,3 +754,13 @@ def test_pieces_of_an_array_written_over_each_other(width):
         arrays = draw(form, {"batch": size})
         expected = interpret.run(form, arrays, {"batch": size})["x"]
         assert_close(run_form(form, arrays, {"batch": size})["x"], expected)
+
+
+def test_an_expression_with_shared_parts_is_walked_as_what_it_is():
+    """Each of 60 steps reads the one before it twice: as a tree that is 2**60 of them."""
+    axis = Axis("i", 50)
+    value = load("x", (of(axis),), f32)
+    for n in range(60):
+        value = call("max", value, call("mul", value, load("c", (n % 4,), f32)))
+    buffers = (Buffer("x", Type(f32, (50,)), IN), Buffer("c", Type(f32, (4,)), IN), Buffer("y", Type(f32, (50,)), OUT))
+    check(Loops(buffers, (axis,), (Store("y", (of(axis),), value),)), {})

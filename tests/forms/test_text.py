@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kcompile import ops
-from kcompile.forms.scalar import call, cast, const, load, where
+from kcompile.forms.scalar import call, cast, const, load, loaded, where
 from kcompile.forms.text import expr_text, form_text
 from kcompile.ir.dim import Axis, of, symbol
 from kcompile.ir.types import Type, boolean, f32, i32
@@ -49,3 +49,15 @@ def test_a_contraction():
         "  epilogue",
         "    y[i,j] = acc",
     ]
+
+
+def test_shared_parts_of_a_long_expression_have_names():
+    """As a tree this one would have 2**60 parts; printed, sorted and compared it is as long as it is."""
+    at = of(Axis("i", 9))
+    value = load("x", (at,), f32)
+    for n in range(60):
+        value = call("add", value, call("mul", value, const(n, f32)))
+    text = expr_text(value)
+    assert text.startswith("t0 = x[i] + x[i] * 0; t1 = t0 + t0 * 1; ") and len(text) < 2000
+    places = [loaded(v, 9) for v in (value, call("neg", value))]
+    assert str(places[0] + places[1] * 2) and places[0] + places[1] == places[1] + places[0]

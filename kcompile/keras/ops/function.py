@@ -32,6 +32,7 @@ from kcompile.keras.tracing.trace import infer
 
 Operand = "np.ndarray | Value"
 
+_FLOAT32 = np.dtype(np.float32)
 PUBLIC: dict[str, Callable] = {}  # every public function by name; saved models find them here
 
 
@@ -195,19 +196,26 @@ def promote(*xs: Any, dtype: object = None, floating: bool = False, extra: Seque
     """
     xs = [x if type(x) in (bool, int, float) or isinstance(x, Dim) else tensor(x) for x in xs]
     if dtype is None:
-        if _are_floats_alike(xs):
-            return xs
+        alike = _alike(xs)
+        if alike is not None:
+            return alike
         keys = [dtype_key(x) for x in xs]
         dtype = result_type(*keys, *extra, *((float,) if floating else ()))
     return [sized(x, dtype) if isinstance(x, Dim) else tensor(x, dtype) for x in xs]
 
 
-def _are_floats_alike(xs: Sequence[Any]) -> bool:
-    """True for arrays of one float dtype, which every rule of promotion leaves as they are."""
-    wanted = getattr(xs[0], "dtype", None) if xs else None
-    if not isinstance(wanted, np.dtype) or wanted.kind != "f":
-        return False
-    return all(type(x) is np.ndarray and x.dtype is wanted for x in xs)
+def _alike(xs: Sequence[Any]) -> list[np.ndarray] | None:
+    """The operands if they are arrays of one float dtype, or float32 and Python numbers: the common cases, quickly."""
+    wanted = next((x.dtype for x in xs if type(x) is np.ndarray), None)
+    if wanted is None or wanted.kind != "f":
+        return None
+    if all(type(x) is np.ndarray and x.dtype is wanted for x in xs):
+        return xs
+    if wanted is not _FLOAT32 or config.floatx() != "float32":
+        return None
+    if all(type(x) in (bool, int, float) or (type(x) is np.ndarray and x.dtype is wanted) for x in xs):
+        return [np.asarray(x, wanted) for x in xs]
+    return None
 
 
 def floating(x: Any) -> Operand:
