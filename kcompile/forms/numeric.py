@@ -13,30 +13,12 @@ from collections.abc import Callable
 import numpy as np
 
 from kcompile.errors import CompilerBug
+from kcompile.forms.quantile import erfinv
 from kcompile.forms.scalar import result_dtype
 from kcompile.ir.types import DType, bf16, boolean, dtype
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
-
-
-def erfinv(y: np.ndarray) -> np.ndarray:
-    """Inverse error function, to rounding of float64: Halley's iteration on erf (on erfc in the tails).
-
-    Source: start from Winitzki 2008, "A handy approximation for the error function and its inverse".
-    """
-    y = np.asarray(y, np.float64)
-    size = np.abs(y)
-    a = 0.147  # Winitzki's constant: relative error below 2e-3, Halley triples the digits each round
-    spread = np.log1p(-np.square(np.where(size < 1, size, 0.0)))
-    half = 2 / (math.pi * a) + spread / 2
-    x = np.sqrt(np.sqrt(half * half - spread / a) - half)
-    for _ in range(3):
-        error = np.where(size < 0.5, _erf(x) - size, (1 - size) - _erfc(x))
-        step = error / (2 / math.sqrt(math.pi) * np.exp(-x * x))
-        x = x - step / (1 + x * step)
-    x = np.where(size == 1, np.inf, np.where(size < 1, x, np.nan))
-    return np.copysign(x, y)
 
 
 def power(base: np.ndarray, exponent: np.ndarray) -> np.ndarray:
