@@ -2,7 +2,8 @@
 
 `layer(x)` runs op by op in NumPy. The third such call of a wired model with arguments of one kind (the eighth of a
 layer) traces and compiles it; from then on a call is a few comparisons and one native call. One program
-serves every batch size, and every size of an axis that was seen to vary.
+serves every batch size, and every size of an axis that was seen to vary. Of the layers in a user's `call` one is
+compiled at a time.
 
 That is safe where Python has nothing to do in a call: `purity.py` says where, and what a call reads besides its
 arguments and weights. If that has changed (a layer was frozen, a rate set, a layer added), programs of the
@@ -16,6 +17,7 @@ algorithms that round as direct sums do are used (`precision="highest"`).
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -219,6 +221,8 @@ class CompiledCalls:
         sizes = kind.sizes(shapes)
         program = state.programs.get((key, sizes))
         if program is None:
+            if not _is_its_turn():
+                return NotImplemented
             try:
                 if len(state.programs) >= _MOST_KINDS:
                     raise _Refused
@@ -255,6 +259,20 @@ class CompiledCalls:
         except (KcompileError, TypeError) as error:  # no program for this call: it still has a meaning op by op
             raise _Refused from error
         return program
+
+
+_compiled_in: list[Any] = [lambda: None]  # the call in which a layer was compiled last
+
+
+def _is_its_turn() -> bool:
+    """False if a layer was compiled in this call of a model of the user's: the others wait, so that no call is long."""
+    around = calling.outermost_call()
+    if around is None:
+        return True
+    if _compiled_in[0]() is around:
+        return False
+    _compiled_in[0] = weakref.ref(around)
+    return True
 
 
 def _traced(layer: Any, training: bool | None, args: Any, kwargs: Any, sizes: tuple, arrays: Sequence) -> Traced:
