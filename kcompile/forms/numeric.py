@@ -142,5 +142,7 @@ def compute(formula: Callable[..., np.ndarray], operands, result: DType) -> np.n
     wide = [x.astype(np.float32) if x.dtype.char == "e" else x for x in operands]
     with np.errstate(all="ignore"):
         found = np.asarray(formula(*wide))
-        is_new = found.base is None and not any(found is x for x in operands)
-        return found.astype(result.numpy, copy=not is_new)
+        is_new = found.base is None
+        for x in operands:
+            is_new = is_new and found is not x
+        return found if is_new and found.dtype is result.numpy else found.astype(result.numpy)

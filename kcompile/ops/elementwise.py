@@ -113,7 +113,10 @@ def elementwise(
 
 def as_arrays(operands: Sequence[Any]) -> list[np.ndarray]:
     """Operands as plain arrays; Python numbers take the dtype of the first number array beside them."""
-    if all(type(o) is np.ndarray for o in operands):
+    for value in operands:
+        if type(value) is not np.ndarray:
+            break
+    else:
         return list(operands)
     given = [o.dtype for o in operands if hasattr(o, "dtype")]
     like = next((d for d in given if d != np.bool_), given[0] if given else None)

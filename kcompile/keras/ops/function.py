@@ -80,6 +80,9 @@ def recorded(function: Callable) -> Callable:
 
 def _has_keras_tensor(values) -> bool:
     for value in values:
+        kind = type(value)
+        if kind is Tensor or kind is np.ndarray or kind is int or kind is float:
+            continue
         if isinstance(value, KerasTensor):
             return True
         if isinstance(value, (list, tuple, dict)) and any(isinstance(v, KerasTensor) for v in tree.flatten(value)):
@@ -206,16 +209,24 @@ def promote(*xs: Any, dtype: object = None, floating: bool = False, extra: Seque
 
 def _alike(xs: Sequence[Any]) -> list[np.ndarray] | None:
     """The operands if they are arrays of one float dtype, or float32 and Python numbers: the common cases, quickly."""
-    wanted = next((x.dtype for x in xs if type(x) is np.ndarray), None)
+    wanted, has_numbers = None, False
+    for x in xs:
+        kind = type(x)
+        if kind is np.ndarray:
+            if wanted is None:
+                wanted = x.dtype
+            elif x.dtype is not wanted:
+                return None
+        elif kind is float or kind is int or kind is bool:
+            has_numbers = True
+        else:
+            return None
     if wanted is None or wanted.kind != "f":
         return None
-    if all(type(x) is np.ndarray and x.dtype is wanted for x in xs):
+    if not has_numbers:
         return xs
-    if wanted is not _FLOAT32 or config.floatx() != "float32":
-        return None
-    if all(type(x) in (bool, int, float) or (type(x) is np.ndarray and x.dtype is wanted) for x in xs):
-        return [np.asarray(x, wanted) for x in xs]
-    return None
+    is_plain = wanted is _FLOAT32 and config.floatx() == "float32"
+    return [np.asarray(x, wanted) for x in xs] if is_plain else None
 
 
 def floating(x: Any) -> Operand:
