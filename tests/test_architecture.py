@@ -2,6 +2,8 @@
 
 import ast
 import functools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,13 @@ def test_only_the_front_knows_keras():
         if not module.startswith(("kcompile.keras", "kcompile.cli", "kcompile.testing")) and module != "kcompile":
             front = {n for n in imports(path, module) if n.startswith("kcompile.keras")}
             assert not front, f"{module} imports {front}"
+
+
+def test_the_front_loads_what_it_needs_and_no_more():
+    """LLVM comes with the first program, networkx with the verifier, the network with files that are fetched."""
+    late = ("llvmlite", "h5py", "networkx", "importlib.metadata", "urllib.request", "ssl", "multiprocessing", "logging")
+    code = f"import sys; from kcompile import keras; keras.Sequential; print([m for m in {late} if m in sys.modules])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    assert loaded.stdout.strip() == "[]"

@@ -49,9 +49,9 @@ def current_call() -> Call | None:
     return _local.calls[-1] if _local.calls else None
 
 
-def outermost_call() -> Call | None:
-    """Return the call that all others in progress are inside of."""
-    return _local.calls[0] if _local.calls else None
+def calls_in_progress() -> list[Call]:
+    """All calls in progress on this thread, the outermost first; not to be changed."""
+    return _local.calls
 
 
 # signatures ---------------------------------------------------------------------------------------

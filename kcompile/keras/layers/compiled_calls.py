@@ -265,13 +265,16 @@ _compiled_in: list[Any] = [lambda: None]  # the call in which a layer was compil
 
 
 def _is_its_turn() -> bool:
-    """False if a layer was compiled in this call of a model of the user's: the others wait, so that no call is long."""
-    around = calling.outermost_call()
-    if around is None:
+    """False if a layer was compiled in this call of a model of the user's: the others wait, so that no call is long.
+
+    Nothing is compiled in calls of models that NumPy shall run.
+    """
+    calls = calling.calls_in_progress()
+    if not calls:
         return True
-    if _compiled_in[0]() is around:
+    if _compiled_in[0]() is calls[0] or any(call.layer.is_interpreted for call in calls):
         return False
-    _compiled_in[0] = weakref.ref(around)
+    _compiled_in[0] = weakref.ref(calls[0])
     return True
 
 

@@ -67,6 +67,7 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
     plugin_group = "layers"
     calls_until_compiled = 8  # calls on arrays of one kind, see compiled_calls.py
     threads_of_calls: int | None = None
+    is_interpreted = False  # whether NumPy shall run what is inside, see Model.compile
 
     def __init__(
         self,

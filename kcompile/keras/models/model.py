@@ -62,12 +62,16 @@ class Model(Trainer, LegacyMethods, Layer):
     calls_until_compiled = 3
 
     @property
+    def is_interpreted(self) -> bool:
+        return not self._training.jit
+
+    @property
     def threads_of_calls(self) -> int | None:
         return self._training.num_threads
 
     def read_by_calls(self, outermost: bool) -> dict[str, Any] | None:
         """As for layers: a call of a wired model reads its graph and little more."""
-        if self._graph is None or self._graph.reads_host or not self._graph.is_ours or not self._training.jit:
+        if self._graph is None or self._graph.reads_host or not self._graph.is_ours or self.is_interpreted:
             return None
         if super().read_by_calls(outermost) is None:
             return None
