@@ -88,6 +88,10 @@ def dense():
         (lambda: ops.add([[1, 2], [3]], 1), ValueError, []),
         (lambda: ops.sum(None), ValueError, ["None"]),
         (lambda: ops.cast(1, "float31"), TypeError, ["float31"]),
+        (lambda: layers.Dense(2)([[1.0], [2.0, 3.0]]), ValueError, ["differ in length", "pad_sequences"]),
+        (lambda: layers.MultiHeadAttention(2, 4, name="a")(ONES((1, 2, 3))), ValueError, ["'a'", "without `value`"]),
+        (lambda: layers.Layer(name="n").add_weight(shape=(2, "a")), ValueError, ["'n'", "integers", "(2, 'a')"]),
+        (lambda: keras.optimizers.Adam("0.1"), ValueError, ["learning_rate", "'0.1'"]),
     ],
 )
 def test_messages(act, kind, parts):

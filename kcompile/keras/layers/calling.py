@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kcompile.errors import ArgumentError
 from kcompile.ir.graph import Value
 from kcompile.keras.ops.function import cast as cast_operand
 from kcompile.keras.tracing import tree
@@ -87,13 +88,23 @@ def signature_of(function: Callable) -> CallSignature:
     )
 
 
+def check_arguments(layer: Any, args: tuple, kwargs: dict) -> None:
+    """Raises: ArgumentError naming the first argument of `call` that is needed and was not given."""
+    signature = signature_of(type(layer).call).signature
+    given = signature.bind_partial(*args, **kwargs).arguments
+    for name, parameter in signature.parameters.items():
+        plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if plain and parameter.default is parameter.empty and name not in (*given, "training", "mask"):
+            raise ArgumentError(f"layer {layer.name!r} ({type(layer).__name__}) is called without `{name}`")
+
+
 # arguments ----------------------------------------------------------------------------------------
 
 
 def as_call_tensors(structure: Any, compute_dtype: str | None) -> Any:
     """Turn arrays, lists of numbers and numbers into tensors; floats take `compute_dtype`."""
     if isinstance(structure, (list, tuple)) and structure and _all_numbers(structure):
-        structure = as_tensor(list(structure))
+        structure = _regular(structure)
     elif isinstance(structure, (list, tuple)) and structure and _all_strings(structure):
         structure = as_tensor(np.asarray(structure, object))
     return tree.map_structure(lambda leaf: _as_call_tensor(leaf, compute_dtype, numbers=True), structure)
@@ -102,6 +113,16 @@ def as_call_tensors(structure: Any, compute_dtype: str | None) -> Any:
 def cast_tensors(structure: Any, compute_dtype: str | None) -> Any:
     """Turn arrays into tensors of the compute dtype; leave everything else alone."""
     return tree.map_structure(lambda leaf: _as_call_tensor(leaf, compute_dtype, numbers=False), structure)
+
+
+def _regular(numbers: Any) -> Any:
+    try:
+        return as_tensor(list(numbers))
+    except ValueError:
+        raise ArgumentError(
+            "the rows of a list of numbers differ in length; pad them with keras.utils.pad_sequences. "
+            f"Received: {numbers}"
+        ) from None
 
 
 def _all_numbers(structure: Any) -> bool:
@@ -161,13 +182,15 @@ def masks_by_name(signature: CallSignature, args: tuple, kwargs: dict) -> list[t
 
 
 def set_mask(outputs: Any, masks: Any) -> Any:
-    """Attach masks to nested outputs; returns the outputs."""
+    """Attach masks to nested outputs that have none yet; returns the outputs."""
     if masks is None:
         return outputs
     flat, leaves = tree.flatten(outputs), tree.flatten(masks)
     if len(flat) != len(leaves):
         return outputs
     for tensor, mask in zip(flat, leaves):
-        if mask is not None and not isinstance(tensor, np.generic) and hasattr(tensor, "shape"):
+        if mask is None or isinstance(tensor, np.generic) or not hasattr(tensor, "shape"):
+            continue
+        if getattr(tensor, "_keras_mask", None) is None:
             tensor._keras_mask = mask
     return outputs

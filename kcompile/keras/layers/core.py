@@ -143,7 +143,7 @@ class Embedding(LowRank):
         self.embeddings_constraint = constraints.get(embeddings_constraint)
         self.mask_zero = mask_zero
         self.autocast = False  # class numbers must not be rounded
-        self.supports_masking = self._makes_mask = bool(mask_zero)
+        self.supports_masking = bool(mask_zero)
         self._initial_weights = weights if weights is None or isinstance(weights, (list, tuple)) else [weights]
         if self._batch_input_shape is None:
             self._implied_input_shape = (None, None)  # the rank is known: a Sequential can be shown at once
@@ -204,7 +204,7 @@ class Masking(Layer):
     def __init__(self, mask_value=0.0, **kwargs):
         super().__init__(**kwargs)
         self.mask_value = mask_value
-        self.supports_masking = self._makes_mask = True
+        self.supports_masking = True
 
     def compute_mask(self, inputs, previous_mask=None):
         return ops.any(ops.not_equal(inputs, self.mask_value), axis=-1)
@@ -225,7 +225,7 @@ class Lambda(Layer):
         self.function = function
         self.mask = mask
         self.arguments = arguments or {}
-        self.supports_masking = self._makes_mask = mask is not None
+        self.supports_masking = mask is not None
 
     def call(self, inputs, mask=None, training=None):
         return self.function(inputs, **self.arguments)

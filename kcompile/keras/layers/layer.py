@@ -93,6 +93,7 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.dtype_policy = dtype_policies.get(dtype)
         self.autocast = autocast
+        self.supports_masking = type(self).compute_mask is not Layer.compute_mask
         self._trainable = bool(trainable)
 
     def __init_subclass__(cls, **kwargs):
@@ -170,8 +171,11 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
         training = self._training_for(signature, kwargs)
         inputs = args[0] if args else next(iter(kwargs.values()), None)
         previous_mask = calling.mask_of(inputs)
-        if signature.has_mask and previous_mask is not None and kwargs.get("mask") is None:
-            kwargs["mask"] = previous_mask
+        if signature.has_mask:
+            if kwargs.get("mask") is not None:
+                previous_mask = kwargs["mask"]
+            elif previous_mask is not None:
+                kwargs["mask"] = previous_mask
         for argument, mask in calling.masks_by_name(signature, args, kwargs):
             kwargs[argument] = mask
         scope = current_scope()
@@ -189,7 +193,7 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
                 self._add_activity_loss(outputs)
         if scope is not None:
             vars(self)["_called_shape"] = tree.map_structure(_shape_or_none, outputs)  # shown by `summary`
-        if self._makes_mask or (previous_mask is not None and self.supports_masking):
+        if self.supports_masking:
             calling.set_mask(outputs, self.compute_mask(inputs, previous_mask))
         return outputs
 
@@ -216,6 +220,7 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
         if len(taken) > 1 and all(p.name in named or p.default is not p.empty for p in taken):
             self.build(**{p.name: named[p.name] for p in taken if p.name in named})
         else:
+            calling.check_arguments(self, args, kwargs)
             self.build(next(iter(shapes.values()), None))
         self.built = True
         self._set_initial_weights()
@@ -326,6 +331,9 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
         if initializer is None:
             initializer = "glorot_uniform" if is_float(dtype) else "zeros"
         shape = () if shape is None else shape
+        sizes = shape if isinstance(shape, (list, tuple)) else (shape,)
+        if any(isinstance(s, str) or s is None for s in sizes):
+            raise ArgumentError(f"add_weight of layer {self.name!r}: sizes must be integers. Received: shape={shape}")
         scope = name_scope(self.name) if not self._building else name_scope("", absolute=current_path())
         with scope:
             variable = Variable(

@@ -77,7 +77,6 @@ class LayerWeights:
             "_initial_weights": None,
             "_batch_input_shape": None,
             "_input_dtype": None,
-            "_makes_mask": False,
             "_trainable": True,
             "built": False,
             "supports_masking": False,

@@ -233,6 +233,31 @@ def test_masks_travel():
     np.testing.assert_array_equal(np.asarray(sees.seen), [[True, True, False]])
 
 
+def test_a_layer_that_computes_masks_need_not_say_so():
+    class Tokens(Layer):
+        def call(self, ids):
+            return ops.one_hot(ids, 3)
+
+        def compute_mask(self, ids, mask=None):
+            return ops.not_equal(ids, 0)
+
+    class Half(Layer):
+        def call(self, x, mask=None):
+            return x[:, ::2]
+
+        def compute_mask(self, x, mask=None):
+            return mask[:, ::2]
+
+    ids = np.array([[1, 0, 2]])
+    np.testing.assert_array_equal(np.asarray(Half()(Tokens()(ids))._keras_mask), [[True, True]])
+    x = Input((3,), dtype="int32")
+    y = Half()(Tokens()(x))
+    model = Model(x, layers.GlobalAveragePooling1D()(y))
+    np.testing.assert_array_equal(model(np.array([[1, 1, 0]])), [[0.0, 1.0, 0.0]])
+    given = Half()(np.ones((1, 3, 2), np.float32), mask=np.array([[True, False, False]]))
+    np.testing.assert_array_equal(np.asarray(given._keras_mask), [[True, False]])
+
+
 def test_plugin_layers_appear_in_the_namespace(monkeypatch):
     from kcompile import plugins
 
