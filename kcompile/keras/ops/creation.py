@@ -12,14 +12,10 @@ from kcompile.ir.types import bf16
 from kcompile.keras.config import floatx
 from kcompile.keras.ops.function import broadcast, cast, dtype_key, promote, public, rank, sized, tensor
 from kcompile.keras.ops.shapes import moveaxis, part
+from kcompile.keras.ops.sizes import sizes_of
 from kcompile.keras.tracing.bfloat16 import BFloat16Tensor
 from kcompile.keras.tracing.dtypes import ir_name, numpy_dtype, result_type, standardize_dtype
 from kcompile.keras.tracing.scope import current_graph
-
-
-def sizes_of(shape) -> tuple:
-    sizes = (shape,) if isinstance(shape, (int, np.integer, Dim)) else tuple(shape)
-    return tuple(s if isinstance(s, Dim) else int(s) for s in sizes)
 
 
 def filled(shape, value, dtype):

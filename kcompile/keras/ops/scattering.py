@@ -8,10 +8,11 @@ from kcompile.forms.records import identity
 from kcompile.ir import dim, types
 from kcompile.ir.dim import Dim
 from kcompile.ir.graph import Value
-from kcompile.keras.ops.creation import filled, iota, sizes_of
+from kcompile.keras.ops.creation import filled, iota
 from kcompile.keras.ops.function import broadcast, dtype_key, public, rank, sized, tensor
 from kcompile.keras.ops.indexing import as_indices, from_front
 from kcompile.keras.ops.shapes import part
+from kcompile.keras.ops.sizes import sizes_of
 from kcompile.keras.tracing.dtypes import ir_name
 from kcompile.keras.tracing.scope import unwrap
 

@@ -16,7 +16,8 @@ from kcompile.ir import dim
 from kcompile.ir.dim import Dim, DimLike
 from kcompile.ir.graph import Value
 from kcompile.ir.types import broadcast_shapes
-from kcompile.keras.ops.function import axes_of, axis_of, promote, public, rank, tensor
+from kcompile.keras.ops.function import axes_of, axis_of, broadcast, promote, public, rank, tensor
+from kcompile.keras.ops.sizes import size_of, sizes_of
 from kcompile.keras.tracing.tensor import KerasTensor
 
 
@@ -41,7 +42,7 @@ def resolve_shape(new_shape: Sequence, total: DimLike) -> tuple[DimLike, ...]:
 
     Raises: ShapeError if the sizes cannot fit.
     """
-    new_shape = _sizes(new_shape)
+    new_shape = sizes_of(new_shape)
     unknown = [i for i, s in enumerate(new_shape) if s is None or (not isinstance(s, Dim) and s == -1)]
     if len(unknown) > 1:
         raise ShapeError(f"reshape can find one size, received several -1 in {tuple(new_shape)}")
@@ -63,12 +64,6 @@ def _exact_quotient(total: DimLike, known: DimLike, new_shape) -> DimLike:
     if isinstance(total, int) and isinstance(known, int) and quotient * known != total:
         raise ShapeError(f"cannot reshape {total} elements to shape {tuple(new_shape)}")
     return quotient
-
-
-def _sizes(new_shape) -> list:
-    if isinstance(new_shape, (int, np.integer, Dim)):
-        new_shape = (new_shape,)
-    return [s if s is None or isinstance(s, Dim) else int(s) for s in new_shape]
 
 
 @public
@@ -147,7 +142,7 @@ def squeeze(x, axis=None):
 @public
 def broadcast_to(x, shape):
     """Repeat x along axes of size 1 to reach `shape`."""
-    return prim.broadcast_to(tensor(x), shape=tuple(_sizes(shape)))
+    return broadcast(tensor(x), sizes_of(shape))
 
 
 @public
@@ -242,25 +237,26 @@ def repeat(x, repeats, axis=None):
     if axis is None:
         x, axis = prim.reshape(x, shape=(dim.product(x.shape),)), 0
     place = axis_of(axis, rank(x))
-    if np.ndim(repeats) or not isinstance(repeats, (int, np.integer)):
+    if not isinstance(repeats, (Dim, Value)) and (np.ndim(repeats) or not isinstance(repeats, (int, np.integer))):
         counts = np.broadcast_to(np.asarray(repeats, np.int64), (x.shape[place],))
         return prim.gather(x, np.repeat(np.arange(x.shape[place]), counts).astype(np.int32), axis=place)
     before, size, after = x.shape[:place], x.shape[place], x.shape[place + 1 :]
+    count = size_of(repeats)
     grown = prim.reshape(x, shape=(*before, size, 1, *after))
-    grown = prim.broadcast_to(grown, shape=(*before, size, int(repeats), *after))
-    return prim.reshape(grown, shape=(*before, size * int(repeats), *after))
+    grown = broadcast(grown, (*before, size, count, *after))
+    return prim.reshape(grown, shape=(*before, size * count, *after))
 
 
 @public
 def tile(x, repeats):
     """Repeat the whole of x along each axis."""
     x = tensor(x)
-    repeats = [int(repeats)] if isinstance(repeats, (int, np.integer)) else [int(r) for r in repeats]
+    repeats = sizes_of(repeats)
     count = max(rank(x), len(repeats))
     sizes = (1,) * (count - rank(x)) + tuple(x.shape)
-    repeats = [1] * (count - len(repeats)) + repeats
+    repeats = (1,) * (count - len(repeats)) + repeats
     grown = prim.reshape(x, shape=tuple(s for size in sizes for s in (1, size)))
-    grown = prim.broadcast_to(grown, shape=tuple(s for r, size in zip(repeats, sizes) for s in (r, size)))
+    grown = broadcast(grown, [s for r, size in zip(repeats, sizes) for s in (r, size)])
     return prim.reshape(grown, shape=tuple(r * size for r, size in zip(repeats, sizes)))
 
 

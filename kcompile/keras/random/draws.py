@@ -14,8 +14,8 @@ import numpy as np
 from kcompile import ops as prim
 from kcompile.errors import ArgumentError
 from kcompile.ir.dim import Dim
-from kcompile.keras.ops.creation import sizes_of
 from kcompile.keras.ops.function import axis_of, dtype_key, floating, promote, public, rank, tensor
+from kcompile.keras.ops.sizes import sizes_of
 from kcompile.keras.random.seeds import draw_seed
 from kcompile.keras.tracing.dtypes import standardize_dtype
 from kcompile.keras.tracing.scope import current_graph

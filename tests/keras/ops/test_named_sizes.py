@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kcompile import keras
+from kcompile.errors import ArgumentError
 from kcompile.keras import layers, ops
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
@@ -29,6 +30,22 @@ CASES = {
         lambda x, n: np.linspace(x[:, 0], x[:, 1], n, endpoint=False, axis=-1),
     ),
     "one_hot": (lambda x, n: ops.one_hot(0 * ops.arange(n), n) @ x, lambda x, n: x[[0] * n]),
+    "tile": (lambda x, n: ops.tile(ops.ones((1, 2)), (n, 1)) * x[:, :1], lambda x, n: np.ones((n, 2)) * x[:, :1]),
+    "tile of computed sizes": (
+        lambda x, n: (
+            ops.tile(ops.ones((1, 2, 2)), ops.concatenate([ops.expand_dims(n, -1), [1, 1]], 0)) @ x[:, :2, None]
+        ),
+        lambda x, n: np.ones((n, 2, 2)) @ x[:, :2, None],
+    ),
+    "tile of stacked sizes": (
+        lambda x, n: ops.tile(x[:1], ops.stack([n * 2 // 2, ops.shape(x)[1] - 1])),
+        lambda x, n: np.tile(x[:1], (n, 2)),
+    ),
+    "repeat": (lambda x, n: ops.repeat(x[:1], n, axis=0), lambda x, n: np.repeat(x[:1], n, axis=0)),
+    "broadcast_to": (
+        lambda x, n: ops.concatenate([ops.broadcast_to(ops.ones((1, 2)), (n, 2)), x], axis=-1),
+        lambda x, n: np.concatenate([np.ones((n, 2)), x], axis=-1),
+    ),
     "similarities": (
         lambda x, n: keras.losses.sparse_categorical_crossentropy(ops.arange(n), x @ ops.transpose(x), True),
         lambda x, n: np.log(np.exp(x @ x.T).sum(1)) - (x * x).sum(1),
@@ -43,6 +60,12 @@ def test_sizes_of_the_batch(name):
     model = keras.Model(inputs, OfRows(function)(inputs))
     for rows in (X, X[:2]):
         np.testing.assert_allclose(model.predict_on_batch(rows), expected(rows, len(rows)), rtol=1e-5, atol=1e-6)
+
+
+def test_a_size_of_values_is_refused():
+    inputs = keras.Input((3,))
+    with pytest.raises(ArgumentError, match=r"(?s)a size must be known when the program is compiled.*layer 'of_rows"):
+        OfRows(lambda x, n: ops.tile(x, (1, ops.cast(x[0, 0], "int32"))))(inputs)
 
 
 def test_a_named_size_beside_tensors():
