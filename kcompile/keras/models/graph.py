@@ -83,6 +83,7 @@ class ModelGraph:
         if repeated:
             raise ArgumentError("All `inputs` of a model must be different tensors.")
         self.nodes, self.operations = self._walk()
+        _check_names(self.operations)
         self.host_nodes = [n for n in self.nodes if _runs_on_host(n.operation)]
         nested = ((n, getattr(n.operation, "_graph", None)) for n in self.nodes)
         self.nested_nodes = {id(n): g for n, g in nested if isinstance(g, ModelGraph) and g.reads_host}
@@ -237,7 +238,7 @@ class ModelGraph:
     # running --------------------------------------------------------------------------------------
 
     def run(self, inputs: Any, name: str = "model") -> Any:
-        """Call every operation in order on `inputs`; returns the outputs in their nesting.
+        """Call every operation in order on `inputs`; returns the outputs in their nesting, a list of one as that one.
 
         In a trace the part in Python has run: the inputs are those of the compiled part.
         """
@@ -273,7 +274,8 @@ class ModelGraph:
                 kwargs["training"] = training  # as in Keras 3: what the model is called with counts
             results = [r for r in tree.flatten(node.operation(*args, **kwargs)) if hasattr(r, "shape")]
             values.update((id(t), r) for t, r in zip(node.output_tensors, results, strict=True))
-        return tree.map_structure(lambda t: values[id(t)], self.outputs)
+        single = isinstance(self.outputs, (list, tuple)) and len(self.outputs) == 1
+        return tree.map_structure(lambda t: values[id(t)], self.outputs[0] if single else self.outputs)
 
     def _are_made(self, given: Sequence[Any]) -> bool:
         """True if these are the inputs of the compiled part, not those of the model."""
@@ -316,6 +318,18 @@ class ModelGraph:
                 f"tensors. Inputs received: {[getattr(x, 'shape', x) for x in flat]}"
             )
         return flat
+
+
+def _check_names(operations: Sequence) -> None:
+    """Raises: ArgumentError if two operations share a name, under which configs and files hold them."""
+    seen: dict[str, Any] = {}
+    for operation in operations:
+        first = seen.setdefault(operation.name, operation)
+        if first is not operation:
+            raise ArgumentError(
+                f"All operations of a model need names of their own, but {operation.name!r} is the name of {first!r} "
+                f"and of {operation!r}. Give one of them another `name`."
+            )
 
 
 def _as_arrays(inputs: Any) -> Any:

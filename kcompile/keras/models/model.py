@@ -141,11 +141,11 @@ class Model(Trainer, LegacyMethods, Layer):
 
     @property
     def input_shape(self):
-        return tree.map_structure(lambda t: t.shape, self._wired("input_shape").inputs)
+        return _shape_of(self._wired("input_shape").inputs)
 
     @property
     def output_shape(self):
-        return tree.map_structure(lambda t: t.shape, self._wired("output_shape").outputs)
+        return _shape_of(self._wired("output_shape").outputs)
 
     @property
     def input_names(self) -> list[str]:
@@ -354,6 +354,12 @@ def _declared(shape: Any, dtype: Any, name: str) -> Any:
         dtypes = dtype if isinstance(dtype, (list, tuple)) else [dtype] * len(shape)
         return [_declared(s, d, f"x{i}") for i, (s, d) in enumerate(zip(shape, dtypes))]
     return KerasTensor((None, *shape[1:]), dtype, name=name)
+
+
+def _shape_of(tensors: Any) -> Any:
+    """Return nested shapes; a list of one as that one."""
+    single = isinstance(tensors, (list, tuple)) and len(tensors) == 1
+    return tree.map_structure(lambda t: t.shape, tensors[0] if single else tensors)
 
 
 def _like(leaf: Any) -> Any:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kcompile import keras
+from kcompile.errors import ArgumentError
 from kcompile.keras import Input, Model, Sequential, layers, ops
 from kcompile.keras.models import Functional, clone_model
 from kcompile.keras.tracing import KerasTensor, trace
@@ -219,3 +220,19 @@ def test_training_of_the_model_overrides_that_of_a_call_inside(real_keras):
         inner = k.Sequential([k.layers.Dropout(0.5)])
         model = k.Model(inputs, inner(inputs, training=False))
         assert [(np.asarray(y) == 0).any() for y in (model(x), model(x, training=True))] == [False, True]
+
+
+def test_a_list_of_one_is_that_one():
+    x = Input((3,))
+    model = Model([x], [layers.Dense(2)(x)])
+    assert model(np.ones((4, 3))).shape == model.predict([np.ones((4, 3))], verbose=0).shape == (4, 2)
+    assert (model.input_shape, model.output_shape) == ((None, 3), (None, 2))
+
+
+def test_names_within_a_model_differ():
+    x = Input((3,), name="x")
+    y = layers.Dense(3, name="d")(x)
+    with pytest.raises(ArgumentError, match="'d' is the name of <Dense"):
+        Model(x, layers.Dense(2, name="d")(y))
+    with pytest.raises(ArgumentError, match="'x' is the name of <InputLayer"):
+        Model([x, other := Input((3,), name="x")], y + other)
