@@ -162,7 +162,7 @@ def _function_config(function: Callable) -> Any:
     return {
         "module": function.__module__,
         "class_name": "function",
-        "config": name,
+        "config": registered,  # Keras finds a function by this entry
         "registered_name": registered,
     }
 
@@ -214,7 +214,8 @@ def _deserialize(config: Any, group: str | None) -> Any:
             "the config holds a Python lambda, which is code; it is never run. Pass the function in custom_objects."
         )
     if name == "function":
-        return _lookup(config.get("registered_name") or inner, None, config)
+        registered = config.get("registered_name")  # Keras 3 writes "function" for one that nobody registered
+        return _lookup(inner if registered in (None, "function") else registered, None, config)
     if name == "DTypePolicy":
         from kcompile.keras import dtype_policies  # policies are serialised by this module
 

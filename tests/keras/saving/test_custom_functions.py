@@ -131,6 +131,24 @@ def test_a_loss_nobody_knows(tmp_path):
         keras.models.load_model(tmp_path / file, compile=False)
 
 
+def test_keras_finds_registered_functions_in_our_configs(real_keras):
+    register = real_keras.saving.register_keras_serializable("tests", "doubled")
+    assert real_keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(register(doubled))) is doubled
+
+
+def test_functions_in_a_file_of_keras(tmp_path, real_keras):
+    """It writes a loss that nobody registered as one registered under the name "function"."""
+
+    def mine(y, z):
+        return keras.ops.mean(keras.ops.square(y - z))
+
+    model = real_keras.Sequential([real_keras.Input((3,)), real_keras.layers.Dense(1)])
+    model.compile("sgd", mine, metrics=[mine, "mae"])
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras", custom_objects={"mine": mine})
+    assert again.evaluate(X, X[:, :1], verbose=0, return_dict=True).keys() == {"loss", "mine", "mae"}
+
+
 @pytest.mark.skipif(not any(shutil.which(c) for c in ("cc", "gcc", "clang")), reason="no C compiler")
 def test_exported(tmp_path):
     from kcompile.export.load import ExportedModel
