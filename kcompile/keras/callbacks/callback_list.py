@@ -106,6 +106,8 @@ def _flatten(callbacks: Any) -> list[Callback]:
         return []
     if isinstance(callbacks, (list, tuple)):
         return [found for item in callbacks for found in _flatten(item)]
+    if isinstance(callbacks, type):
+        raise ArgumentError(f"`callbacks` expects objects, received the class {callbacks.__name__}: call it first.")
     if not hasattr(callbacks, "set_model"):
         raise ArgumentError(
             f"`callbacks` expects Callback objects, received {callbacks!r} of type {type(callbacks).__name__}."

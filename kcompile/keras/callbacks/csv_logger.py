@@ -38,8 +38,8 @@ class CSVLogger(Callback):
         logs = logs or {}
         if self.keys is None:
             self.keys = sorted(logs)
-            # a validation that did not run this epoch still gets its column
-            self.keys += [f"val_{k}" for k in self.keys if not k.startswith("val_") and f"val_{k}" not in self.keys]
+            if not any(k.startswith("val_") for k in self.keys):  # a validation may run in a later epoch
+                self.keys += [f"val_{k}" for k in self.keys]
         writer = csv.DictWriter(self._file, fieldnames=["epoch", *self.keys], delimiter=self.separator)
         if not self._has_header:
             writer.writeheader()

@@ -6,7 +6,7 @@ while a program is traced. They are plain holders: values live in the metrics' V
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,9 @@ class CompiledLosses:
                     raise ArgumentError(f"output {labels[i]!r} has a loss but no target in `y`.")
                 loss = resolve_loss(identifier, target, prediction)
                 parts.append(OutputLoss(i, labels[i], loss, weights[i], *_label_range(loss, prediction)))
+        if isinstance(self.user_loss, Mapping):  # they are reported in the order that the user gave
+            given = list(self.user_loss)
+            parts.sort(key=lambda p: given.index(p.label) if p.label in given else len(given))
         self.labels = labels
         self.parts = parts
         if len(parts) > 1 and not self.metrics:

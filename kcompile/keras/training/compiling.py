@@ -271,14 +271,13 @@ class Compiling:
     def _log_entries(self, mode: str = "") -> list[tuple[str, Metric]]:
         """(name, metric) of everything in the logs of a mode, which may have a step that returns its own."""
         compiled = self._training
+        metrics = compiled.metrics
+        standard = list(zip(metrics.names, metrics.metrics)) if metrics is not None else []
+        known = {id(m) for _, m in standard}
+        entries = [(m.name, m) for m in self.metrics if id(m) not in known]
+        first = [*entries[:1], *(standard if metrics is None or len(metrics.labels) == 1 else ()), *entries[1:]]
         returned = compiled.programs.logs.get(mode)
-        if returned is not None:
-            return list(returned.items())
-        standard = {id(m) for m in (compiled.metrics.metrics if compiled.metrics is not None else ())}
-        entries = [(m.name, m) for m in self.metrics if id(m) not in standard]
-        named = list(zip(compiled.metrics.names, compiled.metrics.metrics)) if standard else []
-        first = 1 + len(compiled.losses.metrics if compiled.losses is not None else ())
-        return [*entries[:first], *named, *entries[first:]]
+        return _in_keras_order([*entries, *standard] if returned is None else list(returned.items()), first)
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Return the present value of every metric by name: numbers, or tensors inside a step."""
@@ -291,6 +290,12 @@ class Compiling:
         """Start all metrics anew."""
         for metric in self.metrics:
             metric.reset_state()
+
+
+def _in_keras_order(entries: list[tuple[str, Metric]], first: list[tuple[str, Metric]]) -> list[tuple[str, Metric]]:
+    """Return the entries named in `first` in that order, then all others by name: so they come from `evaluate`."""
+    names = [name for name, _ in first]
+    return sorted(entries, key=lambda e: (names.index(e[0]), "") if e[0] in names else (len(names), e[0]))
 
 
 def _third_positional(metrics: Any, loss_weights: Any) -> tuple[Any, Any]:

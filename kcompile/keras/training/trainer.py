@@ -120,7 +120,7 @@ class Trainer(Compiling):
             if validation is not None and _validates(epoch + 1, validation_freq):
                 found = self._evaluate(validation, callbacks)
                 logs.update({f"val_{name}": value for name, value in found.items()})
-            callbacks.on_epoch_end(epoch, logs)
+            callbacks.on_epoch_end(epoch, dict(logs))  # what callbacks add is for each other
             if self.stop_training:
                 break
         if getattr(self.optimizer, "use_ema", False) and epochs > 0:

@@ -144,6 +144,12 @@ def test_csv_logger(tmp_path):
     rows = list(csv.DictReader(path.open()))
     assert [r["epoch"] for r in rows] == ["0", "1", "0"]
     assert float(rows[0]["loss"]) > float(rows[1]["loss"]) > 0
+    added = cb.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(extra=1.0))
+    seen = cb.LambdaCallback(on_train_end=lambda logs: ends.update(logs))
+    ends: dict = {}
+    model.fit(*data(4), validation_data=data(4), callbacks=[added, cb.CSVLogger(path), seen], verbose=0)
+    assert path.read_text().split()[0] == "epoch,extra,loss,mae,val_loss,val_mae"
+    assert "loss" in ends and "extra" not in ends  # what callbacks add in an epoch is for each other
 
 
 def test_learning_rate_scheduler():
@@ -406,3 +412,5 @@ def test_progress_output_of_fit(capsys):
 def test_wrong_callback():
     with pytest.raises(ArgumentError, match="Callback"):
         small_model().fit(*data(2), callbacks=[print], verbose=0)
+    with pytest.raises(ArgumentError, match="received the class EarlyStopping: call it"):
+        small_model().fit(*data(2), callbacks=[cb.EarlyStopping], verbose=0)

@@ -152,3 +152,20 @@ def test_fit_equals_keras_without_shuffling(jit):
     assert histories[0].keys() == histories[1].keys()
     for name, values in histories[0].items():
         np.testing.assert_allclose(histories[1][name], values, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("names", ["ba", "ab"])
+def test_evaluate_returns_numbers_in_the_order_of_keras(names):
+    found = []
+    for k in (ours, real_keras()):
+        x = k.Input((3,))
+        outs = {n: k.layers.Dense(1 + i, name=n, kernel_initializer="ones")(x) for i, n in enumerate(names)}
+        model = k.Model(x, outs)
+        model.compile("sgd", dict.fromkeys(names, "mse"), metrics={n: ["mse", "mae"] for n in "ab"})
+        y = {n: np.ones((4, 1 + i), np.float32) for i, n in enumerate(names)}
+        x = np.arange(12, dtype=np.float32).reshape(4, 3)
+        found.append([*model.evaluate(x, y, verbose=0), *model.test_on_batch(x, y)])
+        one = k.Model(model.inputs, outs["a"])
+        one.compile("sgd", "mse", metrics=["mse", "mae", "mape"])
+        found[-1] += one.evaluate(x, y["a"], verbose=0)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
