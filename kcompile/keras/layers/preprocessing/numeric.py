@@ -61,6 +61,7 @@ class Normalization(Layer):
             )
         self.input_mean, self.input_variance, self.invert = mean, variance, invert
         self.supports_masking = True
+        self.mean = self.variance = None  # known when built, and after `adapt`
 
     def build(self, input_shape):
         ndim = len(input_shape)
@@ -82,6 +83,7 @@ class Normalization(Layer):
             self.adapt_mean = self.add_weight(name="mean", shape=shape, initializer="zeros", trainable=False)
             self.adapt_variance = self.add_weight(name="variance", shape=shape, initializer="ones", trainable=False)
             self.count = self.add_weight(name="count", shape=(), dtype="int32", initializer="zeros", trainable=False)
+        self.finalize_state()
 
     def adapt(self, data) -> None:
         """Learn mean and variance from an array or from batches."""
@@ -103,12 +105,19 @@ class Normalization(Layer):
             raise ArgumentError("adapt() received no data")
         self.adapt_mean.assign(mean)
         self.adapt_variance.assign(variance)
+        self.finalize_state()
 
     def reset_state(self) -> None:
         """Nothing is kept between two calls of `adapt`."""
 
     def finalize_state(self) -> None:
-        """Nothing to do: the weights are what is used."""
+        """Show the present statistics as `mean` and `variance`, shaped to combine with inputs. `call` reads weights."""
+        self.mean, self.variance = [v.numpy() for v in self._statistics()]
+
+    def load_own_variables(self, store) -> None:
+        """Take the weights from a file."""
+        super().load_own_variables(store)
+        self.finalize_state()
 
     def _statistics(self):
         if self.input_mean is None:
