@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -39,6 +40,7 @@ class Batches(PyDataset):
             raise ArgumentError(f"`batch_size` should be a positive integer or None. Received: {batch_size}")
         self.rows, self.batch_size, self.shuffle = rows, batch_size, shuffle
         self._load = load
+        self._functions: tuple[Callable, ...] = ()  # of `map`, in order
         self._rng = np.random.default_rng(seed)
         self._order = np.arange(rows)
         self.on_epoch_end()
@@ -49,10 +51,13 @@ class Batches(PyDataset):
     def __getitem__(self, index: int) -> Any:
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
+        start = index * (self.batch_size or 1)
+        made = self._load(self._order[start : start + (self.batch_size or 1)])
         if self.batch_size is None:
-            return tree.map_structure(lambda a: a[0], self._load(self._order[index : index + 1]))
-        start = index * self.batch_size
-        return self._load(self._order[start : start + self.batch_size])
+            made = tree.map_structure(lambda a: a[0], made)
+        for function in self._functions:
+            made = function(*made) if isinstance(made, tuple) else function(made)
+        return made
 
     def __iter__(self) -> Iterator[Any]:
         yield from (self[index] for index in range(len(self)))
@@ -65,6 +70,27 @@ class Batches(PyDataset):
     def batch(self, batch_size: int) -> Batches:
         """Return the same rows in batches of this size."""
         return Batches(self.rows, self._load, batch_size, self.shuffle)
+
+    def take(self, count: int) -> Batches:
+        """Return the first `count` batches, in the present order."""
+        return self._part(slice(None, count * (self.batch_size or 1)))
+
+    def skip(self, count: int) -> Batches:
+        """Return all but the first `count` batches, in the present order."""
+        return self._part(slice(count * (self.batch_size or 1), None))
+
+    def map(self, function: Callable) -> Batches:
+        """Return the batches that `function` makes of these: it takes x, or x and y, ..., as arguments."""
+        found = self._part(slice(None))
+        found.shuffle = self.shuffle
+        found._functions = (*self._functions, function)
+        return found
+
+    def _part(self, places: slice) -> Batches:
+        found = copy.copy(self)
+        found._order, found.shuffle = self._order[places].copy(), False
+        found.rows = len(found._order)
+        return found
 
 
 # folders --------------------------------------------------------------------------------------------

@@ -32,6 +32,19 @@ def test_texts(texts, capsys):
     assert data[0][1].dtype == np.int32
 
 
+def test_parts_and_functions_of_batches(texts):
+    data = utils.text_dataset_from_directory(texts, batch_size=3, shuffle=False)
+    assert [len(x) for x, _ in data.take(2)] == [3, 3] and [len(x) for x, _ in data.skip(2)] == [2]
+    ids = data.map(lambda x, y: x).map(lambda x: [t[-1] for t in x])
+    assert list(ids.take(1)) == [["0", "1", "2"]] and len(ids) == 3
+    layer = keras.layers.TextVectorization()
+    layer.adapt(data.map(lambda x, y: x))
+    assert layer.vocabulary_size() == 8
+    mixed = utils.timeseries_dataset_from_array(np.arange(9.0), None, 1, batch_size=2, shuffle=True, seed=1)
+    assert np.ravel(list(mixed.take(2))).tolist() == np.ravel([mixed[0], mixed[1]]).tolist()
+    assert sorted(np.concatenate(list(mixed.map(lambda x: -x))).ravel()) == sorted(-np.arange(9.0))
+
+
 def test_label_modes(texts):
     def labels(**kwargs):
         return utils.text_dataset_from_directory(texts, shuffle=False, verbose=False, batch_size=8, **kwargs)[0][1]
