@@ -148,7 +148,7 @@ def as_log_value(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: as_log_value(v) for k, v in value.items()}
     array = np.asarray(ops.convert_to_numpy(value))
-    return float(array) if array.size == 1 else array
+    return float(array.item()) if array.size == 1 else array
 
 
 def _dtype_name(dtype) -> str:

@@ -106,13 +106,15 @@ class OptimizerState:
         if callable(rate) and not isinstance(rate, Variable):
             return rate
         try:
-            rate = float(rate)
+            number = None if isinstance(rate, str) else float(rate)
         except (TypeError, ValueError):
+            number = None
+        if number is None:
             raise ArgumentError(
                 "Argument `learning_rate` should be float, or an instance of LearningRateSchedule, or a callable. "
                 f"Received instead: learning_rate={rate!r}"
-            ) from None
-        return Variable(rate, name="learning_rate", dtype=config.floatx(), trainable=False)
+            )
+        return Variable(number, name="learning_rate", dtype=config.floatx(), trainable=False)
 
     def _current_rate(self):
         rate = self.learning_rate

@@ -150,6 +150,13 @@ def test_every_registered_metric_class_is_compared():
     assert builtin - NOT_IN_KERAS == {name for name, _, _ in CASES}
 
 
+def test_a_result_of_one_number_per_class_is_a_number_in_the_logs_of_one_class():
+    model = kc.Sequential([kc.Input((1,)), kc.layers.Dense(1, kernel_initializer="ones")])
+    model.compile("sgd", "mse", metrics=[kc.metrics.F1Score(threshold=0.5)], jit=False)
+    x = np.array([[0.0], [1.0], [0.9], [0.1]], np.float32)
+    assert model.evaluate(x, x > 0.95, verbose=0)[1] == pytest.approx(2 / 3)
+
+
 def test_compiled_totals_equal_keras():
     """One native program with a metric of every kind: what `evaluate` reports is what Keras computes."""
     keras = real_keras()
