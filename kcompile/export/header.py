@@ -75,7 +75,7 @@ typedef struct {prefix}_model {prefix}_model;
 int32_t {prefix}_create({prefix}_model **model, int32_t num_threads);
 void {prefix}_destroy({prefix}_model *model);
 
-/* Compute. Any sizes; one model may be called from several threads at once.
+/* Compute. Any sizes; {_calls(program)}.
  *
 {shapes}
  */
@@ -93,3 +93,10 @@ const char *{prefix}_describe(void);
 
 #endif
 """
+
+
+def _calls(program: Program) -> str:
+    """What the header says of a model's calls."""
+    if program.changed:
+        return "a model keeps its state from call to call, so one call at a time; a new model starts anew"
+    return "one model may be called from several threads at once"

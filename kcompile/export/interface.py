@@ -3,11 +3,15 @@
 It binds weights and scratch memory to the native program and checks its arguments. Scratch memory
 is kept from call to call: a call takes the model's block by an atomic exchange and puts it back, so
 a second thread calling at the same time allocates one of its own.
+
+Variables that a run changes (states of recurrent layers, seeds) are copied out of the read-only weights by `create`:
+each model has its own, beside what it keeps.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from kcompile.codegen.program import CONSTANT, INPUT, KEPT, OUTPUT, RUNS, VARIABLE, WORKERS, Program
 from kcompile.export.header import ERRORS, identifier, parameters, predict_signature, sizes
@@ -97,13 +101,16 @@ def description(program: Program) -> dict:
 def interface_source(program: Program, prefix: str, weight_offsets: dict[str, int], target: Target) -> str:
     """Return the C source. `weight_offsets`: where each variable and constant starts in the weights."""
     names = {a.name: name for _, name, a in parameters(program)}
-    fill, fixed, kept_bytes = [], [], 0
+    fill, fixed, first_values, kept_bytes = [], [], [], 0
     for n, argument in enumerate(program.arguments):
-        if argument.role in (VARIABLE, CONSTANT):
-            fixed.append(f"    args[{n}] = {prefix}_weights + {weight_offsets[argument.name]};")
-        elif argument.role == KEPT:
+        if argument.role == KEPT or n in program.changed:
             fixed.append(f"    args[{n}] = model->kept + {kept_bytes};")
+            if argument.role != KEPT:
+                source = f"{prefix}_weights + {weight_offsets[argument.name]}"
+                first_values.append(f"    memcpy(model->kept + {kept_bytes}, {source}, {argument.type.nbytes});")
             kept_bytes += -(-dim.evaluate(argument.type.nbytes, {}) // 64) * 64
+        elif argument.role in (VARIABLE, CONSTANT):
+            fixed.append(f"    args[{n}] = {prefix}_weights + {weight_offsets[argument.name]};")
         elif argument.role == RUNS:
             fixed.append(f"    static int64_t runs; args[{n}] = &runs;")
         else:
@@ -123,6 +130,7 @@ def interface_source(program: Program, prefix: str, weight_offsets: dict[str, in
 
 void *malloc(size_t);
 void free(void *);
+void *memcpy(void *, const void *, size_t);
 extern int64_t {stem}_arena_bytes(const int64_t *sizes);
 extern int32_t {stem}_run(const void **args, const int64_t *sizes, void *arena);
 extern int32_t kc_pool_start(int64_t threads);
@@ -155,7 +163,7 @@ static void fixed_args(const {prefix}_model *model, const void **args) {{
 {chr(10).join(fixed)}
 }}
 
-{_prepare_source(program, prefix, kept_bytes, code["MEMORY"])}
+{_prepare_source(program, prefix, kept_bytes, first_values, code["MEMORY"])}
 
 PUBLIC void {prefix}_destroy({prefix}_model *model);
 
@@ -213,25 +221,30 @@ PUBLIC const char *{prefix}_describe(void) {{
 """
 
 
-def _prepare_source(program: Program, prefix: str, kept_bytes: int, no_memory: int) -> str:
-    """C source of `prepare`: allocates what the program keeps and computes it from the weights.
+def _prepare_source(program: Program, prefix: str, kept_bytes: int, first_values: Sequence[str], no_memory: int) -> str:
+    """C source of `prepare`: allocates what the model keeps, gives variables their first values, computes the rest.
 
     The block's own address lies in front of what is kept. What is kept depends on no size: any will do.
     """
     head = f"static int32_t prepare({prefix}_model *model) {{"
-    if not program.prepare:
+    if not kept_bytes:
         return f"{head} (void)model; return 0; }}"
-    sizes_1 = ", ".join("model->workers" if s == WORKERS else "1" for s in program.symbols)
-    return f"""\
-extern int32_t {program.name}_prepare(const void **args, const int64_t *sizes, void *arena);
-
+    allocated = f"""\
 {head}
-    const int64_t sizes[{len(program.symbols)}] = {{{sizes_1}}};
-    const void *args[{len(program.arguments)}] = {{0}};
     unsigned char *block = malloc({kept_bytes} + 128);
     if (!block) return {no_memory};
     model->kept = (unsigned char *)(((uintptr_t)block + 127) & ~(uintptr_t)63);
     ((void **)model->kept)[-1] = block;
+{chr(10).join(first_values)}"""
+    if not program.prepare:
+        return f"{allocated}\n    return 0;\n}}"
+    sizes_1 = ", ".join("model->workers" if s == WORKERS else "1" for s in program.symbols)
+    return f"""\
+extern int32_t {program.name}_prepare(const void **args, const int64_t *sizes, void *arena);
+
+{allocated}
+    const int64_t sizes[{len(program.symbols)}] = {{{sizes_1}}};
+    const void *args[{len(program.arguments)}] = {{0}};
     struct scratch *s = make({program.name}_arena_bytes(sizes));
     if (!s) return {no_memory};
     fixed_args(model, args);

@@ -96,3 +96,29 @@ def test_a_training_step_cannot_be_frozen():
     graph = dense_training()
     with pytest.raises(CompilerBug, match="only inference"):
         freeze(graph, {})
+
+
+@pytest.mark.skipif(not any(shutil.which(c) for c in ("cc", "gcc", "clang")), reason="no C compiler")
+def test_each_exported_model_has_a_state_of_its_own(tmp_path):
+    """A library's weights cannot be written to; states of layers are, by every call."""
+    from kcompile.export.load import ExportedModel
+
+    class Counts(keras.layers.Layer):
+        def build(self, shape):
+            self.calls = self.add_weight(shape=(), initializer="ones", trainable=False)
+
+        def call(self, x):
+            self.calls.assign_add(1.0)
+            return x * self.calls
+
+    inputs = keras.Input(batch_shape=(2, 4, 3))
+    model = keras.Model(inputs, Counts()(keras.layers.LSTM(4, stateful=True)(inputs)))
+    model.export(tmp_path / "libm.so")
+    assert "one call at a time" in (tmp_path / "libm.h").read_text()
+    x = np.random.default_rng(0).standard_normal((3, 2, 4, 3)).astype("f")
+    expected = [model.predict(part, verbose=0) for part in x]
+    first, second = ExportedModel(tmp_path / "libm.so"), ExportedModel(tmp_path / "libm.so")
+    for part, wanted in zip(x, expected):
+        np.testing.assert_array_equal(first(part), wanted)
+        np.testing.assert_array_equal(second(part), wanted)
+    assert not np.array_equal(first(x[0]), expected[0])
