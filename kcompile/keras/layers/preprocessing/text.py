@@ -83,6 +83,7 @@ class TextVectorization(HostLayer):
             mask_token="",
             output_mode=self.output_mode,
             encoding=encoding,
+            name=self.name,  # messages are about the layer that the user made
         )
 
     # vocabulary --------------------------------------------------------------------------------------
