@@ -1,5 +1,6 @@
 """keras.random: draws composed from counter-based bits; the same numbers eager and compiled."""
 
+from kcompile.keras.random.distributions import beta, binomial, gamma
 from kcompile.keras.random.draws import (
     bernoulli,
     categorical,
@@ -16,9 +17,12 @@ from kcompile.keras.random.seeds import SeedGenerator, draw_seed, set_random_see
 __all__ = [
     "SeedGenerator",
     "bernoulli",
+    "beta",
+    "binomial",
     "categorical",
     "draw_seed",
     "dropout",
+    "gamma",
     "gumbel",
     "normal",
     "randint",

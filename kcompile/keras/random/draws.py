@@ -38,7 +38,7 @@ def _fraction(shape, seed, dtype: str):
     return prim.mul(number, tensor(2.0**-_BITS, wide))
 
 
-def _open_fraction(shape, seed, dtype: str):
+def open_fraction(shape, seed, dtype: str):
     """Uniform in (0, 1): the midpoints, so that no quantile is infinite."""
     found = _fraction(shape, seed, dtype)
     return prim.add(found, tensor(2.0 ** -(_BITS + 1), dtype_key(found)))
@@ -72,7 +72,12 @@ def truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
 
 def _standard_normal(shape, seed, dtype: str, low: float, high: float):
     """Quantiles of a number uniform in (low, high), both in the range of erf."""
-    found = _open_fraction(shape, seed, dtype)
+    return normal_quantile(open_fraction(shape, seed, dtype), low, high)
+
+
+def normal_quantile(found, low: float = -1.0, high: float = 1.0):
+    """The standard normal numbers of numbers uniform in (0, 1); `low` and `high` cut the distribution."""
+    found = tensor(found)
     width, start, root = promote(high - low, low, math.sqrt(2.0), dtype=dtype_key(found))
     return prim.mul(prim.erfinv(prim.add(prim.mul(found, width), start)), root)
 
@@ -123,7 +128,7 @@ def noise_of(noise_shape, shape) -> tuple:
 def gumbel(shape, dtype=None, seed=None):
     """Return standard Gumbel numbers, -log(-log(uniform))."""
     dtype = standardize_dtype(dtype)
-    return tensor(prim.neg(prim.log(prim.neg(prim.log(_open_fraction(shape, seed, dtype))))), dtype)
+    return tensor(prim.neg(prim.log(prim.neg(prim.log(open_fraction(shape, seed, dtype))))), dtype)
 
 
 @public
