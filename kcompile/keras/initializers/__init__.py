@@ -1,6 +1,6 @@
 """Initial values of weights: constants, random fills, and fills scaled by fan in and fan out."""
 
-from kcompile.keras.initializers.constant import Constant, Identity, Ones, Zeros
+from kcompile.keras.initializers.constant import STFT, Constant, Identity, Ones, Zeros
 from kcompile.keras.initializers.initializer import Initializer
 from kcompile.keras.initializers.random import (
     GlorotNormal,
@@ -25,7 +25,8 @@ def serialize(initializer):
     return _serialize(initializer)
 
 
-IdentityInitializer, OrthogonalInitializer = Identity, Orthogonal
+IdentityInitializer, OrthogonalInitializer, STFTInitializer = Identity, Orthogonal, STFT
+stft = STFT
 normal, uniform = RandomNormal, RandomUniform  # older names
 zeros, ones, constant, identity = Zeros, Ones, Constant, Identity
 random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
@@ -33,6 +34,7 @@ glorot_normal, glorot_uniform, he_normal, he_uniform = GlorotNormal, GlorotUnifo
 lecun_normal, lecun_uniform, orthogonal, variance_scaling = LecunNormal, LecunUniform, Orthogonal, VarianceScaling
 
 __all__ = [
+    "STFT",
     "Constant",
     "GlorotNormal",
     "GlorotUniform",
@@ -48,6 +50,7 @@ __all__ = [
     "OrthogonalInitializer",
     "RandomNormal",
     "RandomUniform",
+    "STFTInitializer",
     "TruncatedNormal",
     "VarianceScaling",
     "Zeros",

@@ -31,27 +31,45 @@ from kcompile.keras.layers.core import Input
 from kcompile.keras.layers.input_spec import InputSpec
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.layers.merging import add, average, concatenate, dot, maximum, minimum, multiply, subtract
-from kcompile.keras.layers.preprocessing import encoding, hashing, images, lookup, numeric, text, warps
+from kcompile.keras.layers.preprocessing import (
+    colours,
+    encoding,
+    hashing,
+    histograms,
+    images,
+    lookup,
+    mixing,
+    numeric,
+    policies,
+    spectra,
+    text,
+    warps,
+)
 
 _FAMILIES = (
     activations,
     attention,
+    colours,
     convolutional,
     core,
     einsum_dense,
     encoding,
     hashing,
+    histograms,
     images,
     locally_connected,
     lookup,
     merging,
+    mixing,
     multi_head_attention,
     normalization,
     numeric,
+    policies,
     pooling,
     regularization,
     reshaping,
     rnn,
+    spectra,
     text,
     warps,
     wrappers,

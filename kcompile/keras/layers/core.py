@@ -13,6 +13,7 @@ from kcompile.keras.layers.input_spec import InputSpec
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.layers.lora import LowRank
 from kcompile.keras.registry import register
+from kcompile.keras.tracing.dtypes import is_float
 from kcompile.keras.tracing.node import Node
 from kcompile.keras.tracing.scope import current_scope
 from kcompile.keras.tracing.tensor import KerasTensor
@@ -183,6 +184,67 @@ class Embedding(LowRank):
         config.pop("weights", None)
         config.pop("autocast", None)
         return config
+
+
+@register
+class ReversibleEmbedding(Embedding):
+    """An Embedding that also goes back: called with `reverse=True`, vectors become scores of all rows.
+
+    Shapes:  [...] integers -> [..., output_dim]; reversed: [..., output_dim] -> [..., input_dim].
+    Weights: embeddings [input_dim, output_dim]; reverse_embeddings [output_dim, input_dim] unless tied.
+    Args:
+        tie_weights: the way back takes the same table.
+        reverse_dtype: dtype of the product on the way back.
+        logit_soft_cap: scores become c · tanh(score / c).
+    """
+
+    def __init__(
+        self,
+        input_dim,
+        output_dim,
+        tie_weights=True,
+        embeddings_initializer="uniform",
+        embeddings_regularizer=None,
+        embeddings_constraint=None,
+        mask_zero=False,
+        reverse_dtype=None,
+        logit_soft_cap=None,
+        **kwargs,
+    ):
+        super().__init__(
+            input_dim,
+            output_dim,
+            embeddings_initializer=embeddings_initializer,
+            embeddings_regularizer=embeddings_regularizer,
+            embeddings_constraint=embeddings_constraint,
+            mask_zero=mask_zero,
+            **kwargs,
+        )
+        self.tie_weights, self.reverse_dtype, self.logit_soft_cap = tie_weights, reverse_dtype, logit_soft_cap
+        self.supports_masking = self._makes_mask = True  # `call` says which
+
+    def build(self, input_shape=None):
+        super().build(input_shape)
+        if not self.tie_weights:
+            self.reverse_embeddings = self.add_weight(
+                name="reverse_embeddings",
+                shape=(self.output_dim, self.input_dim),
+                initializer=self.embeddings_initializer,
+            )
+
+    def call(self, inputs, reverse=False):
+        if not reverse:
+            return super().call(inputs)
+        kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
+        kind = self.reverse_dtype or self.compute_dtype
+        logits = ops.matmul(ops.cast(inputs, kind), ops.cast(kernel, kind))
+        if self.logit_soft_cap is None:
+            return logits
+        return ops.tanh(logits / self.logit_soft_cap) * self.logit_soft_cap
+
+    def compute_mask(self, inputs, previous_mask=None):
+        is_reversed = is_float(ops.dtype(inputs))  # vectors, not numbers of rows
+        return None if is_reversed else super().compute_mask(inputs, previous_mask)
 
 
 @register

@@ -6,6 +6,7 @@ numerical.py   to_categorical, normalize                packing.py    x, y, samp
 dataset.py     PyDataset (Sequence)                     progbar.py    the progress bar
 plotting.py    a model as a drawing                     graphs.py     from a tensor back to its inputs
 legacy.py      what Keras 3 dropped              enqueuers.py  batches read ahead by threads
+bounding_boxes.py  boxes in other formats, moved, compared
 """
 
 from kcompile.keras.config import (

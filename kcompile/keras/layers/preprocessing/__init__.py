@@ -3,6 +3,8 @@
 encoding.py  class indices as vectors            numeric.py  scales, statistics, bins
 hashing.py   words to a fixed number of classes (hashes.py: the hashes)
 lookup.py    words and integers to indices (vocabulary.py: what they learn)    text.py  texts
-images.py    resize, crop, flip, brightness, contrast     warps.py  rotation, translation, zoom
+image_layer.py  what layers on images share     images.py  resize, crop, flip     warps.py  rotation, zoom, shear, ...
+colours.py   brightness, hue, ...     histograms.py  equalization     mixing.py  MixUp, CutMix, erasing, boxes
+policies.py  RandAugment, AugMix, Pipeline                            spectra.py  spectrograms of signals
 host.py      what runs in Python, before the compiled program
 """

@@ -1,102 +1,11 @@
-"""Layers on images: resize, crop, flip, brightness, contrast. The random ones act in training only.
-
-Images are [batch, height, width, channels] (or channels first), or one image without the batch axis.
-"""
+"""Layers that resize, crop and flip images. The random ones act in training only; image_layer.py says how."""
 
 from __future__ import annotations
 
-from kcompile.errors import ArgumentError, NotSupportedError, ShapeError
-from kcompile.keras import config, ops, random
-from kcompile.keras.layers.layer import Layer
+from kcompile.errors import ArgumentError
+from kcompile.keras import ops, random
+from kcompile.keras.layers.preprocessing.image_layer import ImageLayer, RandomImageLayer
 from kcompile.keras.registry import register
-
-
-class ImageLayer(Layer):
-    """Base: subclasses give `changed(images, training)` for images in the compute dtype."""
-
-    def __init__(self, data_format=None, **kwargs):
-        if kwargs.pop("bounding_box_format", None) is not None:
-            raise NotSupportedError(f"{type(self).__name__}: bounding boxes are not supported, only images")
-        super().__init__(**kwargs)
-        self.data_format = config.standardize_data_format(data_format)
-
-    @property
-    def axes(self) -> tuple[int, int]:
-        """The axes of height and width, counted from the end."""
-        return (-2, -1) if self.data_format == "channels_first" else (-3, -2)
-
-    def sizes(self, images) -> tuple:
-        """Return height and width."""
-        shape = ops.shape(images)
-        return shape[self.axes[0]], shape[self.axes[1]]
-
-    def call(self, images, training=True):
-        if isinstance(images, dict):
-            raise NotSupportedError(
-                f"{type(self).__name__}: a dict of images, labels, masks and boxes is not supported, only images"
-            )
-        if len(images.shape) not in (3, 4):
-            raise ShapeError(
-                "Expected image tensor to have rank 3 (single image) or 4 (batch of images). "
-                f"Received: data.shape={tuple(images.shape)}"
-            )
-        return self.changed(ops.cast(images, self.compute_dtype), training)
-
-    def changed(self, images, training):
-        """Return what becomes of images."""
-        raise NotImplementedError(f"{type(self).__name__} must override changed()")
-
-    def window(self, images, starts, sizes):
-        """Return the part that begins at `starts` (height, width; numbers or values of a program)."""
-        for axis, start, size in zip(self.axes, starts, sizes):
-            images = ops.take(images, ops.arange(size) + start, axis=axis)
-        return images
-
-    def middle(self, images, height: int, width: int):
-        """Return the largest part in the middle of the shape height : width, resized to it."""
-        rows, columns = self.sizes(images)
-        if not isinstance(rows, int) or not isinstance(columns, int):
-            raise ShapeError(f"{type(self).__name__} needs images of known height and width")
-        part = max(min(rows, int(columns * height / width)), 1), max(min(columns, int(rows * width / height)), 1)
-        images = self.window(images, (int((rows - part[0]) / 2), int((columns - part[1]) / 2)), part)
-        if part != (height, width):
-            images = ops.image.resize(images, (height, width), data_format=self.data_format)
-        return ops.cast(images, self.compute_dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "data_format": self.data_format}
-
-
-class RandomImageLayer(ImageLayer):
-    """Base of layers that draw numbers for each image."""
-
-    def __init__(self, seed=None, data_format=None, **kwargs):
-        super().__init__(data_format=data_format, **kwargs)
-        self.seed = seed
-        self.generator = random.SeedGenerator(seed)
-
-    def changed(self, images, training):
-        return self.randomly_changed(images) if training else images
-
-    def drawn(self, images, low: float, high: float):
-        """Return a number per image, with axes to be broadcast."""
-        batch = ops.shape(images)[0] if len(images.shape) == 4 else 1
-        shape = (batch, 1, 1, 1) if len(images.shape) == 4 else (1, 1, 1)
-        return random.uniform(shape, low, high, self.compute_dtype, self.generator)
-
-
-def bounds(factor, name: str = "factor", low: float = -1.0, high: float = 1.0) -> tuple[float, float]:
-    """Return (lower, upper) of a number (both sides) or a pair.
-
-    Raises: ArgumentError outside low..high.
-    """
-    is_pair = isinstance(factor, (tuple, list)) and len(factor) == 2
-    if not is_pair and (isinstance(factor, bool) or not isinstance(factor, (int, float))):
-        raise ArgumentError(f"The `{name}` argument should be a number or a pair of numbers. Received: {factor}")
-    given = sorted(factor) if is_pair else [max(-abs(factor), low), abs(factor)]
-    if given[0] < low or given[1] > high:
-        raise ArgumentError(f"The `{name}` argument should be in the range [{low}, {high}]. Received: {factor}")
-    return given[0], given[1]
 
 
 @register
@@ -121,11 +30,17 @@ class Resizing(ImageLayer):
         self.crop_to_aspect_ratio, self.pad_to_aspect_ratio = crop_to_aspect_ratio, pad_to_aspect_ratio
         self.fill_mode, self.fill_value, self.antialias = fill_mode, fill_value, bool(antialias)
 
-    def changed(self, images, training):
+    def get_random_transformation(self, data, training=True, seed=None):
+        return self.sizes(data["images"] if isinstance(data, dict) else data)
+
+    def changed(self, images, transformation):
+        return self._resized(images, self.interpolation)
+
+    def _resized(self, images, interpolation):
         found = ops.image.resize(
             images,
             (self.height, self.width),
-            interpolation=self.interpolation,
+            interpolation=interpolation,
             antialias=self.antialias,
             crop_to_aspect_ratio=self.crop_to_aspect_ratio,
             pad_to_aspect_ratio=self.pad_to_aspect_ratio,
@@ -134,6 +49,29 @@ class Resizing(ImageLayer):
             data_format=self.data_format,
         )
         return ops.cast(found, self.compute_dtype)
+
+    def transform_segmentation_masks(self, segmentation_masks, transformation=None, training=True):
+        return self._resized(segmentation_masks, "nearest")
+
+    def transform_bounding_boxes(self, bounding_boxes, transformation=None, training=True):
+        before = [ops.cast(n, "float32") for n in transformation]
+        after = self.height, self.width
+        scales = [wanted / n for wanted, n in zip(after, before)]
+        offsets = [0.0, 0.0]
+        if self.pad_to_aspect_ratio or self.crop_to_aspect_ratio:
+            pick = ops.minimum if self.pad_to_aspect_ratio else ops.maximum
+            scales = [pick(*scales)] * 2
+            offsets = [ops.floor((wanted - n * scales[0]) / 2) for wanted, n in zip(after, before)]
+        (sy, sx), (dy, dx) = scales, offsets
+        boxes = bounding_boxes["boxes"]
+        is_none = ops.logical_or(ops.all(boxes == -1, axis=-1), ops.all(boxes == 0, axis=-1))  # filled up with
+        found = self.moved_boxes(
+            bounding_boxes,
+            transformation,
+            after,
+            lambda x1, y1, x2, y2: (x1 * sx + dx, y1 * sy + dy, x2 * sx + dx, y2 * sy + dy),
+        )
+        return {**found, "boxes": ops.where(ops.expand_dims(is_none, -1), 0.0, found["boxes"])}
 
 
 @register
@@ -144,12 +82,43 @@ class CenterCrop(ImageLayer):
         super().__init__(data_format=data_format, **kwargs)
         self.height, self.width = height, width
 
-    def changed(self, images, training):
+    def get_random_transformation(self, data, training=True, seed=None):
+        return {"input_shape": ops.shape(data["images"] if isinstance(data, dict) else data)}
+
+    def _is_smaller(self, rows, columns) -> bool:
+        return any(isinstance(n, int) and n < size for n, size in ((rows, self.height), (columns, self.width)))
+
+    def changed(self, images, transformation):
         rows, columns = self.sizes(images)
-        if any(isinstance(n, int) and n < size for n, size in ((rows, self.height), (columns, self.width))):
+        if self._is_smaller(rows, columns):
             return self.middle(images, self.height, self.width)
         starts = (rows - self.height) // 2, (columns - self.width) // 2
         return self.window(images, starts, (self.height, self.width))
+
+    def transform_segmentation_masks(self, segmentation_masks, transformation=None, training=True):
+        return self.transform_images(segmentation_masks)
+
+    def transform_bounding_boxes(self, bounding_boxes, transformation=None, training=True):
+        return cropped_boxes(self, bounding_boxes, transformation["input_shape"])
+
+
+def cropped_boxes(layer, bounding_boxes, shape, starts=None):
+    """Return boxes of the part of images of this shape that CenterCrop or RandomCrop (from `starts` on) takes."""
+    before, after = layer.sizes_in(shape), (layer.height, layer.width)
+    scales = 1.0, 1.0
+    if starts is None:
+        if all(isinstance(n, int) and n >= wanted for n, wanted in zip(before, after)):
+            starts = [(n - wanted) // 2 for n, wanted in zip(before, after)]
+        else:
+            starts, part = layer.middle_part(shape, *after)
+            scales = [wanted / n for wanted, n in zip(after, part)]
+    (top, left), (sy, sx) = (ops.cast(s, "float32") for s in starts), scales
+    return layer.moved_boxes(
+        bounding_boxes,
+        before,
+        after,
+        lambda x1, y1, x2, y2: ((x1 - left) * sx, (y1 - top) * sy, (x2 - left) * sx, (y2 - top) * sy),
+    )
 
 
 @register
@@ -160,24 +129,29 @@ class RandomCrop(RandomImageLayer):
         super().__init__(seed, data_format, name=name, **kwargs)
         self.height, self.width = height, width
 
-    def changed(self, images, training):
-        rows, columns = self.sizes(images)
-        if not isinstance(rows, int) or not isinstance(columns, int):
-            raise ShapeError(
-                "RandomCrop requires the input to have a fully defined height and width. Received: "
-                f"images.shape={tuple(images.shape)}"
-            )
-        if not training:
-            return (
-                images if (rows, columns) == (self.height, self.width) else self.middle(images, self.height, self.width)
-            )
-        if rows <= self.height or columns <= self.width:
-            return self.middle(images, self.height, self.width)
-        starts = [
-            random.randint((), 0, size - wanted + 1, seed=self.generator)
-            for size, wanted in ((rows, self.height), (columns, self.width))
-        ]
-        return self.window(images, starts, (self.height, self.width))
+    def get_random_transformation(self, data, training=True, seed=None):
+        shape = ops.shape(data["images"] if isinstance(data, dict) else data)
+        spare = [n - wanted for n, wanted in zip(self.known_sizes(shape), (self.height, self.width))]
+        starts = None
+        if training and min(spare) > 0:
+            seed = self.generator if seed is None else seed
+            starts = tuple(random.randint((), 0, n + 1, seed=seed) for n in spare)
+        return {"starts": starts, "input_shape": shape}
+
+    def transform_images(self, images, transformation=None, training=True):
+        images = ops.cast(images, self.compute_dtype)
+        starts = None if transformation is None else transformation["starts"]
+        if training and starts is not None:
+            return self.window(images, starts, (self.height, self.width))
+        if not training and self.known_sizes(ops.shape(images)) == (self.height, self.width):
+            return images
+        return self.middle(images, self.height, self.width)
+
+    def transform_segmentation_masks(self, segmentation_masks, transformation=None, training=True):
+        return self.transform_images(segmentation_masks, transformation, training)
+
+    def transform_bounding_boxes(self, bounding_boxes, transformation=None, training=True):
+        return cropped_boxes(self, bounding_boxes, transformation["input_shape"], transformation["starts"])
 
 
 @register
@@ -190,49 +164,31 @@ class RandomFlip(RandomImageLayer):
             raise ArgumentError(f"RandomFlip: unknown mode {mode!r}")
         self.mode = mode
 
-    def randomly_changed(self, images):
-        flipped = self.drawn(images, 0.0, 1.0) <= 0.5
+    def drawn(self, images, seed):
+        flips = self.uniform(images, (0.0, 1.0), seed, shape=(1, 1, 1), dtype=self.compute_dtype) <= 0.5
+        return {"flips": flips, "input_shape": ops.shape(images)}
+
+    def changed(self, images, transformation):
         for way, axis in (("horizontal", self.axes[1]), ("vertical", self.axes[0])):
             if way in self.mode:
-                images = ops.where(flipped, ops.flip(images, axis=axis), images)
+                images = ops.where(transformation["flips"], ops.flip(images, axis=axis), images)
         return images
 
+    def transform_segmentation_masks(self, segmentation_masks, transformation=None, training=True):
+        return self.transform_images(segmentation_masks, transformation, training)
 
-@register
-class RandomBrightness(RandomImageLayer):
-    """A number added to each image: a random part, within `factor`, of the range of values."""
+    def transform_bounding_boxes(self, bounding_boxes, transformation=None, training=True):
+        if not training or transformation is None:
+            return bounding_boxes
+        sizes = self.sizes_in(transformation["input_shape"])
+        height, width = (ops.cast(n, "float32") for n in sizes)
+        flips = ops.squeeze(transformation["flips"], -1)
 
-    def __init__(self, factor, value_range=(0, 255), seed=None, **kwargs):
-        super().__init__(seed, **kwargs)
-        self.factor = bounds(factor)
-        self.value_range = _range(value_range)
+        def move(x1, y1, x2, y2):
+            if "horizontal" in self.mode:
+                x1, x2 = ops.where(flips, width - x2, x1), ops.where(flips, width - x1, x2)
+            if "vertical" in self.mode:
+                y1, y2 = ops.where(flips, height - y2, y1), ops.where(flips, height - y1, y2)
+            return x1, y1, x2, y2
 
-    def randomly_changed(self, images):
-        low, high = self.value_range
-        return ops.clip(images + self.drawn(images, *self.factor) * (high - low), low, high)
-
-
-@register
-class RandomContrast(RandomImageLayer):
-    """Each image moved away from its channels' means, or towards them, by a factor in 1 - lower .. 1 + upper.
-
-    A single `factor` only moves away: lower is 0, as in Keras 3.
-    """
-
-    def __init__(self, factor, value_range=(0, 255), seed=None, **kwargs):
-        super().__init__(seed, **kwargs)
-        self.factor = bounds(factor, low=0.0)
-        self.value_range = _range(value_range)
-
-    def randomly_changed(self, images):
-        factor = self.drawn(images, 1.0 - self.factor[0], 1.0 + self.factor[1])
-        mean = ops.mean(images, axis=self.axes, keepdims=True)
-        return ops.clip((images - mean) * factor + mean, *self.value_range)
-
-
-def _range(value_range) -> list[float]:
-    if not isinstance(value_range, (tuple, list)) or len(value_range) != 2:
-        raise ArgumentError(
-            f"The `value_range` argument should be a list of two numbers. Received: value_range={value_range}"
-        )
-    return sorted(value_range)
+        return self.moved_boxes(bounding_boxes, sizes, sizes, move)

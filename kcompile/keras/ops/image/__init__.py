@@ -9,7 +9,14 @@ filters.py   gaussian_blur, sobel_edges, ssim, extract_patches
 
 from kcompile.errors import MissingNameError, suggestion
 from kcompile.keras.ops.function import PUBLIC
-from kcompile.keras.ops.image import colour, filters, layout, resizing, warping  # noqa: F401  (fill PUBLIC)
+from kcompile.keras.ops.image import (  # noqa: F401  (fill PUBLIC)
+    colour,
+    elastic,
+    filters,
+    layout,
+    resizing,
+    warping,
+)
 
 _OWN = {name: function for name, function in PUBLIC.items() if function.__module__.startswith(__name__ + ".")}
 globals().update(_OWN)

@@ -83,7 +83,7 @@ def sampled(rows, base, sizes, coordinates, order: int, mode: str, fill_value):
     return total
 
 
-def _checked(mode: str, interpolation: str | None = None) -> None:
+def check_modes(mode: str, interpolation: str | None = None) -> None:
     if mode not in FILL_MODES:
         raise ArgumentError(f"Invalid value for argument `fill_mode`. Expected of one {FILL_MODES}. Received: {mode}")
     if interpolation is not None and interpolation not in ORDERS:
@@ -101,7 +101,7 @@ def map_coordinates(inputs, coordinates, order, fill_mode="constant", fill_value
             "First dim of `coordinates` must be the same as the rank of `inputs`, and its rank at least 2. "
             f"Received inputs with shape: {tuple(x.shape)} and coordinates {tuple(at.shape)}"
         )
-    _checked(fill_mode)
+    check_modes(fill_mode)
     if order not in (0, 1):
         raise ArgumentError(f"Invalid value for argument `order`. Expected one of [0, 1]. Received: order={order}")
     kind = dtype_key(x)
@@ -115,7 +115,7 @@ def map_coordinates(inputs, coordinates, order, fill_mode="constant", fill_value
     return cast(_rounded(found), kind)
 
 
-def _looked_up(layout: Layout, y, x, interpolation: str, mode: str, fill_value):
+def looked_up(layout: Layout, y, x, interpolation: str, mode: str, fill_value):
     """Return the images [batch, height, width, channels] at y and x [batch, height, width]."""
     images = layout.images
     kind = dtype_key(images)
@@ -150,7 +150,7 @@ def affine_transform(images, transform, interpolation="bilinear", fill_mode="con
 
     Args: transform: [a0, a1, a2, b0, b1, b2, c0, c1], one or one per image; c0 and c1 are not used.
     """
-    _checked(fill_mode, interpolation)
+    check_modes(fill_mode, interpolation)
     layout, matrix = Layout(images, data_format), floating(transform)
     if rank(matrix) not in (1, 2):
         raise ShapeError(
@@ -163,19 +163,19 @@ def affine_transform(images, transform, interpolation="bilinear", fill_mode="con
     to_x = prim.add(prim.add(prim.mul(a0, x), prim.mul(a1, y)), a2)
     to_y = prim.add(prim.add(prim.mul(b0, x), prim.mul(b1, y)), b2)
     places = (_full(v, layout.images) for v in (to_y, to_x))
-    return _looked_up(layout, *places, interpolation, fill_mode, fill_value)
+    return looked_up(layout, *places, interpolation, fill_mode, fill_value)
 
 
 @public
 def perspective_transform(images, start_points, end_points, interpolation="bilinear", fill_value=0, data_format=None):
     """Return images in which four points [4, 2] (x, y), one set or one per image, have moved from start to end."""
-    _checked("constant", interpolation)
+    check_modes("constant", interpolation)
     start, end = tensor(start_points, "float32"), tensor(end_points, "float32")
     for points in (start, end):
         if tuple(points.shape[-2:]) != (4, 2) or rank(points) not in (2, 3):
             raise ShapeError(f"Invalid points shape: expected (4,2) or (N,4,2). Received shape: {tuple(points.shape)}")
     layout = Layout(images, data_format)
-    c = _columns(_homography(start, end), 8)
+    c = _columns(homography(start, end), 8)
     y, x = _grid(layout.images, "float32")
 
     def plane(a, b, rest):
@@ -183,12 +183,12 @@ def perspective_transform(images, start_points, end_points, interpolation="bilin
 
     depth = plane(c[6], c[7], tensor(1.0, "float32"))
     places = [prim.div(plane(*c[3:6]), depth), prim.div(plane(*c[:3]), depth)]
-    return _looked_up(layout, *(_full(v, layout.images) for v in places), interpolation, "constant", fill_value)
+    return looked_up(layout, *(_full(v, layout.images) for v in places), interpolation, "constant", fill_value)
 
 
-def _homography(start, end):
+def homography(start, end):
     """The eight numbers of the projective map from `end` to `start`: two equations per point."""
-    batch = max((p.shape[0] for p in (start, end) if rank(p) == 3), default=1)
+    batch = next((p.shape[0] for p in (start, end) if rank(p) == 3 and p.shape[0] != 1), 1)
 
     def coordinates(points):
         points = broadcast(points, (batch, 4, 2))

@@ -129,5 +129,3 @@ def test_what_is_wrong_is_said():
         layers.RandomFlip()(np.zeros((2, 3), "f"))
     with pytest.raises(NotSupportedError, match="fill_mode"):
         layers.RandomRotation(0.1, fill_mode="mirror")
-    with pytest.raises(NotSupportedError, match="bounding boxes"):
-        layers.RandomFlip(bounding_box_format="xyxy")
