@@ -308,6 +308,7 @@ def _integer_table(signed: bool) -> dict[str, Emitter]:
         "shl": _shift("shl"),
         "shr": _shift("ashr" if signed else "lshr"),
         "mulhi": _mulhi,
+        **({} if signed else {"frombits": lambda b, x: Num(b, x).as_float().value}),
         **dict.fromkeys(("floor", "ceil", "round", "trunc"), lambda b, x: x),
         **_logical(is_float=False),
         **dict.fromkeys(("isnan", "isinf"), lambda b, x: constant(with_element(x.type, I1), False)),

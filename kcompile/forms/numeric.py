@@ -116,6 +116,7 @@ NUMPY: dict[str, Callable[..., np.ndarray]] = {
     "shr": np.right_shift,
     "mulhi": mulhi,
     "bits": lambda x: x.view(np.dtype(f"u{x.itemsize}")),
+    "frombits": lambda x: x.view(np.dtype(f"f{x.itemsize}")),
     "eq": np.equal,
     "ne": np.not_equal,
     "lt": np.less,

@@ -31,7 +31,7 @@ class ScalarOp:
 
     name: str
     arity: int
-    result: str = "same"  # "same" | "bool" | "bits": the unsigned integer of the same width
+    result: str = "same"  # "same" | "bool" | "bits": the unsigned integer of the same width | "floats": the reverse
     cost: int = 1
 
 
@@ -54,6 +54,7 @@ SCALAR_OPS: dict[str, ScalarOp] = {
     **_rows("bitand bitor bitxor shl shr", 2),
     **_rows("mulhi", 2),  # high 32 bits of a u32 product
     **_rows("bits", 1, "bits"),  # the bits of an f32 or f64, as they are
+    **_rows("frombits", 1, "floats"),  # ... and back
     **_rows("eq ne lt le gt ge and or xor", 2, "bool"),
     **_rows("fma", 3),
 }
@@ -190,6 +191,10 @@ def result_dtype(fn: str, dtype: DType) -> DType:
         if dtype not in (f32, f64):
             raise CompilerBug(f"bits of {dtype}: cast it first")
         return u32 if dtype is f32 else u64
+    if how == "floats":
+        if dtype not in (u32, u64):
+            raise CompilerBug(f"a float of the bits of {dtype}: cast it first")
+        return f32 if dtype is u32 else f64
     return boolean if how == "bool" else dtype
 
 

@@ -12,6 +12,7 @@ from kcompile.errors import suggestion
 from kcompile.ir.op import OPS, Op
 from kcompile.ops import contract as _contract
 from kcompile.ops import (  # noqa: F401  (fill OPS)
+    bits,
     control,
     custom,
     elementwise,

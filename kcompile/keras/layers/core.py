@@ -12,6 +12,8 @@ from kcompile.keras.layers.indices import index_error
 from kcompile.keras.layers.input_spec import InputSpec
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.layers.lora import LowRank
+from kcompile.keras.ops.function import tensor
+from kcompile.keras.ops.indexing import nearest_slices
 from kcompile.keras.registry import register
 from kcompile.keras.tracing.dtypes import is_float
 from kcompile.keras.tracing.node import Node
@@ -167,10 +169,10 @@ class Embedding(LowRank):
                 raise index_error(self.name, self.input_dim, inputs)
             is_checked = True
         rows = ops.cast(inputs, "int32")
-        found = ops.take(self.embeddings, rows, axis=0)
-        if not is_checked:  # the program computes them: NaN where there is no row, as in Keras on JAX
-            is_row = ops.logical_and(ops.greater_equal(rows, -self.input_dim), ops.less(rows, self.input_dim))
-            found = ops.where(ops.expand_dims(is_row, -1), found, float("nan"))
+        if is_checked:
+            found = ops.convert_to_tensor(nearest_slices(tensor(self.embeddings), tensor(rows), 0))
+        else:  # the program computes them: NaN where there is no row
+            found = ops.take(self.embeddings, rows, axis=0)
         if not self.lora_enabled:
             return found
         on_top = ops.matmul(ops.take(self._lora[0], rows, axis=0), self._lora[1]) * (self.lora_alpha / self.lora_rank)

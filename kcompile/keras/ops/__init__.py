@@ -11,6 +11,9 @@ reductions.py   sum, mean, max, argmax, ...
 indexing.py     take, one_hot, nonzero
 subscripts.py   x[...]
 scattering.py   scatter, slice_update, segment_sum, ...
+patterns.py     rearrange, fold, unfold
+bits.py         view, nextafter
+functions.py    jvp, vectorize
 ordering.py     sort, top_k, quantile, searchsorted, unique, ...
 products.py     matmul, dot, einsum
 nn.py           activations, normalisation, cross-entropies
@@ -27,17 +30,21 @@ from kcompile.errors import MissingNameError, suggestion
 from kcompile.keras.ops import (  # noqa: F401  (fill PUBLIC)
     arithmetic,
     arrangements,
+    bits,
     convolution,
     core,
     creation,
     ctc,
     elementwise,
     function,
+    functions,
     image,
     indexing,
     linalg,
     nn,
+    numpy,
     ordering,
+    patterns,
     pooling,
     products,
     reductions,
@@ -54,10 +61,24 @@ for _module in (core, elementwise, convolution, pooling):
 
 shape, ndim, size, broadcast_shape = shapes.shape, shapes.ndim, shapes.size, shapes.broadcast_shape
 swish, hard_swish, eig = nn.swish, nn.hard_swish, linalg.eig
+vectorize = functions.vectorize
 
 __all__ = sorted(
     {n for n, f in globals().items() if f is function.PUBLIC.get(n)}
-    | {*core.__all__, "shape", "ndim", "size", "swish", "hard_swish", "eig", "image", "linalg", "nn"}
+    | {
+        *core.__all__,
+        "shape",
+        "ndim",
+        "size",
+        "swish",
+        "hard_swish",
+        "eig",
+        "image",
+        "linalg",
+        "nn",
+        "numpy",
+        "vectorize",
+    }
 )
 
 

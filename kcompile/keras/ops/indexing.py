@@ -33,31 +33,67 @@ def from_front(indices, size):
 def take(x, indices, axis=None):
     """Return the slices of x at `indices` along an axis (of the flattened x by default).
 
-    Indices below 0 count from the end; those out of range are clamped, as no error can be raised
-    inside a compiled program.
+    Indices below 0 count from the end. Out of range there is NaN, as in Keras on JAX (of integers the least number, of
+    unsigned ones the largest, of bools True): no error can be raised inside a compiled program.
     """
     x, indices = tensor(x), as_indices(indices)
     if axis is None:
         x, axis = prim.reshape(x, shape=(dim.product(x.shape),)), 0
     place = axis_of(axis, rank(x))
-    return prim.gather(x, from_front(indices, x.shape[place]), axis=place)
+    found = nearest_slices(x, indices, place)
+    held = _in_range(indices, x.shape[place])
+    if held is None:
+        return found
+    return _filled(found, prim.reshape(held, shape=(*held.shape, *(1,) * (rank(x) - place - 1))))
+
+
+def nearest_slices(x, indices, axis: int):
+    """The slices of x at `indices`, those out of range clamped."""
+    return prim.gather(x, from_front(indices, x.shape[axis]), axis=axis)
+
+
+def _in_range(indices, size):
+    """Whether each index is one; None if all are known to be."""
+    if isinstance(indices, np.ndarray) and isinstance(size, int):
+        held = (indices >= -size) & (indices < size)
+        return None if held.all() else held
+    length = sized(size, dtype_key(indices))
+    held = prim.lt(indices, length)
+    return held if dtype_key(indices).startswith("uint") else prim.logical_and(held, prim.ge(indices, prim.neg(length)))
+
+
+def _filled(found, held):
+    """`found` where an index was in range; else NaN, or what stands for it."""
+    kind = dtype_key(found)
+    if kind == "bool":
+        nothing = True
+    elif is_float(kind):
+        nothing = float("nan")
+    else:
+        limits = np.iinfo(kind)
+        nothing = limits.max if kind.startswith("uint") else limits.min
+    return prim.select(held, found, tensor(nothing, kind))
 
 
 @public
 def take_along_axis(x, indices, axis=None):
-    """Return x[..., indices[...], ...]: one index per element of `indices`, along `axis`."""
+    """Return x[..., indices[...], ...]: one index per element of `indices`, along `axis`; out of range as `take`."""
     x, indices = tensor(x), as_indices(indices)
     if axis is None:
         x, axis = prim.reshape(x, shape=(dim.product(x.shape),)), 0
     place = axis_of(axis, rank(x))
     shape = tuple(i if n == place else s for n, (s, i) in enumerate(zip(x.shape, indices.shape)))
     indices = prim.broadcast_to(indices, shape=shape)
+    held = _in_range(indices, x.shape[place])
     indices = from_front(tensor(indices, "int32"), x.shape[place])
+    if held is not None:  # an index out of range would leave its row
+        indices = prim.select(held, indices, tensor(0, "int32"))
     flat = tensor(0, "int32")
     for axis_number, size in enumerate(x.shape):  # the flat position, axis by axis
         here = indices if axis_number == place else iota(shape, axis_number, "int32")
         flat = prim.add(prim.mul(flat, sized(size, "int32")), here)
-    return prim.gather(prim.reshape(x, shape=(dim.product(x.shape),)), flat, axis=0)
+    found = prim.gather(prim.reshape(x, shape=(dim.product(x.shape),)), flat, axis=0)
+    return found if held is None else _filled(found, held)
 
 
 @public

@@ -11,7 +11,7 @@ from kcompile import ops as prim
 from kcompile.errors import ArgumentError, ShapeError
 from kcompile.keras import config
 from kcompile.keras.ops.creation import iota
-from kcompile.keras.ops.function import axes_of, axis_of, dtype_key, floating, promote, public, rank, tensor
+from kcompile.keras.ops.function import PUBLIC, axes_of, axis_of, dtype_key, floating, promote, public, rank, tensor
 from kcompile.keras.ops.ordering import sorted_along
 from kcompile.keras.ops.products import einsum
 from kcompile.keras.ops.reductions import cumsum, mean_over, moments_over, vector_norm
@@ -443,3 +443,10 @@ def psnr(x1, x2, max_val):
     mse = mean_over(error, tuple(range(rank(error))), False)
     _, top, ten = _with(a, 20 * math.log10(max_val), 10)
     return prim.sub(top, prim.mul(ten, prim.log10(mse)))
+
+
+def __getattr__(name: str):
+    """Keras lists functions of other families here too: conv, one_hot, moments, ..."""
+    if name in PUBLIC:
+        return PUBLIC[name]
+    raise AttributeError(f"keras.ops.nn has no function {name!r} in kcompile")

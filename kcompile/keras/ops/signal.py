@@ -246,3 +246,28 @@ def istft(x, sequence_length, sequence_stride, fft_length, length=None, window="
     if isinstance(end, int) and isinstance(total, int):
         end = min(end, total)
     return moveaxis(part(signal, 0, start, end - start), 0, -1)
+
+
+def _no_complex(name: str):
+    raise NotSupportedError(
+        f"keras.ops.{name}: complex dtypes are missing from kcompile. A complex tensor is a pair (real, imaginary), as "
+        "fft, stft and their like take and return it."
+    )
+
+
+@public
+def polar(abs_, angle):
+    """Not supported: there are no complex dtypes."""
+    _no_complex("polar")
+
+
+@public
+def view_as_complex(x):
+    """Not supported: there are no complex dtypes."""
+    _no_complex("view_as_complex")
+
+
+@public
+def view_as_real(x):
+    """Not supported: there are no complex dtypes."""
+    _no_complex("view_as_real")

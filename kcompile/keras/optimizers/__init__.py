@@ -6,7 +6,7 @@ from typing import Any
 
 from kcompile import plugins
 from kcompile.errors import ArgumentError, MissingNameError, suggestion
-from kcompile.keras.optimizers import schedules
+from kcompile.keras.optimizers import legacy, schedules
 from kcompile.keras.optimizers.adadelta import Adadelta
 from kcompile.keras.optimizers.adafactor import Adafactor
 from kcompile.keras.optimizers.adagrad import Adagrad
@@ -15,10 +15,12 @@ from kcompile.keras.optimizers.adamax import Adamax
 from kcompile.keras.optimizers.ftrl import Ftrl
 from kcompile.keras.optimizers.lamb import Lamb
 from kcompile.keras.optimizers.lion import Lion
+from kcompile.keras.optimizers.multi_optimizer import MultiOptimizer, OptimizerMap
 from kcompile.keras.optimizers.muon import Muon
 from kcompile.keras.optimizers.nadam import Nadam
 from kcompile.keras.optimizers.optimizer import FlatWeights, Optimizer, Slots, register_optimizer
 from kcompile.keras.optimizers.rmsprop import RMSprop
+from kcompile.keras.optimizers.schedule_free_adamw import ScheduleFreeAdamW
 from kcompile.keras.optimizers.schedules import LearningRateSchedule
 from kcompile.keras.optimizers.sgd import SGD
 from kcompile.keras.optimizers.wrapper import LossScaleOptimizer, TFOptimizer
@@ -38,14 +40,18 @@ __all__ = [
     "LearningRateSchedule",
     "Lion",
     "LossScaleOptimizer",
+    "MultiOptimizer",
     "Muon",
     "Nadam",
     "Optimizer",
+    "OptimizerMap",
     "RMSprop",
+    "ScheduleFreeAdamW",
     "Slots",
     "TFOptimizer",
     "deserialize",
     "get",
+    "legacy",
     "register_optimizer",
     "schedules",
     "serialize",

@@ -67,8 +67,9 @@ CASES = [
     ("Muon", {"nesterov": False, "rms_rate": None, "adam_lr_ratio": 0.5, "exclude_layers": ["w1"]}),
     ("Adam", {"gradient_accumulation_steps": 2, "clipnorm": 0.5, "use_ema": True}),
     ("Nadam", {"gradient_accumulation_steps": 3, "weight_decay": 0.02}),
+    ("ScheduleFreeAdamW", {"warmup_steps": 3, "weight_decay": 0.01}),
 ]
-WRAPPERS = {"LossScaleOptimizer", "TFOptimizer"}
+WRAPPERS = {"LossScaleOptimizer", "TFOptimizer", "MultiOptimizer"}
 
 
 @pytest.mark.parametrize("name, options", CASES, ids=str)
@@ -333,3 +334,31 @@ def test_names_and_errors():
     optimizer.apply_gradients([(np.zeros(1, "float32"), Variable(np.zeros(1, "float32")))])
     with pytest.raises(ArgumentError, match="Unknown variable"):
         optimizer.apply_gradients([(np.zeros(1, "float32"), Variable(np.zeros(1, "float32")))])
+
+
+def multi(k):
+    return k.MultiOptimizer(k.OptimizerMap(k.SGD(0.1, momentum=0.5), {".*/bias": k.Adam(0.05)}))
+
+
+def test_multi_optimizer_equals_keras():
+    keras = real_keras()
+    x, y = (np.random.default_rng(n).normal(size=(6, s)).astype("float32") for n, s in ((0, 3), (1, 1)))
+    models = []
+    for k in (kc, keras):
+        model = k.Sequential([k.Input((3,)), k.layers.Dense(4, "tanh", name="a"), k.layers.Dense(1, name="b")])
+        model.compile(multi(k.optimizers), "mse")
+        models.append(model)
+    mine, real = models
+    real.set_weights(mine.get_weights())
+    for model in models:
+        model.fit(x, y, batch_size=3, epochs=3, shuffle=False, verbose=0)
+    for a, b in zip(mine.get_weights(), real.get_weights()):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+    for a, b in zip(mine.optimizer.variables, real.optimizer.variables, strict=True):
+        np.testing.assert_allclose(a.numpy(), np.asarray(b.value), rtol=2e-5, atol=1e-6)
+    again = optimizers.deserialize(optimizers.serialize(mine.optimizer))
+    assert [type(o).__name__ for o in again.optimizers] == ["Adam", "SGD"]
+    with pytest.raises(AttributeError, match="sub-optimizers"):
+        mine.optimizer.learning_rate = 1.0
+    with pytest.raises(ArgumentError, match="cannot be used inside"):
+        optimizers.MultiOptimizer(lambda v: multi(optimizers)).build(mine.trainable_variables)

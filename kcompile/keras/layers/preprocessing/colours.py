@@ -242,7 +242,9 @@ class RandomSharpness(ColourLayer):
         strength = per_pixel(ops.cast(transformation["factor"], images.dtype) * 2)
         channels = images.shape[self.channel_axis]
         weights = [[1 / 13, 1 / 13, 1 / 13], [1 / 13, 5 / 13, 1 / 13], [1 / 13, 1 / 13, 1 / 13]]
-        kernel = ops.ones((3, 3, channels, 1), images.dtype) * ops.reshape(ops.cast(weights, images.dtype), (3, 3, 1, 1))
+        kernel = ops.ones((3, 3, channels, 1), images.dtype) * ops.reshape(
+            ops.cast(weights, images.dtype), (3, 3, 1, 1)
+        )
         smooth = ops.depthwise_conv(images, kernel, padding="same", data_format=self.data_format)
         return self.limited(images + (1.0 - strength) * (smooth - images))
 

@@ -141,8 +141,7 @@ class ImageLayer(Layer):
         rows, columns = self.sizes_in(shape)
         if not isinstance(rows, int) or not isinstance(columns, int):
             raise ShapeError(
-                f"{type(self).__name__} needs images of known height and width. Received: "
-                f"images.shape={tuple(shape)}"
+                f"{type(self).__name__} needs images of known height and width. Received: images.shape={tuple(shape)}"
             )
         return rows, columns
 

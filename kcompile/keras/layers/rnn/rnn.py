@@ -18,6 +18,8 @@ from kcompile.keras.layers.rnn.cells import (
     output_size_of,
 )
 from kcompile.keras.ops.recurrence import rnn
+from kcompile.keras.ops.function import tensor
+from kcompile.keras.ops.indexing import nearest_slices
 from kcompile.keras.registry import register
 from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.tensor import is_tensor
@@ -198,7 +200,9 @@ class RNN(Layer):
 
 def _with_rows(state: Any, rows: Any) -> Any:
     """A state of as many rows, by another name of their number."""
-    return state if state.shape[0] == rows else ops.take(state, ops.arange(rows, dtype="int32"), axis=0)
+    return (
+        state if state.shape[0] == rows else nearest_slices(tensor(state), tensor(ops.arange(rows, dtype="int32")), 0)
+    )
 
 
 def _first(mask: Any) -> Any:
