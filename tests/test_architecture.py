@@ -20,7 +20,7 @@ FLOORS = [
     ("kcompile.runtime", "kcompile.observe"),
     ("kcompile.pipeline", "kcompile.assemble", "kcompile.inspection"),
     ("kcompile.export",),
-    ("kcompile.keras.tracing", "kcompile.keras.config", "kcompile.keras.dtype_policies"),
+    ("kcompile.keras.tracing", "kcompile.keras.config", "kcompile.keras.dtype_policies", "kcompile.keras.absent"),
     ("kcompile.keras",),
     ("kcompile.testing", "kcompile.cli"),
 ]

@@ -13,9 +13,9 @@ config.py dtype_policies/                             settings
 from __future__ import annotations
 
 import importlib
-import importlib.util
 
-from kcompile.errors import MissingNameError, suggestion
+from kcompile.errors import suggestion
+from kcompile.keras.absent import missing
 
 _SUBMODULES = (
     "activations",
@@ -25,6 +25,7 @@ _SUBMODULES = (
     "config",
     "constraints",
     "datasets",
+    "distribution",
     "dtype_policies",
     "initializers",
     "layers",
@@ -41,6 +42,7 @@ _SUBMODULES = (
     "saving",
     "tree",
     "utils",
+    "visualization",
     "wrappers",
 )
 # public name -> (module, name there)
@@ -48,6 +50,7 @@ _NAMES = {
     "Callback": ("callbacks", "Callback"),
     "Constraint": ("constraints", "Constraint"),
     "DTypePolicy": ("dtype_policies", "DTypePolicy"),
+    "FloatDTypePolicy": ("dtype_policies", "FloatDTypePolicy"),
     "Functional": ("models", "Functional"),
     "GradientTape": ("tracing.tape", "GradientTape"),
     "Initializer": ("initializers", "Initializer"),
@@ -63,6 +66,7 @@ _NAMES = {
     "Sequential": ("models", "Sequential"),
     "Variable": ("tracing", "Variable"),
     "name_scope": ("tracing.scope", "name_scope"),
+    "remat": ("ops.functions", "remat"),
     "register": ("registry", "register"),
     "register_activation": ("registry", "register_activation"),
     "register_callback": ("registry", "register_callback"),
@@ -93,11 +97,9 @@ def __getattr__(name: str):
         found = getattr(importlib.import_module(f"kcompile.keras.{module}"), label)
     elif name in _SUBMODULES:
         module = _ELSEWHERE.get(name, f"kcompile.keras.{name}")
-        if importlib.util.find_spec(module) is None:
-            raise MissingNameError(f"keras.{name} is not available in kcompile yet")
         found = importlib.import_module(module)
     else:
-        raise MissingNameError(f"keras has no {name!r} in kcompile.{suggestion(name, __all__)}")
+        raise missing("", name, suggestion(name, __all__))
     globals()[name] = found
     return found
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import threading
 
 from kcompile.errors import ArgumentError
+from kcompile.keras.absent import missing
 
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
-_state = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last", "flash_attention": False}
+_state = {
+    "floatx": "float32",
+    "epsilon": 1e-7,
+    "image_data_format": "channels_last",
+    "max_epochs": None,
+}
 _local = threading.local()
 
 
@@ -107,3 +113,47 @@ def set_dtype_policy(policy) -> None:
     from kcompile.keras.dtype_policies import set_dtype_policy as change  # as above
 
     change(policy)
+
+
+def set_backend(backend: str) -> None:
+    """Accept "kcompile", the only one."""
+    if backend != "kcompile":
+        raise ArgumentError(f"set_backend({backend!r}): models are compiled by kcompile; there is no other backend")
+
+
+def max_epochs() -> int | None:
+    """Return the most epochs any `fit` runs, or None."""
+    return _state["max_epochs"]
+
+
+def set_max_epochs(max_epochs: int | None) -> None:
+    """Limit the epochs of every `fit`, to try a script quickly; None takes the limit off."""
+    _state["max_epochs"] = max_epochs
+
+
+def is_flash_attention_enabled() -> None:
+    """Return None: the compiler decides how attention runs (a block of queries at a time, nothing large stored)."""
+
+
+def enable_flash_attention() -> None:
+    """Accepted for compatibility; see `is_flash_attention_enabled`."""
+
+
+def disable_flash_attention() -> None:
+    """Accepted for compatibility; see `is_flash_attention_enabled`."""
+
+
+def is_nnx_enabled() -> bool:
+    """Return False: Flax is not involved."""
+    return False
+
+
+def enable_unsafe_deserialization() -> None:
+    """Refused: `safe_mode=False` of a single `load_model` lets that file's code run."""
+    raise ArgumentError("enable_unsafe_deserialization: pass `safe_mode=False` to `load_model` for files you trust")
+
+
+def __getattr__(name: str):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise missing("config", name)

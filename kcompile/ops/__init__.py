@@ -10,7 +10,6 @@ from __future__ import annotations
 from kcompile import plugins
 from kcompile.errors import suggestion
 from kcompile.ir.op import OPS, Op
-from kcompile.ops import contract as _contract
 from kcompile.ops import (  # noqa: F401  (fill OPS)
     bits,
     control,
@@ -30,6 +29,7 @@ from kcompile.ops import (  # noqa: F401  (fill OPS)
     window,
     winograd,
 )
+from kcompile.ops import contract as _contract
 from kcompile.ops import conv as _conv
 
 FUNCTIONS = (

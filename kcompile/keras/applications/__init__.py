@@ -2,13 +2,15 @@
 
 building.py        what they share: arguments, input, top, weights     imagenet_utils.py   preprocessing, class names
 vgg.py  residual.py  densenet.py  xception.py  inception_v3.py  inception_resnet_v2.py
-mobilenet.py  mobilenet_v2.py  mobilenet_v3.py  efficientnet.py  efficientnet_v2.py
+mobilenet.py  mobilenet_v2.py  mobilenet_v3.py  efficientnet.py  efficientnet_v2.py  convnext.py
                                                                        one file per family
 mbconv.py                                                              the blocks of both EfficientNets
 vgg16.py vgg19.py resnet.py resnet50.py resnet_v2.py                   Keras's module names
 """
 
+from kcompile.keras.absent import missing
 from kcompile.keras.applications import (
+    convnext,
     densenet,
     efficientnet,
     efficientnet_v2,
@@ -24,6 +26,13 @@ from kcompile.keras.applications import (
     vgg16,
     vgg19,
     xception,
+)
+from kcompile.keras.applications.convnext import (
+    ConvNeXtBase,
+    ConvNeXtLarge,
+    ConvNeXtSmall,
+    ConvNeXtTiny,
+    ConvNeXtXLarge,
 )
 from kcompile.keras.applications.densenet import DenseNet121, DenseNet169, DenseNet201
 from kcompile.keras.applications.efficientnet import (
@@ -64,6 +73,11 @@ from kcompile.keras.applications.xception import Xception
 __all__ = [
     "VGG16",
     "VGG19",
+    "ConvNeXtBase",
+    "ConvNeXtLarge",
+    "ConvNeXtSmall",
+    "ConvNeXtTiny",
+    "ConvNeXtXLarge",
     "DenseNet121",
     "DenseNet169",
     "DenseNet201",
@@ -95,6 +109,7 @@ __all__ = [
     "ResNet152",
     "ResNet152V2",
     "Xception",
+    "convnext",
     "densenet",
     "efficientnet",
     "efficientnet_v2",
@@ -111,3 +126,9 @@ __all__ = [
     "vgg19",
     "xception",
 ]
+
+
+def __getattr__(name: str):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise missing("applications", name)

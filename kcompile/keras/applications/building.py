@@ -49,6 +49,7 @@ class Network:
         pools: names of the pooling layers that a model without top may end in.
         published: include_top -> (file name, its hash) of the published weights.
         origin: the address of their folder.
+        last: makes the layer that a model without top ends in, behind its pooling.
     """
 
     body: Callable[[Any, Given], Any]
@@ -58,6 +59,7 @@ class Network:
     pools: tuple[str | None, str | None] = ("avg_pool", "max_pool")
     published: Mapping[bool, tuple[str, str | None]] = field(default_factory=dict)
     origin: str = ORIGIN
+    last: Callable[[], Any] | None = None
 
 
 def application(label: str, network: Network, name: str) -> Callable[..., Functional]:
@@ -107,6 +109,7 @@ def build(network: Network, given: Given, name: str) -> Functional:
         x = (network.top or mean_top)(x, given)
     else:
         x = _pooled(x, given.pooling, network.pools)
+        x = x if network.last is None else network.last()(x)
     model = Functional(inputs, x, name=name)
     if (weights := _weights_file(network, given, name)) is not None:
         model.load_weights(weights)

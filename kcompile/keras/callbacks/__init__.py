@@ -1,6 +1,7 @@
 """`keras.callbacks`: what may watch and steer training. One file per callback."""
 
 from kcompile import plugins
+from kcompile.keras.absent import missing
 from kcompile.keras.callbacks.backup_and_restore import BackupAndRestore
 from kcompile.keras.callbacks.base_logger import BaseLogger
 from kcompile.keras.callbacks.callback import Callback
@@ -45,5 +46,7 @@ def __getattr__(name: str):
     """Callbacks of installed plugins appear here under their names."""
     found = None if name.startswith("_") else plugins.find("callbacks", name)
     if found is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise missing("callbacks", name)
     return found

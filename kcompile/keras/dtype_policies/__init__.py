@@ -6,6 +6,7 @@ from typing import Any
 
 from kcompile.errors import ArgumentError
 from kcompile.keras import config
+from kcompile.keras.absent import missing
 from kcompile.keras.tracing.dtypes import standardize_dtype
 
 _current: list[DTypePolicy | None] = [None]
@@ -63,3 +64,27 @@ def dtype_policy() -> DTypePolicy:
 def set_dtype_policy(policy: Any) -> None:
     """Set the default policy of layers made from here on."""
     _current[0] = get(policy)
+
+
+FloatDTypePolicy = DTypePolicy  # its name in older files
+
+
+def serialize(dtype_policy: DTypePolicy) -> dict[str, Any]:
+    """Return a policy as plain data."""
+    return {
+        "module": "keras",
+        "class_name": "DTypePolicy",
+        "config": dtype_policy.get_config(),
+        "registered_name": None,
+    }
+
+
+def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> DTypePolicy:
+    """Return the policy that `serialize` wrote."""
+    return get(config)
+
+
+def __getattr__(name: str):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise missing("dtype_policies", name)

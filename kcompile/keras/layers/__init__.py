@@ -10,7 +10,8 @@ preprocessing/  from raw data to numbers                             the layers
 """
 
 from kcompile import plugins
-from kcompile.errors import MissingNameError, suggestion
+from kcompile.errors import suggestion
+from kcompile.keras.absent import missing
 from kcompile.keras.layers import (
     activations,
     attention,
@@ -83,7 +84,7 @@ def __getattr__(name: str):
     found = plugins.find("layers", name)
     if found is None:
         known = plugins.names("layers")
-        raise MissingNameError(f"keras.layers has no layer {name!r} in kcompile.{suggestion(name, known)}")
+        raise missing("layers", name, suggestion(name, known))
     return found
 
 

@@ -10,6 +10,7 @@ text.py        JSON and YAML                     hdf5.py, files.py  distrustful 
 Files are data: no code in them is run, and names are looked up only among registered and custom objects.
 """
 
+from kcompile.keras.absent import missing
 from kcompile.keras.saving.api import load_model, load_weights, save_model, save_weights
 from kcompile.keras.saving.text import (
     model_from_config,
@@ -48,3 +49,9 @@ __all__ = [
     "save_weights",
     "serialize_keras_object",
 ]
+
+
+def __getattr__(name: str):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise missing("saving", name)

@@ -82,3 +82,62 @@ def _like(structure: Any, children: dict) -> Any:
     if isinstance(structure, tuple):
         return type(structure)(*values) if hasattr(structure, "_fields") else tuple(values)
     return values
+
+
+def assert_same_paths(a: Any, b: Any) -> None:
+    """Check that two structures have the same paths, of whatever types.
+
+    Raises: ArgumentError naming those that differ.
+    """
+    one, other = ({path for path, _ in flatten_with_path(s)} for s in (a, b))
+    if one != other:
+        raise ArgumentError(f"`a` and `b` don't have the same paths: {sorted(map(str, one ^ other))}")
+
+
+def lists_to_tuples(structure: Any) -> Any:
+    """Return a structure with its lists as tuples."""
+    if isinstance(structure, list):
+        return tuple(map(lists_to_tuples, structure))
+    return _like(structure, {k: lists_to_tuples(c) for k, c in items(structure)}) if is_nested(structure) else structure
+
+
+def map_shape_structure(func: Callable, structure: Any) -> Any:
+    """Apply `func` to the shapes in a structure: tuples or lists of ints and Nones."""
+    if isinstance(structure, (list, tuple)) and all(isinstance(n, (int, type(None))) for n in structure):
+        return func(tuple(structure))
+    if not is_nested(structure):
+        raise ArgumentError(f"Cannot map function to unknown objects {structure!r}")
+    return _like(structure, {k: map_shape_structure(func, c) for k, c in items(structure)})
+
+
+def map_structure_up_to(shallow_structure: Any, func: Callable, *structures: Any) -> Any:
+    """Apply `func` to what stands in `structures` where `shallow_structure` has leaves."""
+    if not is_nested(shallow_structure):
+        return func(*structures)
+    children = {k: map_structure_up_to(c, func, *(s[k] for s in structures)) for k, c in items(shallow_structure)}
+    return _like(shallow_structure, children)
+
+
+class MAP_TO_NONE:
+    """What a function given to `traverse` returns to put None in place of a part."""
+
+
+def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
+    """Return a structure with each part for which `func(part)` is not None replaced by that.
+
+    Args: top_down: parts before what they hold, and not what a replaced one holds; else what they hold first.
+    """
+
+    def replaced(part: Any, otherwise: Callable[[], Any]) -> Any:
+        found = func(part)
+        return otherwise() if found is None else None if found is MAP_TO_NONE else found
+
+    def inside() -> Any:
+        return _like(structure, {k: traverse(func, c, top_down) for k, c in items(structure)})
+
+    if not is_nested(structure):
+        return replaced(structure, lambda: structure)
+    if top_down:
+        return replaced(structure, inside)
+    within = inside()
+    return replaced(within, lambda: within)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kcompile.errors import ArgumentError, KcompileError
+from kcompile.keras import config
 from kcompile.keras.callbacks import CallbackList, History
 from kcompile.keras.layers.indices import check_indices
 from kcompile.keras.layers.preprocessing.calls import HostCalls, find, inputs_like
@@ -84,6 +85,7 @@ class Trainer(Compiling):
         self._assert_compiled("fit")
         x, validation_data = self._on_host(x), self._data_on_host(validation_data)
         check_count("epochs", epochs)
+        epochs = epochs if config.max_epochs() is None else min(epochs, config.max_epochs())
         check_count("initial_epoch", initial_epoch)
         if validation_split and validation_data is None:
             if is_batch_source(x):

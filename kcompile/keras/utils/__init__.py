@@ -6,9 +6,10 @@ numerical.py   to_categorical, normalize                packing.py    x, y, samp
 dataset.py     PyDataset (Sequence)                     progbar.py    the progress bar
 plotting.py    a model as a drawing                     graphs.py     from a tensor back to its inputs
 legacy.py      what Keras 3 dropped              enqueuers.py  batches read ahead by threads
-bounding_boxes.py  boxes in other formats, moved, compared
+bounding_boxes.py  boxes in other formats, moved, compared    settings.py  Config
 """
 
+from kcompile.keras.absent import missing
 from kcompile.keras.config import (
     disable_interactive_logging,
     enable_interactive_logging,
@@ -28,7 +29,9 @@ from kcompile.keras.serialization import (
 from kcompile.keras.tracing.dtypes import standardize_dtype
 from kcompile.keras.tracing.names import reset_names as _reset_names
 from kcompile.keras.tracing.tensor import is_symbolic as is_keras_tensor
+from kcompile.keras.utils import bounding_boxes
 from kcompile.keras.utils.batches import (
+    audio_dataset_from_directory,
     image_dataset_from_directory,
     split_dataset,
     text_dataset_from_directory,
@@ -40,11 +43,12 @@ from kcompile.keras.utils.files import get_file
 from kcompile.keras.utils.graphs import get_source_inputs
 from kcompile.keras.utils.images import array_to_img, img_to_array, load_img, save_img
 from kcompile.keras.utils.legacy import HDF5Matrix, convert_all_kernels_in_model, multi_gpu_model, print_summary
-from kcompile.keras.utils.numerical import normalize, to_categorical
+from kcompile.keras.utils.numerical import normalize, to_categorical, to_ordinal
 from kcompile.keras.utils.packing import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from kcompile.keras.utils.plotting import model_to_dot, plot_model, to_dot
 from kcompile.keras.utils.progbar import Progbar
 from kcompile.keras.utils.sequences import pad_sequences
+from kcompile.keras.utils.settings import Config
 
 
 def clear_session(free_memory: bool = True) -> None:
@@ -53,6 +57,7 @@ def clear_session(free_memory: bool = True) -> None:
 
 
 __all__ = [
+    "Config",
     "CustomObjectScope",
     "GeneratorEnqueuer",
     "HDF5Matrix",
@@ -62,6 +67,8 @@ __all__ = [
     "Sequence",
     "SequenceEnqueuer",
     "array_to_img",
+    "audio_dataset_from_directory",
+    "bounding_boxes",
     "clear_session",
     "convert_all_kernels_in_model",
     "custom_object_scope",
@@ -95,5 +102,12 @@ __all__ = [
     "timeseries_dataset_from_array",
     "to_categorical",
     "to_dot",
+    "to_ordinal",
     "unpack_x_y_sample_weight",
 ]
+
+
+def __getattr__(name: str):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise missing("utils", name)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
+import wave
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from kcompile.errors import ArgumentError
+from kcompile.errors import ArgumentError, NotSupportedError
 from kcompile.keras.tracing import tree
 from kcompile.keras.utils.dataset import PyDataset
 from kcompile.keras.utils.images import img_to_array, load_img, middle, resize
@@ -192,6 +193,62 @@ def text_dataset_from_directory(
     return _from_directory(read, batch_size, follow_links, verbose, *listed)
 
 
+def audio_dataset_from_directory(
+    directory,
+    labels="inferred",
+    label_mode="int",
+    class_names=None,
+    batch_size=32,
+    sampling_rate=None,
+    output_sequence_length=None,
+    ragged=False,
+    shuffle=True,
+    seed=None,
+    validation_split=None,
+    subset=None,
+    follow_links=False,
+    verbose=True,
+):
+    """Return batches of the .wav files (16 bits) in a folder with one subfolder per class.
+
+    Args:
+        output_sequence_length: samples that are kept of each file, or filled up to with zeros; without it the files of
+            a batch are filled up to the longest.
+        sampling_rate, ragged: not supported, the rate is that of the files.
+
+    Shapes: signals [batch, samples, channels] float32 from -1 to 1, labels [batch] or [batch, classes].
+    """
+    if sampling_rate is not None or ragged:
+        what = "ragged=True" if ragged else f"sampling_rate={sampling_rate}"
+        raise NotSupportedError(f"audio_dataset_from_directory({what}): signals are neither resampled nor ragged")
+
+    def read(path: str) -> np.ndarray:
+        signal = read_wav(path)
+        if output_sequence_length is None:
+            return signal
+        signal = signal[:output_sequence_length]
+        return np.pad(signal, ((0, output_sequence_length - len(signal)), (0, 0)))
+
+    listed = (directory, labels, label_mode, class_names, (".wav",), shuffle, seed, validation_split, subset)
+    return _from_directory(read, batch_size, follow_links, verbose, *listed)
+
+
+def read_wav(path: str) -> np.ndarray:
+    """Return the samples of a .wav file of 16 bits, [samples, channels] from -1 to 1."""
+    with wave.open(path, "rb") as file:
+        if file.getsampwidth() != 2:
+            raise NotSupportedError(f"{path}: samples of {8 * file.getsampwidth()} bits; 16 are read")
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        return samples.reshape(-1, file.getnchannels()).astype("float32") / 32768
+
+
+def _stacked(rows: list[np.ndarray]) -> np.ndarray:
+    """Rows as one array, filled up with zeros to the longest."""
+    longest = max((len(r) for r in rows if r.ndim), default=0)
+    same = all(not r.ndim or len(r) == longest for r in rows)
+    return np.stack(rows if same else [np.pad(r, [(0, longest - len(r))] + [(0, 0)] * (r.ndim - 1)) for r in rows])
+
+
 def _from_directory(
     read: Callable[[str], np.ndarray],
     batch_size: int | None,
@@ -224,7 +281,7 @@ def _from_directory(
 
     def part(rows: np.ndarray) -> Batches:
         def load(chosen: np.ndarray) -> Any:
-            x = np.stack([read(paths[i]) for i in rows[chosen]])
+            x = _stacked([read(paths[i]) for i in rows[chosen]])
             return x if targets is None else (x, targets[rows[chosen]])
 
         data = Batches(len(rows), load, batch_size, shuffle, seed)

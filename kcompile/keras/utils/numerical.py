@@ -1,4 +1,4 @@
-"""to_categorical and normalize."""
+"""to_categorical, to_ordinal and normalize."""
 
 from __future__ import annotations
 
@@ -35,6 +35,20 @@ def to_categorical(x, num_classes: int | None = None, dtype: str = "float32") ->
     rows = np.zeros((labels.size, num_classes), dtype=dtype)
     rows[np.arange(labels.size), labels] = 1
     return rows.reshape(*shape, num_classes)
+
+
+def to_ordinal(y, num_classes: int | None = None, dtype: str = "float32") -> np.ndarray:
+    """Return classes in an order as rows of `num_classes - 1` numbers: 1 for each class below.
+
+    >>> to_ordinal([0, 2], 3)
+    array([[0., 0.],
+           [1., 1.]], dtype=float32)
+    """
+    labels = np.asarray(y).astype(np.int64)
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    count = int(labels.max()) + 1 if num_classes is None else num_classes
+    return (np.arange(count - 1) < labels[..., None]).astype(dtype)
 
 
 def normalize(x, axis: int = -1, order: int = 2) -> np.ndarray:

@@ -34,6 +34,7 @@ MORE = {
     "EfficientNetV2B0": 7_200_312,
     "EfficientNetV2B3": 14_467_622,
     "EfficientNetV2S": 21_612_360,
+    "ConvNeXtTiny": 28_589_128,
 }
 LARGE = {
     "ResNet101": 44_707_176,
@@ -52,6 +53,10 @@ LARGE = {
     "EfficientNetV2B2": 10_178_374,
     "EfficientNetV2M": 54_431_388,
     "EfficientNetV2L": 119_027_848,
+    "ConvNeXtSmall": 50_223_688,
+    "ConvNeXtBase": 88_591_464,
+    "ConvNeXtLarge": 197_767_336,
+    "ConvNeXtXLarge": 350_196_968,
 }
 # the smallest of each family, but those that real Keras takes long to build
 COMPARED = ("VGG16", "ResNet50", "MobileNet", "MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0")

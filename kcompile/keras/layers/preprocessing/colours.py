@@ -182,7 +182,7 @@ class RandomInvert(ColourLayer):
 
 @register
 class RandomPosterization(ColourLayer):
-    """Each image with the upper bits of its values kept, as many as drawn within `factor` (1 to 8, the last excluded)."""
+    """Each image with the upper bits of its values kept: as many as drawn within `factor`, 1 to 8, the last excluded."""
 
     def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
         super().__init__(value_range, seed, data_format, **kwargs)
@@ -229,7 +229,7 @@ class Solarization(ColourLayer):
 
 @register
 class RandomSharpness(ColourLayer):
-    """Each image moved away from its smoothed one (factors above ½) or towards it, by a random number within `factor`."""
+    """Each image moved towards its smoothed one, or away from it (above ½), by a random number within `factor`."""
 
     def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
         super().__init__(value_range, seed, data_format, **kwargs)

@@ -1,4 +1,4 @@
-"""What layers on images share: data as images alone or with labels, masks and boxes; what is drawn apart from what is done.
+"""What layers on images share: images alone or with labels, masks and boxes; what is drawn apart from what is done.
 
     get_random_transformation(data)   draws: a dict of tensors, None where nothing is to be done
     transform_images(images, that)    does it; likewise transform_labels, transform_segmentation_masks and
@@ -146,7 +146,7 @@ class ImageLayer(Layer):
         return rows, columns
 
     def middle_part(self, shape, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return where the largest part of the shape height : width in the middle of the images begins, and its size."""
+        """Return where the largest part of the shape height : width in the middle begins, and its size."""
         rows, columns = self.known_sizes(shape)
         part = max(min(rows, int(columns * height / width)), 1), max(min(columns, int(rows * width / height)), 1)
         return (int((rows - part[0]) / 2), int((columns - part[1]) / 2)), part

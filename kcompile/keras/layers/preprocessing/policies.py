@@ -1,7 +1,7 @@
 """RandAugment and AugMix: a few of eleven changes, drawn anew for each batch. Pipeline: layers one after the other.
 
-Which layer comes at a step is a number the program draws. Each layer is the body of a loop that runs once or not at all,
-so that only the one chosen is computed.
+Which layer comes at a step is a number the program draws. Each layer is the body of a loop that runs once or not at
+all, so that only the one chosen is computed.
 """
 
 from __future__ import annotations

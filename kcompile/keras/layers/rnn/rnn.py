@@ -17,9 +17,9 @@ from kcompile.keras.layers.rnn.cells import (
     initial_state_of,
     output_size_of,
 )
-from kcompile.keras.ops.recurrence import rnn
 from kcompile.keras.ops.function import tensor
 from kcompile.keras.ops.indexing import nearest_slices
+from kcompile.keras.ops.recurrence import rnn
 from kcompile.keras.registry import register
 from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.tensor import is_tensor

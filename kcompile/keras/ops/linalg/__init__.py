@@ -27,4 +27,6 @@ __all__ = sorted([*_OWN, "eig"])
 
 
 def __getattr__(name: str):
+    if name == "jvp":  # of another family, Keras lists it here too
+        return PUBLIC[name]
     raise MissingNameError(f"keras.ops.linalg.{name} is not available in kcompile.{suggestion(name, __all__)}")
