@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kcompile.errors import MissingNameError
-from kcompile.keras import legacy_backend, ops
+from kcompile.keras import legacy_backend, legacy_functions, ops
 from kcompile.keras.config import (
     backend,
     epsilon,
@@ -108,15 +108,15 @@ def set_value(x: Variable, value: Any) -> None:
     x.assign(value)
 
 
-def batch_set_value(pairs) -> None:
+def batch_set_value(tuples) -> None:
     """Set several variables."""
-    for x, value in pairs:
+    for x, value in tuples:
         x.assign(value)
 
 
-def batch_get_value(xs) -> list[np.ndarray]:
+def batch_get_value(tensors) -> list[np.ndarray]:
     """Return the numbers of several variables."""
-    return [get_value(x) for x in xs]
+    return [get_value(x) for x in tensors]
 
 
 def count_params(x: Any) -> int:
@@ -167,7 +167,8 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
 def __getattr__(name: str):
     if name.startswith("__"):
         raise MissingNameError(f"keras.backend has no {name!r} in kcompile")
-    found = getattr(legacy_backend, name, None) or getattr(ops, _OLDER.get(name, name), None)
+    older = next((f for m in (legacy_backend, legacy_functions) if (f := vars(m).get(name)) is not None), None)
+    found = getattr(ops, _OLDER.get(name, name), None) if older is None else older
     if found is None or inspect.ismodule(found):
         raise MissingNameError(f"keras.backend has no {name!r} in kcompile")
     return found

@@ -63,3 +63,47 @@ def test_function_of_part_of_a_model():
     np.testing.assert_allclose(found, X[:, 0] @ model.get_layer("hidden").kernel.numpy(), rtol=1e-5, atol=1e-6)
     with pytest.raises(KcompileError, match="no 'signal'"):
         K.signal  # noqa: B018
+
+
+def test_windows_borders_and_sizes():
+    x, rng = np.arange(96, dtype="f").reshape(2, 4, 4, 3), np.random.default_rng(0)
+    kernel = rng.normal(size=(3, 3, 3, 5)).astype("f")
+    np.testing.assert_allclose(
+        K.conv2d_transpose(x, kernel.transpose(0, 1, 3, 2), (2, 8, 8, 5), strides=(2, 2), padding="same"),
+        keras.ops.conv_transpose(x, kernel.transpose(0, 1, 3, 2), 2, "same"),
+        rtol=1e-5,
+    )
+    assert K.conv2d_transpose(x, kernel.transpose(0, 1, 3, 2), (2, 10, 10, 5), strides=(2, 2)).shape == (2, 10, 10, 5)
+    assert K.spatial_2d_padding(x, ((1, 0), (2, 1))).shape == (2, 5, 7, 3)
+    assert K.temporal_padding(x[:, 0], (1, 2)).shape == (2, 7, 3)
+    np.testing.assert_array_equal(K.resize_images(x, 2, 3, "channels_last")[:, ::2, ::3], x)
+    np.testing.assert_array_equal(K.resize_volumes(x[..., None], 2, 1, 1, "channels_last")[:, 1::2, :, :, 0], x)
+    np.testing.assert_allclose(K.pool3d(x[..., None], (2, 2, 3), (2, 2, 3), pool_mode="avg").shape, (2, 2, 2, 1, 1))
+    found, mean, variance = K.normalize_batch_in_training(x, np.ones(3, "f"), np.zeros(3, "f"), [0, 1, 2])
+    np.testing.assert_allclose(np.mean(found, (0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose((mean, variance), (x.mean((0, 1, 2)), x.var((0, 1, 2))), rtol=1e-5)
+
+
+def test_loops_and_phases():
+    x = np.float32([[1, 2], [3, 4], [5, 6]])
+    np.testing.assert_allclose(K.foldl(lambda a, r: a * 2 + r, x), [15, 22])
+    np.testing.assert_allclose(K.foldr(lambda a, r: a * 2 + r, x, np.zeros(2, "f")), [27, 34])
+    np.testing.assert_allclose(K.map_fn(lambda r: r + 1, x), x + 1)
+    np.testing.assert_allclose(K.cumsum(x), np.cumsum(x, 0))
+    with K.learning_phase_scope(1):
+        assert K.in_test_phase(1, 2) == 2
+    assert K.in_test_phase(1, 2) == 1
+    assert np.asarray(K.in_top_k(x, np.int32([1, 0, 1]), 1)).tolist() == [True, False, True]
+    v = K.random_uniform_variable((50,), 2.0, 3.0, seed=1)
+    assert 2 <= v.numpy().min() and v.numpy().max() <= 3
+    K.moving_average_update(v, np.zeros(50, "f"), 0.5)
+    assert v.numpy().max() <= 1.5
+
+
+def test_focal_crossentropies(real_keras):
+    target, output = np.float32([[0, 1, 0], [1, 0, 0]]), np.float32([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2]])
+    found = K.categorical_focal_crossentropy(target, output)
+    np.testing.assert_allclose(found, real_keras.losses.categorical_focal_crossentropy(target, output), rtol=1e-5)
+    found = np.mean(K.binary_focal_crossentropy(target, output, apply_class_balancing=True), -1)
+    expected = real_keras.losses.binary_focal_crossentropy(target, output, apply_class_balancing=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

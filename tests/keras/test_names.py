@@ -11,8 +11,8 @@ MODULES = (
     *(
         "activations applications backend callbacks config constraints datasets distribution dtype_policies "
         "initializers layers losses metrics mixed_precision models ops ops.image ops.linalg ops.nn ops.numpy "
-        "optimizers optimizers.schedules preprocessing random regularizers saving tree utils utils.bounding_boxes visualization "
-        "wrappers"
+        "optimizers optimizers.schedules preprocessing random regularizers saving tree utils "
+        "utils.bounding_boxes visualization wrappers"
     ).split(),
 )
 NOT_KERAS = {"src", "legacy"}  # modules of the real package's own

@@ -65,7 +65,7 @@ def _block(x: Any, channels: int, name: str) -> Any:
     y = layers.Activation("gelu", name=f"{name}_gelu")(y)
     y = layers.Dense(channels, name=f"{name}_pointwise_conv_2")(y)
     y = LayerScale(_SCALE, channels, name=f"{name}_layer_scale")(y)
-    return layers.Add()([x, layers.Activation("linear", name=f"{name}_identity")(y)])
+    return x + layers.Activation("linear", name=f"{name}_identity")(y)
 
 
 def _body(x: Any, given: building.Given, variant: _Variant, name: str) -> Any:

@@ -182,7 +182,7 @@ class RandomInvert(ColourLayer):
 
 @register
 class RandomPosterization(ColourLayer):
-    """Each image with the upper bits of its values kept: as many as drawn within `factor`, 1 to 8, the last excluded."""
+    """The upper bits of the values of each image kept, as many as drawn within `factor` (1 to 8, without the last)."""
 
     def __init__(self, factor, value_range=(0, 255), data_format=None, seed=None, **kwargs):
         super().__init__(value_range, seed, data_format, **kwargs)
