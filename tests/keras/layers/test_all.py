@@ -151,6 +151,26 @@ CASES = [
     ("ConvLSTM2D", {"filters": 2, "kernel_size": (2, 1), "data_format": "channels_first"}, (1, 2, 2, 3, 2), {}),
     ("ConvLSTM2D", {"filters": 2, "kernel_size": 2, "dropout": 0.3, "seed": 1}, (1, 2, 3, 3, 1), {"training": True}),
     ("ConvLSTM3D", {"filters": 1, "kernel_size": 2, "return_sequences": True}, (1, 2, 2, 3, 2, 1), {}),
+    ("STFTSpectrogram", {"frame_length": 8, "mode": "psd", "scaling": None}, (2, 30, 2), {}),
+    ("STFTSpectrogram", {"frame_length": 6, "mode": "stft", "expand_dims": True, "padding": "same"}, (1, 20, 2), {}),
+    (
+        "STFTSpectrogram",
+        {"frame_length": 5, "frame_step": 2, "fft_length": 8, "window": "hamming", "data_format": "channels_first"},
+        (2, 2, 17),
+        {},
+    ),
+    (
+        "MelSpectrogram",
+        {"fft_length": 16, "sequence_stride": 8, "num_mel_bins": 5, "sampling_rate": 2000, "power_to_db": False},
+        (2, 40),
+        {},
+    ),
+    (
+        "MelSpectrogram",
+        {"fft_length": 16, "sequence_length": 12, "num_mel_bins": 3, "sampling_rate": 1000, "mag_exp": 1.0},
+        (2, 40),
+        {"gradient": False},  # everything far below the maximum is one number
+    ),
 ]
 IDS = [f"{n}-{c[0]}" for n, c in enumerate(CASES)]
 # registered by our modules, but no layer to be called with these checks, or checked elsewhere
@@ -174,6 +194,13 @@ ELSEWHERE |= {
     "RandomContrast",
 }  # test_images.py
 ELSEWHERE |= {"RandomRotation", "RandomTranslation", "RandomZoom"}
+ELSEWHERE |= set(
+    "RandomShear RandomPerspective RandomElasticTransform RandomColorDegeneration RandomColorJitter RandomSaturation "
+    "RandomHue RandomGrayscale RandomInvert RandomPosterization Solarization RandomSharpness RandomGaussianBlur "
+    "RandomErasing AutoContrast Equalization ContrastLimitedAdaptiveHistogramEqualization CutMix MixUp RandAugment "
+    "AugMix MaxNumBoundingBoxes Pipeline".split()
+)  # test_augmentations.py
+ELSEWHERE |= {"ReversibleEmbedding"}  # test_layer.py
 ELSEWHERE |= {"Attention", "AdditiveAttention", "MultiHeadAttention", "GroupQueryAttention"}  # test_attention.py
 # Keras 3 has no such layer, or draws other random numbers, or needs no comparison
 NOT_IN_KERAS = {"ThresholdedReLU", "CuDNNLSTM", "CuDNNGRU", "LocallyConnected1D", "LocallyConnected2D"}

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from kcompile import keras
 from kcompile.errors import KcompileError
 from kcompile.keras import Input, Layer, Model, layers, ops, regularizers
 from kcompile.keras.tracing import Variable
@@ -263,3 +264,28 @@ def test_plugin_layers_appear_in_the_namespace(monkeypatch):
 
     monkeypatch.setitem(plugins._entries["layers"], "Scale", plugins.Entry("Scale", Scale, "here"))
     assert layers.Scale is Scale and "Scale" in dir(layers)
+
+
+@pytest.mark.parametrize("init", [{}, {"tie_weights": False, "logit_soft_cap": 0.5}, {"mask_zero": True}], ids=str)
+def test_reversible_embedding(init, real_keras):
+    ids = np.int32([[1, 0, 4], [2, 3, 3]])
+
+    def build(k):
+        there = k.layers.ReversibleEmbedding(5, 3, name="it", **init)
+        tokens = k.Input((3,), dtype="int32")
+        return k.Model(tokens, there(k.layers.Dense(3, name="d")(there(tokens)), reverse=True))
+
+    ours, theirs = build(keras), build(real_keras)
+    theirs.set_weights(ours.get_weights())
+    assert [w.path for w in ours.weights] == [w.path for w in theirs.weights]
+    for model in (ours, theirs):
+        model.compile("sgd", real_or(keras, real_keras, model).losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(ids, ids, epochs=2, shuffle=False, verbose=0)
+    np.testing.assert_allclose(ours.predict(ids, verbose=0), theirs.predict(ids, verbose=0), rtol=1e-4, atol=1e-5)
+    config = ours.get_layer("it").get_config()
+    assert type(ours.get_layer("it")).from_config(config).get_config() == config
+
+
+def real_or(ours, theirs, model):
+    """The package a model is of."""
+    return ours if isinstance(model, ours.Model) else theirs

@@ -413,4 +413,15 @@ ELSEWHERE = {
     "IntegerLookup": "as Hashing",
     "StringLookup": "as Hashing",
     "TextVectorization": "as Hashing",
+    "Pipeline": "its layers one after the other (preprocessing/test_augmentations.py)",
+    "ReversibleEmbedding": "two steps and predictions beside Keras (test_layer.py)",
+    "STFTSpectrogram": "values and gradients in test_all.py",
+    "MelSpectrogram": "as STFTSpectrogram",
+    **dict.fromkeys(
+        "RandomShear RandomPerspective RandomElasticTransform RandomColorDegeneration RandomColorJitter "
+        "RandomSaturation RandomHue RandomGrayscale RandomInvert RandomPosterization Solarization RandomSharpness "
+        "RandomGaussianBlur RandomErasing AutoContrast Equalization ContrastLimitedAdaptiveHistogramEqualization "
+        "CutMix MixUp RandAugment AugMix MaxNumBoundingBoxes".split(),
+        "from the same draws, beside Keras (preprocessing/test_augmentations.py)",
+    ),
 }
