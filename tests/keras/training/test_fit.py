@@ -380,3 +380,13 @@ def test_rows_stay_in_order_if_steps_are_given():
     np.testing.assert_allclose(seen, [0.5, 1.5, 2.5, 3.5])  # running means
     model.fit(x, y, batch_size=2, steps_per_epoch=2, epochs=2, verbose=0, callbacks=[watch])
     np.testing.assert_allclose(seen[4:], [0.5, 1.5, 4.5, 5.5])
+
+
+def test_epochs_are_limited_by_the_setting():
+    model = constant_model()
+    model.compile("sgd", "mse")
+    keras.config.set_max_epochs(2)
+    try:
+        assert len(model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=5, verbose=0).history["loss"]) == 2
+    finally:
+        keras.config.set_max_epochs(None)

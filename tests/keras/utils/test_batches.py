@@ -1,12 +1,13 @@
 """Folders and time series as batches; splitting. Images need Pillow."""
 
 import importlib
+import wave
 
 import numpy as np
 import pytest
 
 from kcompile import keras
-from kcompile.errors import ArgumentError
+from kcompile.errors import ArgumentError, NotSupportedError
 
 utils = keras.utils
 
@@ -133,3 +134,23 @@ def test_a_new_order_in_each_pass():
     data = Batches(50, lambda rows: rows, batch_size=20, shuffle=True, seed=0)
     first, second = np.concatenate(list(data)), np.concatenate(list(data))
     assert sorted(first) == sorted(second) == list(range(50)) and first.tolist() != second.tolist()
+
+
+def test_audio_from_folders(tmp_path):
+    for number, (label, frames) in enumerate([("a", 30), ("b", 20), ("b", 25)]):
+        (tmp_path / label).mkdir(exist_ok=True)
+        samples = (np.sin(np.arange(2 * frames) / 3) * 20_000).astype("<i2")
+        with wave.open(str(tmp_path / label / f"{number}.wav"), "wb") as file:
+            file.setnchannels(2)
+            file.setsampwidth(2)
+            file.setframerate(8000)
+            file.writeframes(samples.tobytes())
+    read = keras.utils.audio_dataset_from_directory
+    (x, y), *rest = read(tmp_path, batch_size=8, shuffle=False, verbose=False)
+    assert x.shape == (3, 30, 2) and y.tolist() == [0, 1, 1] and not rest
+    np.testing.assert_allclose(x[1, :20].ravel(), np.sin(np.arange(40) / 3) * 20_000 / 32768, atol=1e-4)
+    assert not x[1, 20:].any()
+    x, _ = next(iter(read(tmp_path, output_sequence_length=22, shuffle=False, verbose=False)))
+    assert x.shape == (3, 22, 2)
+    with pytest.raises(NotSupportedError, match="sampling_rate=16000"):
+        read(tmp_path, sampling_rate=16000)
