@@ -135,7 +135,7 @@ class RandomErasing(_Patches, ColourLayer):
         data_format=None,
         **kwargs,
     ):
-        ColourLayer.__init__(self, value_range, seed, data_format, **kwargs)
+        super().__init__(value_range, seed, data_format, **kwargs)
         self.factor, self.scale = bounds(factor, low=0.0), bounds(scale, "scale", low=0.0)
         is_list = isinstance(fill_value, (tuple, list))
         if (is_list and len(fill_value) != 3) or not (is_list or isinstance(fill_value, (int, float, type(None)))):
