@@ -181,7 +181,7 @@ class _Builder:
                 self.before[number] = (before & ~old) | gained | 1 << cluster.number
         for value, readers in self.readers.items():
             if other in readers:
-                self.readers[value] = list(dict.fromkeys(cluster if c is other else c for c in readers))
+                self.readers[value] = dict.fromkeys(cluster if c is other else c for c in readers)
 
     def closure(self, clusters: Iterable[Cluster]) -> int:
         bits = 0

@@ -22,7 +22,7 @@ NOT_FOR_INTEGERS |= set("sin cos tan asin acos atan sinh cosh tanh asinh acosh a
 BITWISE = set("bitand bitor bitxor bitnot shl shr".split())
 FOR_BOOLS = set("add mul max min abs bitand bitor bitxor bitnot eq ne lt le gt ge and or xor not".split())
 # NumPy leaves these open or asks for other dtypes: they have tests of their own below
-SEPARATE = {"mulhi", "fma", "pow", "bits"}
+SEPARATE = {"mulhi", "fma", "pow", "bits", "frombits"}
 
 
 def takes(name: str, kind: DType) -> bool:
@@ -171,8 +171,11 @@ def test_bounds_against_a_constant_keep_nan(name, number, lanes):
 def test_bits(kind):
     (x,) = operands(kind, 1)
     result = DTYPES["u32" if kind.name == "f32" else "u64"]
-    run = compile_elementwise({"bits": (lambda b, v: scalars.emit(b, "bits", kind, v), [kind.name], result.name)})
+    there = (lambda b, v: scalars.emit(b, "bits", kind, v), [kind.name], result.name)
+    back = (lambda b, v: scalars.emit(b, "frombits", result, v), [result.name], kind.name)
+    run = compile_elementwise({"bits": there, "frombits": back})
     np.testing.assert_array_equal(run["bits"](x), x.view(numpy_dtype(result)))
+    np.testing.assert_array_equal(run["frombits"](x.view(numpy_dtype(result))), x)
 
 
 def test_mulhi_and_fma():

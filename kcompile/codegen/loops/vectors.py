@@ -184,7 +184,7 @@ class Lanes(Scope):
         if isinstance(e, Where) and isinstance(e.inside, Load):
             return self._load_or_zero(e)
         if divides_by_one(e, self.pattern):
-            return self._divided(e)
+            return self._by_reciprocal(e)
         args = [self.compute(a) for a in e.args]
         if isinstance(e, Where) or e.fn == "select":
             return b.ll.select(*args)
@@ -192,7 +192,7 @@ class Lanes(Scope):
             return scalars.cast(b, args[0], e.args[0].dtype, e.dtype)
         return scalars.emit(b, e.fn, e.args[0].dtype, *args)
 
-    def _divided(self, e: Call) -> ir.Value:
+    def _by_reciprocal(self, e: Call) -> ir.Value:
         """x / u for one u: two multiplications, of which the first is exact and keeps both in range."""
         b, lanes = self.b, self.pattern.lanes
         value = self.compute(e.args[0])

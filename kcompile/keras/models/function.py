@@ -18,6 +18,14 @@ def function(inputs: Any, outputs: Any, updates: Any = None, name: str | None = 
     if updates:
         raise NotSupportedError("K.function(updates=...): variables are updated by a model's training step")
     model = Model(inputs, outputs, name=name)
-    return lambda values: model.predict_on_batch(
-        values[0] if isinstance(values, (list, tuple)) and len(values) == 1 else values
-    )
+    alone = _holds_one(outputs)  # a model of a list of one output gives that output
+
+    def call(values: Any) -> Any:
+        found = model.predict_on_batch(values[0] if _holds_one(values) else values)
+        return [found] if alone else found
+
+    return call
+
+
+def _holds_one(values: Any) -> bool:
+    return isinstance(values, (list, tuple)) and len(values) == 1

@@ -64,6 +64,18 @@ def test_fixed_values_equal_keras(name, options, shape):
     np.testing.assert_array_equal(getattr(initializers, name)(**options)(shape).numpy(), theirs)
 
 
+@pytest.mark.parametrize("side", ["real", "imag"])
+@pytest.mark.parametrize(
+    "window, scaling, periodic", [("hann", "density", False), ("hamming", "spectrum", True), (None, None, False)]
+)
+def test_fourier_matrices_equal_keras(side, window, scaling, periodic):
+    options = {"side": side, "window": window, "scaling": scaling, "periodic": periodic}
+    theirs = np.asarray(real_keras().initializers.STFT(**options)((16, 1, 9)))
+    np.testing.assert_allclose(
+        initializers.STFT(**options)((16, 1, 9)).numpy(), theirs, rtol=0, atol=4e-6
+    )  # theirs is computed in float32
+
+
 def test_orthogonal_columns():
     q = initializers.Orthogonal(gain=2.0, seed=0)((2, 8, 5)).numpy().reshape(16, 5)
     np.testing.assert_allclose(q.T @ q, 4.0 * np.eye(5), atol=1e-5)
@@ -79,5 +91,5 @@ def test_names_and_errors():
     with pytest.raises(ArgumentError, match="scale"):
         initializers.VarianceScaling(scale=0.0)
     builtin = plugins.names("initializers", aliases=False)
-    tested = {n for n, *_ in RANDOM} | {n for n, *_ in FIXED}
+    tested = {n for n, *_ in RANDOM} | {n for n, *_ in FIXED} | {"STFT"}
     assert {n for n in builtin if plugins.get("initializers", n).__module__.startswith("kcompile.")} == tested
