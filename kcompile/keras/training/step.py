@@ -6,7 +6,8 @@ Each is a plain function of symbolic values that runs once, under `trace`. It re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kcompile import autodiff
@@ -68,11 +69,19 @@ def _count(model, x, y, y_pred, sample_weight) -> Any:
 
 def _forward(model, x, y, sample_weight, training: bool) -> tuple[Any, Value]:
     y_pred = model(x, training=training)
-    loss = model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
-    loss = unwrap(ops.convert_to_tensor(loss))
+    given = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": sample_weight}
+    if _takes_training(model.compute_loss):
+        given["training"] = training
+    loss = unwrap(ops.convert_to_tensor(model.compute_loss(**given)))
     # as Keras: the running loss counts each batch by its number of rows, penalties included
     model._training.loss_tracker.update_state(loss, sample_weight=batch_size(x))
     return y_pred, loss
+
+
+def _takes_training(compute_loss: Callable) -> bool:
+    """False for one that a user wrote as Keras 2 and 3.0 had it; an argument of any name takes this one too."""
+    parameters = inspect.signature(compute_loss).parameters.values()
+    return any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def batch_size(x: Any) -> Any:

@@ -306,13 +306,25 @@ def test_train_on_batch_resets_or_accumulates(jit):
     np.testing.assert_array_equal(model.predict_on_batch(x), np.ones((2, 1)))
 
 
-def test_custom_loss_metric_and_compute_loss():
-    class Doubled(keras.Model):
-        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-            return 2.0 * ops.mean(ops.square(y - y_pred))
+class Doubled(keras.Model):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return 2.0 * ops.mean(ops.square(y - y_pred))
 
+
+class DoubledAsBefore(keras.Model):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+        return 2.0 * ops.mean(ops.square(y - y_pred))
+
+
+class DoubledByName(keras.Model):
+    def compute_loss(self, y, y_pred, **others):
+        return 2.0 * ops.mean(ops.square(y - y_pred))
+
+
+@pytest.mark.parametrize("kind", [Doubled, DoubledAsBefore, DoubledByName])
+def test_custom_loss_metric_and_compute_loss(kind):
     inputs = keras.Input((2,))
-    model = Doubled(inputs, layers.Dense(1, kernel_initializer="zeros")(inputs))
+    model = kind(inputs, layers.Dense(1, kernel_initializer="zeros")(inputs))
 
     def largest(y_true, y_pred):
         return ops.max(ops.abs(y_true - y_pred), axis=-1)
