@@ -26,7 +26,11 @@ class Batches(PyDataset):
         rows: how many there are.   load: indices [batch] -> one batch.
         batch_size: None gives single examples.
         shuffle: another order in each pass.
+
+    As a `tf.data` dataset does, they say themselves in which order they come: `fit(shuffle=True)` changes nothing.
     """
+
+    keeps_order = True
 
     def __init__(
         self,

@@ -14,6 +14,8 @@ class PyDataset:
     `on_epoch_begin` and `on_epoch_end` are called around each pass.
     """
 
+    keeps_order = False  # True: `fit(shuffle=True)` leaves the batches in the order of their numbers
+
     def __init__(self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10):
         self.workers = workers
         self.use_multiprocessing = use_multiprocessing

@@ -8,6 +8,7 @@ import pytest
 
 from kcompile import keras
 from kcompile.errors import ArgumentError, NotSupportedError
+from kcompile.keras.training.data import make_data
 
 utils = keras.utils
 
@@ -154,3 +155,11 @@ def test_audio_from_folders(tmp_path):
     assert x.shape == (3, 22, 2)
     with pytest.raises(NotSupportedError, match="sampling_rate=16000"):
         read(tmp_path, sampling_rate=16000)
+
+
+def test_fit_keeps_the_order_of_datasets():
+    """As with a `tf.data` dataset: the last, short batch comes last, though `fit` shuffles PyDatasets."""
+    rows = utils.timeseries_dataset_from_array(np.arange(20.0), np.arange(20.0), 2, batch_size=2)
+    data = make_data(rows, shuffle=True)
+    first = [float(np.asarray(x).ravel()[0]) for x, *_ in data.epoch(np.random.default_rng(1))]
+    assert first == list(range(0, 20, 2))

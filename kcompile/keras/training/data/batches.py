@@ -19,7 +19,7 @@ class BatchData:
         source: a generator or iterator (goes on where it stopped), a PyDataset, or anything that can be
             iterated again and again (a data loader, a list of batches).
         steps: batches per epoch; needed for endless sources.
-        shuffle: for a PyDataset: another order of the batches in each epoch.
+        shuffle: for a PyDataset that does not keep its order: another one of the batches in each epoch.
         class_weight: turned into sample weights.
     """
 
@@ -31,7 +31,7 @@ class BatchData:
         class_weight: Mapping[int, float] | None = None,
     ):
         self.source = source
-        self.shuffle = bool(shuffle)
+        self.shuffle = bool(shuffle) and not getattr(source, "keeps_order", False)
         self.class_weight = class_weight
         self._given_steps = steps
         self._running: Iterator[Any] | None = None
