@@ -18,6 +18,6 @@ contract/     Contract -> LLVM IR
 program.py    a whole program as plain data
 steps.py      the calls of kernels, and loops over them
 entry.py      the program's entry: one run, many batches
-threads.py    the fork-join pool in emitted code
+pool/         the fork-join thread pool in emitted code
 probe.py      code that measures: peak, bandwidth, the time of each step
 """

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from kcompile.codegen.llvm import compile_module
+from kcompile.codegen.pool import pool_ir
 from kcompile.codegen.program import CONSTANT, VARIABLE, Program
-from kcompile.codegen.threads import pool_ir
 from kcompile.errors import ArgumentError
 from kcompile.export.header import header_text, identifier
 from kcompile.export.interface import interface_source

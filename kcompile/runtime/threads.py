@@ -1,6 +1,6 @@
 """The process-wide thread pool: how many threads, when it starts, what happens at `fork` and at exit.
 
-The pool is code of `codegen/threads.py`, linked once and never unloaded. It is linked when the first
+The pool is code of `codegen/pool`, linked once and never unloaded. It is linked when the first
 program asks for the address of `kc_parallel_for`; its threads are created by the first call that can use
 them.
 """
@@ -138,7 +138,7 @@ def _pool() -> Library:
             # LLVM takes 50 ms to load; asking only for the number of threads must not cost that.
             from kcompile.codegen import llvm
             from kcompile.codegen.host import host_target
-            from kcompile.codegen.threads import pool_ir
+            from kcompile.codegen.pool import pool_ir
 
             target = host_target()
             text = pool_ir(target)

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from kcompile import flags
-from kcompile.codegen import workers as trial_of
 from kcompile.codegen.host import host_target
 from kcompile.codegen.llvm import compile_module
-from kcompile.codegen.threads import LONG_PART_OPERATIONS, pool_ir
+from kcompile.codegen.pool import pool_ir
+from kcompile.codegen.pool import workers as trial_of
+from kcompile.codegen.pool.parts import LONG_PART_OPERATIONS
 from kcompile.errors import ArgumentError
 from kcompile.runtime import threads
 from kcompile.runtime.link import link

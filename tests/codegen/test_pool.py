@@ -5,7 +5,7 @@ import re
 import pytest
 
 from kcompile.codegen.llvm import assembly, compile_module
-from kcompile.codegen.threads import pool_ir
+from kcompile.codegen.pool import pool_ir
 from kcompile.target import Target
 
 WITH_THREADS = [
