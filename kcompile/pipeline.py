@@ -34,6 +34,7 @@ from kcompile.errors import ArgumentError
 from kcompile.forms.records import Form
 from kcompile.forms.text import form_text
 from kcompile.forms.verify import verify as verify_form
+from kcompile.inspection import plan_text, times_text
 from kcompile.ir.graph import CONSTANT as CONSTANT_ROLE
 from kcompile.ir.graph import INPUT as INPUT_ROLE
 from kcompile.ir.graph import Graph
@@ -338,8 +339,6 @@ def _entry_object(ir_text: str, steps: int, target: Target) -> bytes:
 
 
 def _report(observer: Observer, built: Build) -> None:
-    from kcompile.inspection import plan_text, times_text  # only when somebody looks
-
     for kernel_name, form in built.forms.items():
         kernel = built.kernels[kernel_name]  # emits its IR again if it came from the disk cache
         observer.text(4, f"{kernel_name}.form", lambda form=form: form_text(form))

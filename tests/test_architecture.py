@@ -20,15 +20,26 @@ FLOORS = [
     ("kcompile.runtime", "kcompile.observe"),
     ("kcompile.pipeline", "kcompile.assemble", "kcompile.inspection"),
     ("kcompile.export",),
-    ("kcompile.keras.tracing", "kcompile.keras.config", "kcompile.keras.dtype_policies", "kcompile.keras.absent"),
+    ("kcompile.keras.tracing", "kcompile.keras.settings", "kcompile.keras.dtype_policies", "kcompile.keras.absent"),
     ("kcompile.keras",),
     ("kcompile.testing", "kcompile.cli"),
 ]
 
+# imports inside functions: only of what loads one of these packages, which a script may never need ...
+HEAVY = ("llvmlite", "h5py", "networkx", "PIL", "sklearn")
+# ... and (module, what it imports) where a class that users hold leads to files that are built on it
+LATE = {
+    ("kcompile.keras.models.model", "kcompile.keras.models.functional"): "Model(inputs, outputs) makes a subclass",
+    ("kcompile.keras.models.shortcuts", "kcompile.keras.models.summary"): "a method of models",
+    ("kcompile.keras.models.shortcuts", "kcompile.keras.saving"): "methods of models",
+    ("kcompile.keras.models.shortcuts", "kcompile.keras.saving.pickled"): "a method of models",
+    ("kcompile.keras.models", "kcompile.keras.saving"): "keras.models.load_model, as Keras has it",
+}
+
 # who alone may import a heavy package
 OWNERS = {
     "llvmlite": ("kcompile.codegen", "kcompile.runtime.link"),
-    "h5py": ("kcompile.keras.saving",),
+    "h5py": ("kcompile.keras.hdf5",),
     "networkx": ("kcompile.ir.graph", "kcompile.passes"),
 }
 
@@ -42,28 +53,50 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports(path: Path, module: str) -> set[str]:
+@functools.cache
+def import_statements(path: Path, module: str) -> list[tuple[str, bool]]:
+    """Modules that a module imports, and whether inside a function; not those for type hints alone."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    names: set[str] = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
+    found: list[tuple[str, bool]] = []
+
+    def visit(node: ast.AST, late: bool) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
         if isinstance(node, ast.Import):
-            names |= {a.name for a in node.names}
+            found.extend((a.name, late) for a in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 base = ".".join([*package.split(".")[: len(package.split(".")) - node.level + 1], base]).rstrip(".")
-            known = modules()
-            names |= {f"{base}.{a.name}" if f"{base}.{a.name}" in known else base for a in node.names}
-    return names
+            names = [f"{base}.{a.name}" for a in node.names]
+            found.extend((name if name in modules() else base, late) for name in names)
+        elif isinstance(node, ast.stmt | ast.Module | ast.ExceptHandler | ast.match_case):
+            for inner in ast.iter_child_nodes(node):
+                visit(inner, late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+    visit(tree, False)
+    return found
+
+
+def imports(path: Path, module: str) -> set[str]:
+    return {name for name, _ in import_statements(path, module)}
+
+
+@functools.cache
+def loaded_by(module: str) -> set[str]:
+    """What importing a module loads, directly or not: modules of the package, with their packages, and others."""
+    seen: set[str] = set()
+    stack = [module]
+    while stack:
+        name = stack.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in modules():
+            stack += [inner for inner, late in import_statements(modules()[name], name) if not late]
+            stack.append(name.rpartition(".")[0])
+    return seen
 
 
 def floor(name: str) -> int | None:
@@ -83,6 +116,17 @@ def test_imports_go_down(module):
         if name.startswith("kcompile."):
             other = floor(name)
             assert other is None or other <= own, f"{module} (floor {own}) imports {name} (floor {other})"
+
+
+def test_imports_stand_at_the_top():
+    """Inside functions only what is heavy, or listed with its reason; so circles cannot hide there."""
+    found = {
+        (module, name)
+        for module, path in modules().items()
+        for name, late in import_statements(path, module)
+        if late and name in modules() and not any(n.split(".")[0] in HEAVY for n in loaded_by(name))
+    }
+    assert found == set(LATE)
 
 
 @pytest.mark.parametrize("heavy", OWNERS)

@@ -1,13 +1,8 @@
 """Scalar operations and expressions over them.
 
 An expression is what one iteration of a kernel computes. Equal expressions are one object
-(interned), so shared work inside a kernel is found by identity and emitted once.
-
-    Const   a number
-    Load    one element of a buffer, at an index per dimension
-    Index   an index (a Dim over axes) as an integer value
-    Call    a scalar operation of SCALAR_OPS on expressions
-    Where   `inside` if the condition holds, else `outside`; loads inside are only valid if it holds
+(interned), so shared work inside a kernel is found by identity and emitted once. Their classes are in expr.py; here
+they are made, rebuilt and asked about.
 
 `SCALAR_OPS` gives each operation's arity and result dtype; codegen/scalars.py says how each is
 emitted, forms/interpret.py how each is computed with NumPy.
@@ -20,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from kcompile.errors import CompilerBug
+from kcompile.forms.expr import Call, Const, Expr, Index, Load, Where, walk
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, Loaded
 from kcompile.ir.types import DType, boolean, f32, f64, i64, u32, u64
@@ -61,63 +57,6 @@ SCALAR_OPS: dict[str, ScalarOp] = {
 # `select` (condition, a, b) and `cast` (x -> dtype) are operations too; their dtypes need a word more.
 SELECT = ScalarOp("select", 3)
 CAST = ScalarOp("cast", 1)
-
-
-class Expr:
-    """An interned scalar expression with a dtype."""
-
-    __slots__ = ("__weakref__", "_axes", "dtype", "key")
-
-    def __init__(self, key: tuple, dtype: DType):
-        self.key, self.dtype, self._axes = key, dtype, None
-
-    @property
-    def args(self) -> tuple[Expr, ...]:
-        """Sub-expressions, those inside loaded indices not included."""
-        return ()
-
-    def __repr__(self) -> str:
-        from kcompile.forms.text import expr_text  # printing only; text.py imports this module
-
-        return expr_text(self)
-
-
-class Const(Expr):
-    """A number; `value` is a Python bool, int or float."""
-
-    __slots__ = ("value",)
-
-
-class Load(Expr):
-    """`buffer[index]`."""
-
-    __slots__ = ("buffer", "index")
-
-
-class Index(Expr):
-    """The value of an index expression."""
-
-    __slots__ = ("value",)
-
-
-class Call(Expr):
-    """`fn(*args)`; fn is a row of SCALAR_OPS, "select" or "cast"."""
-
-    __slots__ = ("_args", "fn")
-
-    @property
-    def args(self) -> tuple[Expr, ...]:
-        return self._args
-
-
-class Where(Expr):
-    """`inside` where `condition` holds, else `outside`; `inside` may only be evaluated if it holds."""
-
-    __slots__ = ("condition", "inside", "outside")
-
-    @property
-    def args(self) -> tuple[Expr, ...]:
-        return (self.condition, self.inside, self.outside)
 
 
 _interned: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
@@ -301,25 +240,6 @@ def _settled_where(condition: Expr, node: Where, visit) -> Expr:
     if isinstance(condition, Const):  # do not rebuild a branch that cannot run: its indices may be out of range
         return visit(node.inside if condition.value else node.outside)
     return where(condition, visit(node.inside), visit(node.outside))
-
-
-def walk(*roots: Expr):
-    """Yield every distinct sub-expression once, operands first, those inside loaded indices included."""
-    seen: set[int] = set()
-    stack: list[tuple[Expr, bool]] = [(r, False) for r in reversed(roots)]
-    while stack:
-        node, expanded = stack.pop()
-        if expanded:
-            yield node
-            continue
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        stack.append((node, True))
-        children = list(node.args)
-        for part in node.index if isinstance(node, Load) else (node.value,) if isinstance(node, Index) else ():
-            children += [a.value for a in dim.atoms(part) if isinstance(a, Loaded)]
-        stack += [(c, False) for c in reversed(children)]
 
 
 def loads(*roots: Expr) -> list[Load]:

@@ -16,9 +16,10 @@ import numpy as np
 
 from kcompile.ir.graph import CONSTANT, Graph, Node
 from kcompile.ir.interpret import evaluate
+from kcompile.ir.text import HoldsGraph, to_text
 
 
-class Body:
+class Body(HoldsGraph):
     """A graph with a hash. `sizes` are the values of its named sizes, once they are known."""
 
     __slots__ = ("__dict__", "graph", "sizes")
@@ -29,8 +30,6 @@ class Body:
     @cached_property
     def digest(self) -> str:
         """A hash of everything the body computes."""
-        from kcompile.ir.text import to_text  # text.py knows bodies
-
         found = hashlib.sha256(to_text(self.graph, origins=False, name="body").encode())
         for node in self.graph.live_nodes():
             if node.role == CONSTANT:

@@ -20,13 +20,12 @@ import numpy as np
 from kcompile.errors import CompilerBug, KcompileError
 from kcompile.ir import op as op_table
 from kcompile.ir.op import Op
+from kcompile.ir.roles import CONSTANT, INPUT, PARAMETER, STATE
+from kcompile.ir.text import to_text
 from kcompile.ir.types import DType, Type, bf16, boolean, dtype, f32
 
 if TYPE_CHECKING:
     import networkx as nx
-
-INPUT, PARAMETER, STATE, CONSTANT = "input", "parameter", "state", "constant"
-SOURCE_ROLES = (INPUT, PARAMETER, STATE, CONSTANT)
 
 
 @dataclass(frozen=True)
@@ -321,8 +320,6 @@ class Graph:
         return users
 
     def __str__(self) -> str:
-        from kcompile.ir.text import to_text  # printing only; text.py imports this module
-
         return to_text(self)
 
 

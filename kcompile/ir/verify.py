@@ -7,7 +7,8 @@ import re
 from kcompile.errors import CompilerBug, KcompileError
 from kcompile.ir import dim
 from kcompile.ir.body import bodies_of
-from kcompile.ir.graph import CONSTANT, PARAMETER, SOURCE_ROLES, STATE, Graph, Node, Value
+from kcompile.ir.graph import Graph, Node, Value
+from kcompile.ir.roles import CONSTANT, PARAMETER, SOURCE_ROLES, STATE
 
 
 def verify(graph: Graph) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from kcompile import plugins
 from kcompile.errors import ArgumentError, SavedFileError, UnknownNameError, suggestion
 from kcompile.ir.types import DType
+from kcompile.keras import dtype_policies
 from kcompile.keras.tracing.dtypes import standardize_dtype
 from kcompile.keras.tracing.tensor import KerasTensor
 
@@ -217,8 +218,6 @@ def _deserialize(config: Any, group: str | None) -> Any:
         registered = config.get("registered_name")  # Keras 3 writes "function" for one that nobody registered
         return _lookup(inner if registered in (None, "function") else registered, None, config)
     if name == "DTypePolicy":
-        from kcompile.keras import dtype_policies  # policies are serialised by this module
-
         return dtype_policies.get(inner["name"])
     cls = _lookup(name, group or _group_of(config.get("module")), config)
     if not isinstance(cls, type):

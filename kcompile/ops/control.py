@@ -30,6 +30,7 @@ from kcompile.ir import dim
 from kcompile.ir.body import Body
 from kcompile.ir.dim import DimLike
 from kcompile.ir.graph import CONSTANT, Graph, Node, Value, inline, transplant
+from kcompile.ir.interpret import concrete
 from kcompile.ir.op import Kind, Op, register
 from kcompile.ir.types import Type, boolean, i32
 from kcompile.ops.elementwise import add, select
@@ -293,8 +294,6 @@ def _ref_strips(*arrays, body: Body, inside: Parts, strips: Strips):
 
 
 def _size(size: DimLike, sizes: Mapping[str, int] | None) -> int:
-    from kcompile.ir.interpret import concrete
-
     return concrete(size, sizes or {})
 
 

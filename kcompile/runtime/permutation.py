@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kcompile.codegen.permute import permute_ir
 from kcompile.runtime import cache
 from kcompile.runtime.arena import address
 from kcompile.runtime.link import link
@@ -29,7 +30,6 @@ def _permute() -> Callable[[int, int, int], None]:
     # LLVM takes 50 ms to load: not before it is needed
     from kcompile.codegen import llvm
     from kcompile.codegen.host import host_target
-    from kcompile.codegen.permute import permute_ir
 
     target, text = host_target(), permute_ir()
     code = cache.get_or_compile(cache.key(text, target, opt=2), lambda: llvm.compile_module(text, target, opt=2))

@@ -33,6 +33,8 @@ from kcompile.runtime.arena import address, aligned_empty
 from kcompile.runtime.executable import Bound, Executable
 from kcompile.runtime.link import Library, link
 from kcompile.runtime.machine import Machine, machine
+from kcompile.runtime.profile_page import page
+from kcompile.runtime.profile_text import table
 from kcompile.target import Target
 
 if TYPE_CHECKING:  # pipeline.py stands above
@@ -117,14 +119,10 @@ class Profile:
         return sum(r.limit_s for r in self.records)
 
     def __str__(self) -> str:
-        from kcompile.runtime.profile_text import table  # written from the records above
-
         return table(self)
 
     def html(self) -> str:
         """A self-contained page: table, timeline and memory plan."""
-        from kcompile.runtime.profile_page import page  # see __str__
-
         return page(self)
 
 

@@ -7,9 +7,12 @@ anywhere: every text is escaped.
 from __future__ import annotations
 
 from html import escape
+from typing import TYPE_CHECKING
 
-from kcompile.runtime.profile import Profile, Record
 from kcompile.runtime.profile_text import headline, label
+
+if TYPE_CHECKING:  # as in profile_text.py
+    from kcompile.runtime.profile import Profile, Record
 
 WIDTH, ROW = 1200, 44  # of the drawings, in pixels
 ARENA_HEIGHT = 360

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from kcompile.runtime.profile import Profile, Record
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a profile prints itself with this module
+    from kcompile.runtime.profile import Profile, Record
 
 HEADER = (
     f"{'step':>4s} {'us':>10s} {'time':>6s} {'GFLOP/s':>8s} {'GB/s':>7s} {'limit':>6s} {'by':8s} "

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from kcompile import flags
+from kcompile.codegen.pool import pool_ir
 from kcompile.errors import ArgumentError
 from kcompile.runtime import cache
 from kcompile.runtime.link import Library, link
@@ -138,7 +139,6 @@ def _pool() -> Library:
             # LLVM takes 50 ms to load; asking only for the number of threads must not cost that.
             from kcompile.codegen import llvm
             from kcompile.codegen.host import host_target
-            from kcompile.codegen.pool import pool_ir
 
             target = host_target()
             text = pool_ir(target)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from kcompile import ops
+from kcompile.forms.expr import expr_text
 from kcompile.forms.scalar import call, cast, const, load, loaded, where
-from kcompile.forms.text import expr_text, form_text
+from kcompile.forms.text import form_text
 from kcompile.ir.dim import Axis, of, symbol
 from kcompile.ir.types import Type, boolean, f32, i32
 

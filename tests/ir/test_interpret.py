@@ -7,7 +7,7 @@ from kcompile.errors import ArgumentError, DTypeError, ShapeError
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph
 from kcompile.ir.interpret import bf16_to_f32, bind_symbols, f32_to_bf16, run
-from kcompile.ir.text import parse
+from kcompile.ir.parse import parse
 from kcompile.ir.types import Type, bf16, f32
 
 SUM = parse(

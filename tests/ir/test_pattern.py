@@ -6,8 +6,9 @@ import pytest
 from kcompile import ops
 from kcompile.errors import CompilerBug
 from kcompile.ir.graph import Graph
+from kcompile.ir.parse import parse
 from kcompile.ir.pattern import Rule, attributes, computed, constant, match, rewrite, uniform, wildcards
-from kcompile.ir.text import parse, to_text
+from kcompile.ir.text import to_text
 from kcompile.ir.types import Type, f32
 from kcompile.ir.verify import verify
 

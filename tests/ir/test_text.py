@@ -8,7 +8,8 @@ from kcompile.errors import CompilerBug
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph
 from kcompile.ir.interpret import run
-from kcompile.ir.text import blobs, parse, to_text
+from kcompile.ir.parse import parse
+from kcompile.ir.text import blobs, to_text
 from kcompile.ir.types import Type, boolean, f32, f64, i32
 from kcompile.ir.verify import verify
 from kcompile.ops.contract import matmul

@@ -10,7 +10,8 @@ from kcompile.ir import dim
 from kcompile.ir.graph import Graph
 from kcompile.ir.interpret import run
 from kcompile.ir.op import Kind, Op
-from kcompile.ir.text import parse, to_text
+from kcompile.ir.parse import parse
+from kcompile.ir.text import to_text
 from kcompile.ir.types import Type, f32, f64
 from kcompile.ir.verify import verify
 from kcompile.ops.conv import conv

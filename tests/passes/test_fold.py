@@ -5,7 +5,8 @@ import numpy as np
 from kcompile import ops
 from kcompile.ir.graph import Graph
 from kcompile.ir.interpret import run
-from kcompile.ir.text import parse, to_text
+from kcompile.ir.parse import parse
+from kcompile.ir.text import to_text
 from kcompile.ir.types import Type, f32
 from kcompile.ir.verify import verify
 from kcompile.passes.fold import FOLD_LIMIT_BYTES, fold_constants

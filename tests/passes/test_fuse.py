@@ -8,7 +8,7 @@ from kcompile.autodiff import grad
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph
 from kcompile.ir.interpret import run
-from kcompile.ir.text import parse
+from kcompile.ir.parse import parse
 from kcompile.ir.types import Type, f32
 from kcompile.passes.fuse import fuse
 from kcompile.passes.roots import MAX_DEPTH, choose_roots

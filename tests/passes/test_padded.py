@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kcompile.ir.interpret import run
-from kcompile.ir.text import parse
+from kcompile.ir.parse import parse
 from kcompile.passes.padded import store_padded
 from kcompile.passes.roots import choose_roots
 from tests.simulate import simulate

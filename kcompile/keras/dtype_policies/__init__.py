@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kcompile.errors import ArgumentError
-from kcompile.keras import config
+from kcompile.keras import settings
 from kcompile.keras.absent import missing
 from kcompile.keras.tracing.dtypes import standardize_dtype
 
@@ -19,7 +19,7 @@ class DTypePolicy:
     keras_module = "keras"
 
     def __init__(self, name: str | None = None):
-        self.name = name or config.floatx()
+        self.name = name or settings.floatx()
         if not isinstance(self.name, str):
             raise ArgumentError(f"'name' must be a string, such as 'mixed_bfloat16'. Received: name={name}")
         mixed = _MIXED.get(self.name)
@@ -58,7 +58,7 @@ def get(identifier: Any) -> DTypePolicy:
 
 def dtype_policy() -> DTypePolicy:
     """Return the default policy."""
-    return _current[0] or DTypePolicy(config.floatx())
+    return _current[0] or DTypePolicy(settings.floatx())
 
 
 def set_dtype_policy(policy: Any) -> None:

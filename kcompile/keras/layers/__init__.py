@@ -46,6 +46,7 @@ from kcompile.keras.layers.preprocessing import (
     text,
     warps,
 )
+from kcompile.keras.serialization import deserialize_keras_object, serialize_keras_object
 
 _FAMILIES = (
     activations,
@@ -94,15 +95,11 @@ def __dir__() -> list[str]:
 
 def serialize(layer):
     """Return the config of a layer, with its class."""
-    from kcompile.keras.serialization import serialize_keras_object  # serialization knows no layers
-
     return serialize_keras_object(layer)
 
 
 def deserialize(config, custom_objects=None):
     """Return the layer that a config describes."""
-    from kcompile.keras.serialization import deserialize_keras_object  # as above
-
     return deserialize_keras_object(config, custom_objects, group="layers")
 
 

@@ -1,20 +1,23 @@
 """Model: a layer that can be trained, saved and shown.
 
 `Model(inputs, outputs)` is a functional model; a subclass defines layers in its constructor and computes
-in `call`. Training comes from the Trainer mixin.
+in `call`. Training comes from the Trainer mixin, files and reports from Shortcuts.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from kcompile.errors import ArgumentError, KcompileError, NotSupportedError
 from kcompile.keras.layers.layer import Layer, _symbolic_inputs
 from kcompile.keras.layers.weights import LayerWeights
 from kcompile.keras.models.graph import ModelGraph
+from kcompile.keras.models.shortcuts import Shortcuts
 from kcompile.keras.registry import register
+from kcompile.keras.serialization import custom_object_scope
 from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.scope import is_tracing
 from kcompile.keras.tracing.tensor import KerasTensor, is_tensor
@@ -31,7 +34,7 @@ def is_functional_call(cls: type, args: tuple, kwargs: dict) -> bool:
 
 
 @register
-class Model(Trainer, LegacyMethods, Layer):
+class Model(Shortcuts, Trainer, LegacyMethods, Layer):
     """A model: functional (`Model(inputs, outputs)`) or subclassed (override `call`).
 
     >>> from kcompile.keras import Input, Model, layers
@@ -43,9 +46,7 @@ class Model(Trainer, LegacyMethods, Layer):
 
     def __new__(cls, *args, **kwargs):
         if cls is Model and is_functional_call(cls, args, kwargs):
-            from kcompile.keras.models.functional import Functional  # a subclass of this class
-
-            return super().__new__(Functional, *args, **kwargs)
+            return super().__new__(_functional().Functional, *args, **kwargs)
         made = super().__new__(cls, *args, **kwargs)
         vars(made)["_graph"] = None
         return made
@@ -249,21 +250,7 @@ class Model(Trainer, LegacyMethods, Layer):
             )
         super().add_loss(loss)
 
-    # showing, configs -----------------------------------------------------------------------------
-
-    def summary(
-        self,
-        line_length=None,
-        positions=None,
-        print_fn=None,
-        expand_nested=False,
-        show_trainable=False,
-        layer_range=None,
-    ) -> None:
-        """Print the table of layers, output shapes and parameter counts."""
-        from kcompile.keras.models.summary import print_summary  # only when a summary is asked for
-
-        print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
+    # configs ------------------------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments; subclasses with arguments that are no data override it."""
@@ -272,9 +259,7 @@ class Model(Trainer, LegacyMethods, Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects=None):
         """Return a new model with fresh weights."""
-        from kcompile.keras.models import functional  # a subclass of this class
-        from kcompile.keras.serialization import custom_object_scope  # read only when configs are read
-
+        functional = _functional()
         with custom_object_scope(custom_objects or {}):
             wired = "layers" in config and "input_layers" in config
             if wired and cls in (Model, functional.Functional):
@@ -283,63 +268,14 @@ class Model(Trainer, LegacyMethods, Layer):
                 return functional.from_config(config, cls)
             return super().from_config(config)
 
-    # files (keras/saving loads h5py, so each method imports it when called) ----------------------------
-
-    def save(
-        self,
-        filepath,
-        overwrite=True,
-        include_optimizer=True,
-        save_format=None,
-        signatures=None,
-        options=None,
-        save_traces=True,
-        **kwargs,
-    ) -> None:
-        """Save the model to `.keras`, `.h5` or a folder; see `keras.saving.save_model`."""
-        from kcompile.keras.saving import save_model
-
-        save_model(
-            self, filepath, overwrite, include_optimizer, save_format, signatures, options, save_traces, **kwargs
-        )
-
-    def save_weights(self, filepath, overwrite=True, save_format=None) -> None:
-        """Save the weights; see `keras.saving.save_weights`."""
-        from kcompile.keras.saving import save_weights
-
-        save_weights(self, filepath, overwrite, save_format)
-
-    def load_weights(self, filepath, by_name=False, skip_mismatch=False, options=None) -> None:
-        """Set the weights from a file; see `keras.saving.load_weights`."""
-        from kcompile.keras.saving import load_weights
-
-        load_weights(self, filepath, by_name, skip_mismatch, options)
-
-    def __reduce__(self):  # pickles and copies hold what a saved file holds, and no compiled program
-        from kcompile.keras.saving import pickled
-
-        return pickled.reduce(self)
-
-    def to_json(self, layout="keras3", **kwargs) -> str:
-        """Return the structure as JSON, in the layout of Keras 3 or ("classic") of tf.keras 2."""
-        from kcompile.keras.saving import model_to_json
-
-        return model_to_json(self, layout, **kwargs)
-
-    def to_yaml(self, **kwargs) -> str:
-        """Return the structure as YAML (the text is also JSON)."""
-        from kcompile.keras.saving import model_to_yaml
-
-        return model_to_yaml(self, **kwargs)
-
-    def export(self, filepath, **kwargs):
-        """Write the model as a shared library with a C header; see `keras/models/exporting.py`."""
-        from kcompile.keras.models.exporting import export_model  # loads the compiler
-
-        return export_model(self, filepath, **kwargs)
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def _functional() -> ModuleType:
+    from kcompile.keras.models import functional  # `Model(inputs, outputs)` makes a subclass of Model
+
+    return functional
 
 
 def _takes(cls: type, config: dict) -> bool:

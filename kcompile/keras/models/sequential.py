@@ -10,7 +10,7 @@ from kcompile.keras.layers.layer import Layer
 from kcompile.keras.models.graph import ModelGraph
 from kcompile.keras.models.model import Model
 from kcompile.keras.registry import register
-from kcompile.keras.serialization import deserialize_keras_object, serialize_keras_object
+from kcompile.keras.serialization import custom_object_scope, deserialize_keras_object, serialize_keras_object
 from kcompile.keras.tracing.dtypes import is_float, standardize_dtype
 from kcompile.keras.tracing.tensor import KerasTensor
 
@@ -183,8 +183,6 @@ class Sequential(Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects=None):
         """Return a new model with fresh weights; reads the layouts of Keras 2 and 3."""
-        from kcompile.keras.serialization import custom_object_scope  # read only when configs are read
-
         if isinstance(config, list):  # Keras 2.2 wrote the bare list
             config = {"layers": config}
         with custom_object_scope(custom_objects or {}):

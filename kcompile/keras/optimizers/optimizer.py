@@ -20,6 +20,7 @@ from kcompile import autodiff, plugins
 from kcompile.errors import ArgumentError, NotSupportedError
 from kcompile.ir import op as op_table
 from kcompile.keras import ops
+from kcompile.keras.optimizers import schedules
 from kcompile.keras.optimizers.clipping import clipped
 from kcompile.keras.optimizers.state import OptimizerState
 from kcompile.keras.tracing.arena import VariableArena
@@ -394,8 +395,6 @@ class Optimizer(OptimizerState):
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Optimizer:
         config = dict(config)
         if isinstance(config.get("learning_rate"), dict):
-            from kcompile.keras.optimizers import schedules  # by its own name, so that custom classes are found
-
             config["learning_rate"] = schedules.deserialize(config["learning_rate"], custom_objects)
         return cls(**config)
 

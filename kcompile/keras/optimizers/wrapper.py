@@ -6,6 +6,7 @@ from typing import Any
 
 from kcompile.errors import ArgumentError, NotSupportedError
 from kcompile.keras import ops
+from kcompile.keras.optimizers import lookup
 from kcompile.keras.optimizers.adagrad import Adagrad
 from kcompile.keras.optimizers.adam import Adam
 from kcompile.keras.optimizers.optimizer import Optimizer, register_optimizer
@@ -83,12 +84,10 @@ class Wrapper(Optimizer):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        from kcompile.keras import optimizers  # the package that imports this module
-
         config = dict(config)
         key = "inner_optimizer" if "inner_optimizer" in config else "optimizer"
         inner = config.pop(key)
-        return cls(optimizers.deserialize(inner, custom_objects) if isinstance(inner, dict) else inner, **config)
+        return cls(lookup.deserialize(inner, custom_objects) if isinstance(inner, dict) else inner, **config)
 
 
 @register_optimizer
@@ -203,16 +202,14 @@ class TFOptimizer(Wrapper):
 def _adopted(optimizer: Any) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         return optimizer
-    from kcompile.keras import optimizers  # the package that imports this module
-
     if isinstance(optimizer, (str, dict)):
-        return optimizers.get(optimizer)
+        return lookup.get(optimizer)
     name = type(optimizer).__name__
     if name in _NATIVE:
         cls, arguments, fixed = _NATIVE[name]
         return cls(**{ours: getattr(optimizer, theirs) for ours, theirs in arguments.items()}, **fixed)
     if callable(getattr(optimizer, "get_config", None)):
-        return optimizers.deserialize({"class_name": name, "config": optimizer.get_config()})
+        return lookup.deserialize({"class_name": name, "config": optimizer.get_config()})
     raise NotSupportedError(
         f"TFOptimizer cannot compile the update of {name!r}. Known are the optimizers of kcompile and Keras, and "
         f"TensorFlow's {', '.join(_NATIVE)}. Or write one: subclass Optimizer with `slots` and `update`."

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from kcompile.errors import ArgumentError, KcompileError, SavedFileError
+from kcompile.keras import hdf5
 from kcompile.keras.models.model import Model, check_built
-from kcompile.keras.saving import archive, files, hdf5, legacy_h5, state
+from kcompile.keras.saving import archive, files, legacy_h5, state
 from kcompile.keras.serialization import custom_object_scope
 
 _HDF5 = (".h5", ".hdf5", ".hdf", ".keras.h5")

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kcompile.errors import NotSupportedError, SavedFileError
-from kcompile.keras import version
+from kcompile.keras import hdf5, version
 from kcompile.keras.models import Model
-from kcompile.keras.saving import compilation, configs, files, hdf5, state
+from kcompile.keras.saving import compilation, configs, files, state
 from kcompile.keras.serialization import deserialize_keras_object, serialize_keras_object
 
 METADATA, CONFIG, WEIGHTS = "metadata.json", "config.json", "model.weights.h5"

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from kcompile.errors import SavedFileError, ShapeError
-from kcompile.keras import version
+from kcompile.keras import hdf5, version
 from kcompile.keras.models import Model
 from kcompile.keras.optimizers import Optimizer
-from kcompile.keras.saving import archive, compilation, configs, files, hdf5
+from kcompile.keras.saving import archive, compilation, configs, files
 from kcompile.keras.saving.cudnn import cudnn_shapes, from_cudnn
 from kcompile.keras.serialization import serialize_keras_object
 from kcompile.keras.tracing.names import uniquify

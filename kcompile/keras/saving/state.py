@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from kcompile.errors import KcompileError, SavedFileError, ShapeError
+from kcompile.keras import hdf5
 from kcompile.keras.layers.layer import Layer
 from kcompile.keras.layers.weights import LayerWeights
 from kcompile.keras.metrics.metric import Metric
 from kcompile.keras.models import Functional, Model, Sequential
 from kcompile.keras.optimizers import Optimizer
 from kcompile.keras.random.seeds import SeedGenerator
-from kcompile.keras.saving import compilation, hdf5
+from kcompile.keras.saving import compilation
 from kcompile.keras.tracing.names import snake_case, uniquify
 
 _STATEFUL = {"layers", "optimizers", "metrics"}

@@ -13,7 +13,7 @@ import numpy as np
 
 from kcompile.errors import DTypeError
 from kcompile.ir import types
-from kcompile.keras import config
+from kcompile.keras import settings
 
 _PYTHON = {bool: "bool", int: "int32", float: None}  # None: floatx
 
@@ -27,18 +27,18 @@ def standardize_dtype(dtype: object) -> str:
     if found is not None:
         return found.keras
     if dtype is None:
-        return config.floatx()
+        return settings.floatx()
     if dtype == "string" or (isinstance(dtype, np.dtype) and dtype.kind in "USO"):
         return "string"  # in front of a model, never inside the compiled program
     if isinstance(dtype, type) and dtype in _PYTHON:
-        return _PYTHON[dtype] or config.floatx()
+        return _PYTHON[dtype] or settings.floatx()
     return types.dtype(dtype).keras
 
 
 def ir_name(dtype: object) -> str:
     """Return the graph's name (`"f32"`) of a dtype."""
     found = _known(dtype)
-    return (found or types.dtype(dtype if dtype is not None else config.floatx())).name
+    return (found or types.dtype(dtype if dtype is not None else settings.floatx())).name
 
 
 def _known(dtype: object) -> types.DType | None:
@@ -78,7 +78,7 @@ def result_type(*dtypes: object) -> str:
     """
     weak = (int, float, bool)  # compared by identity: np.dtype("float64") == float
     keys = tuple(d if any(d is w for w in weak) else standardize_dtype(d) for d in dtypes)
-    return _result_type(keys, config.floatx())
+    return _result_type(keys, settings.floatx())
 
 
 @lru_cache(maxsize=4096)

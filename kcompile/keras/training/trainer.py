@@ -263,27 +263,7 @@ class Trainer(Compiling):
             lean, x, _, _ = self._lean(PREDICT, x)
         return lean.predict(x)
 
-    # looking ---------------------------------------------------------------------------------------------
-
-    def profile(self, x, y=None, batch_size=32):
-        """Time each kernel of one step on the first `batch_size` rows; returns a Profile, `print` it.
-
-        With `y` it is the training step (the test step if there is no optimizer), without it prediction.
-        Weights, optimizer and metrics stay as they are. `profile(...).html()` is a page with the timeline.
-        """
-        from kcompile.keras.training.profiling import profile  # loads LLVM
-
-        return profile(self, x, y, batch_size)
-
-    def memory_plan(self, x=None, y=None):
-        """What a step keeps in memory, by batch size, before it runs; returns a MemoryPlan, `print` it.
-
-        `x`, `y`: a few rows, as for `fit`; without `y` the step is prediction. `memory_plan(...).picture(32)` draws
-        the arena over time, `.largest_batch(limit_bytes)` says what fits.
-        """
-        from kcompile.keras.training.memory import memory_plan  # loads LLVM
-
-        return memory_plan(self, x, y)
+    # programs ---------------------------------------------------------------------------------------------
 
     def _lean(self, mode: str, x, y=None, sample_weight=None, class_weight=None):
         x, y = convert_all(self._on_host(x), "x"), convert_all(y, "y")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kcompile.errors import ArgumentError
+from kcompile.keras import hdf5
 
 _CONVOLUTIONS = ("kernel", "depthwise_kernel")  # attributes with spatial axes
 
@@ -27,8 +28,6 @@ class HDF5Matrix:
     """
 
     def __init__(self, datapath, dataset, start=0, end=None, normalizer: Callable | None = None):
-        from kcompile.keras.saving import hdf5  # saving is above utils, and alone knows h5py
-
         self._open = contextlib.ExitStack()
         path = os.fspath(datapath)
         file = self._open.enter_context(hdf5.reading(path, path))

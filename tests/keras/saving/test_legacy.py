@@ -286,7 +286,7 @@ def test_weights_by_name(tmp_path):
 
 def test_long_layer_lists(tmp_path):
     """More names than one attribute holds."""
-    from kcompile.keras.saving import hdf5
+    from kcompile.keras import hdf5
 
     names = [f"layer_{n:05}" for n in range(9000)]
     with h5py.File(tmp_path / "n.h5", "w") as file:

@@ -11,7 +11,8 @@ import pytest
 from kcompile import autodiff, pipeline
 from kcompile.errors import KcompileError
 from kcompile.ir import interpret, verify
-from kcompile.ir.text import blobs, parse, to_text
+from kcompile.ir.parse import parse
+from kcompile.ir.text import blobs, to_text
 from kcompile.keras import ops
 from kcompile.keras.tracing import loops
 from kcompile.keras.tracing.trace import trace

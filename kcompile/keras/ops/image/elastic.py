@@ -14,6 +14,7 @@ from kcompile.keras.ops.creation import iota
 from kcompile.keras.ops.function import broadcast, dtype_key, public, tensor
 from kcompile.keras.ops.image.layout import Layout
 from kcompile.keras.ops.image.warping import check_modes, looked_up
+from kcompile.keras.random.draws import normal_quantile, open_fraction
 
 
 @public
@@ -38,8 +39,6 @@ def elastic_transform(
 
 def elastic(images, alpha, sigma, most: float, interpolation, mode, fill_value, seed, data_format):
     """`elastic_transform` for a sigma that a program computes, up to `most`."""
-    from kcompile.keras.random.draws import normal_quantile, open_fraction  # random is made of ops
-
     check_modes(mode, interpolation)
     layout = Layout(images, data_format)
     batch, height, width = layout.images.shape[:3]
