@@ -37,8 +37,8 @@ from kcompile.ir import dim
 from kcompile.ir.dim import DimLike
 from kcompile.passes.lower import LoopCall
 from kcompile.passes.memory import Buffer, Plan, check_plan, plan_memory
-from kcompile.passes.place import ARENA, Place, Placed, Step, output_name
 from kcompile.passes.rows import in_rows, row_bytes
+from kcompile.passes.steps import ARENA, Place, Placed, Step, output_name
 
 POISON = 0xFF  # repeated, a NaN in every float dtype
 PREPARED = "prepared:"  # + a step's number: what its kernel makes of operands that do not change

@@ -19,7 +19,7 @@ from kcompile.forms.text import form_text
 from kcompile.ir import dim
 from kcompile.passes.fuse import Cluster
 from kcompile.passes.lower import KernelCall, LoopCall
-from kcompile.passes.place import ARENA, Place, Placed, Step
+from kcompile.passes.steps import ARENA, Place, Placed, Step
 
 if TYPE_CHECKING:  # pipeline.py prints through this module
     from kcompile.pipeline import Build

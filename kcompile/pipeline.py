@@ -55,7 +55,9 @@ from kcompile.passes.lower import KernelCall, LoopCall, lower
 from kcompile.passes.memory import Plan
 from kcompile.passes.padded import store_padded
 from kcompile.passes.pieces import join_pads, pack_yields
-from kcompile.passes.place import Placed, constant_name, output_name, own_results, place
+from kcompile.passes.place import place
+from kcompile.passes.results import own_results
+from kcompile.passes.steps import Placed, constant_name, output_name
 from kcompile.passes.sums import reuse_sums
 from kcompile.passes.winograd import PRECISIONS, use_winograd
 from kcompile.runtime import cache, programs, threads

@@ -12,7 +12,9 @@ from kcompile.ir.interpret import bind_symbols
 from kcompile.passes.fuse import fuse
 from kcompile.passes.lower import lower
 from kcompile.passes.memory import check_plan, plan_memory
-from kcompile.passes.place import ARENA, constant_name, output_name, own_results, place
+from kcompile.passes.place import place
+from kcompile.passes.results import own_results
+from kcompile.passes.steps import ARENA, constant_name, output_name
 
 
 def simulate(graph: Graph, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -11,111 +11,21 @@ operands of a pack (the gradient arena) are written straight into their piece of
 
 from __future__ import annotations
 
-import functools
 import heapq
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from kcompile.errors import CompilerBug
-from kcompile.forms import compose
-from kcompile.forms.records import INOUT, Contract, Form, Nest, Store, indices
-from kcompile.forms.scalar import Expr, Load, loads, rewrite
-from kcompile.forms.scalar import load as load_expr
-from kcompile.ir import dim
 from kcompile.ir.dim import DimLike
-from kcompile.ir.graph import CONSTANT, Graph, Node, Value, copy_node
-from kcompile.ir.op import OPS, Kind
+from kcompile.ir.graph import CONSTANT, Graph, Node, Value
+from kcompile.ir.op import Kind
 from kcompile.passes.alias import storage
 from kcompile.passes.kept import prepared_calls, with_steady
-from kcompile.passes.lower import OUTPUT_PREFIX, KernelCall, LoopCall
+from kcompile.passes.lower import KernelCall, LoopCall
 from kcompile.passes.memory import Buffer
+from kcompile.passes.overwrite import in_place, in_place_pairs, loop_writes_over, reordered
 from kcompile.passes.shared import begun_later
-
-ARGUMENT, ARENA = "argument", "arena"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Bytes of a program's argument (by name) or of an arena buffer (by name)."""
-
-    space: str
-    name: str
-    offset_bytes: DimLike = 0
-
-    def at(self, offset_bytes: DimLike) -> Place:
-        return replace(self, offset_bytes=self.offset_bytes + offset_bytes)
-
-
-@dataclass(eq=False)
-class Step:
-    """One thing a program does. `call` runs a kernel; else `copies` and `fills` run."""
-
-    number: int
-    call: KernelCall | LoopCall | None = None
-    copies: list[tuple[Place, Place, DimLike]] = field(default_factory=list)  # source, target, bytes
-    fills: list[tuple[Place, DimLike]] = field(default_factory=list)  # zeros: target, bytes
-    places: dict[str, Place] = field(default_factory=dict)  # a kernel's buffer name -> where
-    after: set[Step] = field(default_factory=set)
-    merged: dict[str, str] = field(default_factory=dict)  # input buffer -> the output buffer that overwrites it
-    over: dict[str, str] = field(default_factory=dict)  # of a loop: stacked operand -> the yield that overwrites it
-    prepares: bool = False  # its results may be kept from run to run
-
-    @property
-    def name(self) -> str:
-        return self.call.name if self.call else "copy"
-
-    @functools.cached_property
-    def facts(self) -> Facts:
-        """What the kernel's form reads and stores, before anything is merged."""
-        return Facts(self.call.form)
-
-
-@dataclass
-class Placed:
-    """Ordered steps and the arena buffers they use (sizes and live ranges, ready to plan).
-
-    bodies: the same for the body of each loop, by its step's number.
-    kept: what is kept from run to run, by argument name; the steps that make it come first, see kept.py.
-    """
-
-    graph: Graph
-    steps: list[Step]
-    buffers: list[Buffer]
-    bodies: dict[int, Placed] = field(default_factory=dict)
-    kept: dict[str, Value] = field(default_factory=dict)
-
-
-def own_results(graph: Graph) -> Graph:
-    """Give every result storage of its own to be written to.
-
-    Before: a result may be a source, a constant, a view of one, a piece of a larger value, or the same value as
-            another result.
-    After:  each is a value that some kernel computes, or all of one under another shape.
-    """
-    copied = OPS["cast"]
-
-    def needs_copy(value: Value) -> bool:
-        base = storage(value)[0]
-        return base.node.is_source or base.type.size != value.type.size
-
-    if not any(needs_copy(v) for v in graph.results):
-        return graph
-    fresh = Graph(graph.name)
-    mapped: dict[Value, Value] = {}
-    for node in graph.live_nodes():
-        with fresh.origin(node.origin.layer, node.origin.line):
-            made = copy_node(fresh, node, tuple(mapped[v] for v in node.inputs))
-        mapped.update(zip(node.outputs, made if isinstance(made, tuple) else (made,)))
-
-    def owned(value: Value) -> Value:
-        moved = mapped[value]
-        return copied(moved, dtype=moved.dtype.name) if needs_copy(value) else moved
-
-    for name, value in graph.outputs.items():
-        fresh.output(name, owned(value))
-    for assignment in graph.assignments.values():
-        fresh.assign(mapped[assignment.target], owned(assignment.value))
-    return fresh
+from kcompile.passes.steps import ARENA, ARGUMENT, Place, Placed, Step, constant_name, kept_name, output_name
 
 
 def place(
@@ -130,7 +40,7 @@ def place(
     Args:
         keeps: False for the body of a loop.
         shares: operands may begin inside a value where that saves kernels, see shared.py.
-        over: sources whose memory a result takes, see `_loop_writes_over`.
+        over: sources whose memory a result takes, see `loop_writes_over`.
     """
     kept = prepared_calls(graph, calls) if keeps else []
     placed = _Placer(graph, calls).run(kept, over or {})
@@ -257,8 +167,8 @@ class _Placer:
         if any(self.comes_after(r, writer) for r in others):
             return False
         if writer in self.readers.get(target, ()):
-            pairs = _in_place_pairs(writer, base, target)
-            if pairs is None or _reordered(writer.facts, {**writer.merged, **pairs}) is None:
+            pairs = in_place_pairs(writer, base, target)
+            if pairs is None or reordered(writer.facts, {**writer.merged, **pairs}) is None:
                 return False
             writer.merged.update(pairs)
         writer.after.update(others)
@@ -278,7 +188,7 @@ class _Placer:
         for source, name in over.items():
             base, target = storage(self.graph.outputs[name])[0], self.graph.sources[source]
             writer = self.step_of[base.node]
-            writer.merged.update(_in_place_pairs(writer, base, target))
+            writer.merged.update(in_place_pairs(writer, base, target))
 
     def place_packed(self) -> None:
         self.copied: dict[Node, list[tuple[Value, DimLike]]] = {}
@@ -322,13 +232,13 @@ class _Placer:
             if any(not self.comes_after(writer, r) for r in others):
                 continue
             if isinstance(writer.call, LoopCall):
-                names = _loop_writes_over(writer, value, operand)
+                names = loop_writes_over(writer, value, operand)
                 if names is None:
                     continue
                 writer.over.update([names])
                 return operand
-            pairs = _in_place_pairs(writer, value, operand)
-            if pairs is not None and _reordered(writer.facts, {**writer.merged, **pairs}) is not None:
+            pairs = in_place_pairs(writer, value, operand)
+            if pairs is not None and reordered(writer.facts, {**writer.merged, **pairs}) is not None:
                 writer.merged.update(pairs)
                 return operand
         return None
@@ -395,7 +305,7 @@ class _Placer:
             step.places = {name: self.place_of(value) for name, value in named.items()}
             return
         step.places = {b.name: self.place_of(named[b.name]) for b in step.call.form.buffers if b.name in named}
-        step.call = _in_place(step)
+        step.call = in_place(step)
         step.places = {b.name: step.places[b.name] for b in step.call.form.buffers if b.name in step.places}
 
     def live_buffers(self, ordered: list[Step]) -> list[Buffer]:
@@ -424,177 +334,3 @@ class _Placer:
 def _arena_name(value: Value) -> str:
     """The name of a value's own arena buffer."""
     return value.node.label if len(value.node.outputs) == 1 else f"{value.node.label}.{value.index}"
-
-
-def constant_name(node: Node) -> str:
-    """The argument name of a constant array."""
-    return f"constant:{node.label}"
-
-
-def kept_name(value: Value) -> str:
-    """The argument name of a value that is kept from run to run."""
-    return f"kept:{value.node.label}.{value.index}"
-
-
-def output_name(name: str) -> str:
-    """The argument name of a graph output (outputs and sources may share names)."""
-    return f"{OUTPUT_PREFIX}{name}"
-
-
-# writing over an input -------------------------------------------------------------------------
-
-
-class Facts:
-    """What a form reads and stores, found once: a kernel of many results is asked for each of them."""
-
-    def __init__(self, form: Form):
-        self.tail = _tail(form)
-        self.reads = {id(store): {node.buffer for node in loads(store.value)} for store in self.tail}
-        self.loads: dict[str, dict[int, Load]] = {}  # by buffer, each once
-        for node in loads(*compose.expressions(form)):
-            self.loads.setdefault(node.buffer, {})[id(node)] = node
-        self.stores: dict[str, int] = {}  # how many by buffer
-        for statement in compose.statements(form):
-            self.stores[statement.buffer] = self.stores.get(statement.buffer, 0) + 1
-        axes = indices(form.out_axes if isinstance(form, Contract) else form.outer)
-        self.axes = {a for i in axes for a in dim.atoms(i)}
-        self.shapes = {b.name: b.type.shape for b in form.buffers}
-
-
-def _in_place_pairs(step: Step, base: Value, target: Value) -> dict[str, str] | None:
-    """Input buffers that hold `target`, each with the output buffer of its new value.
-
-    None unless every point of the kernel loads the old value only at the very element it stores.
-    """
-    call = step.call
-    if isinstance(call, LoopCall):
-        return None
-    facts = step.facts
-    (out,) = [n for n, v in call.writes.items() if v is base]
-    names = [n for n, v in call.reads.items() if storage(v)[0] is target]
-    if any(call.reads[n].type.size != target.type.size for n in names):
-        return None  # a view of a part
-    stores = [s for s in facts.tail if s.buffer == out]
-    if not stores or facts.stores[out] != len(stores):
-        return None
-    if len(stores) > 1 and (
-        isinstance(call.form, Contract) or any(facts.shapes[n] != facts.shapes[out] for n in names)
-    ):
-        return None
-    if any(facts.axes - {a for i in s.index for a in dim.atoms(i)} for s in stores):
-        return None  # several points store one element
-    own = {_address(s.index, facts.shapes[out]) for s in stores}  # of a point: no other stores there
-    found = [node for name in names for node in facts.loads.get(name, {}).values()]
-    if any(_address(node.index, facts.shapes[node.buffer]) not in own for node in found):
-        return None
-    return dict.fromkeys(names, out)
-
-
-def _loop_writes_over(loop: Step, value: Value, target: Value) -> tuple[str, str] | None:
-    """(stacked operand, yield) if each step may write its row of `value` over the row of `target` it has read.
-
-    The kernel that makes the row must be the only one that reads the old one, and read it in place, whatever else
-    it writes over rows.
-    """
-    call = loop.call
-    scan = call.scan
-    if scan.strips or scan.guarded:
-        return None
-    rows = {v.node.name for v in scan.inside.rows}
-    names = [n for n, v in call.reads.items() if storage(v)[0] is target]
-    if len(names) != 1 or names[0] not in rows or call.reads[names[0]].shape != value.shape:
-        return None
-    (result,) = [n.removeprefix(OUTPUT_PREFIX) for n, v in call.writes.items() if v is value]
-    made, source = call.body.outputs[result], call.body.sources[names[0]]
-    base, offset = storage(made)
-    if not result.startswith("y") or offset != 0 or base.type.size != made.type.size or base.node.is_source:
-        return None
-    if [storage(v)[0] for v in call.body.outputs.values()].count(base) != 1:
-        return None  # it is written elsewhere and copied
-    readers = [c for c in call.calls if any(storage(v)[0] is source for v in c.reads.values())]
-    if len(readers) != 1 or isinstance(readers[0], LoopCall) or base not in readers[0].writes.values():
-        return None
-    step = Step(0, readers[0])
-    pairs = _in_place_pairs(step, base, source)
-    if pairs is None:
-        return None
-    for other, name in loop.over.items():
-        made = storage(call.body.outputs[name])[0]
-        if made in step.call.writes.values():
-            pairs |= _in_place_pairs(step, made, call.body.sources[other])
-    return None if _reordered(step.facts, pairs) is None else (names[0], result)
-
-
-def _address(index, shape) -> DimLike:
-    address: DimLike = 0
-    for i, size in zip(index, shape, strict=True):
-        address = address * size + i
-    return address
-
-
-def _tail(form: Form) -> list[Store]:
-    """The stores a form ends with: what is left to do once sums are known."""
-    statements = list(form.stores if isinstance(form, Contract) else form.body)
-    start = len(statements)
-    while start and isinstance(statements[start - 1], Store):
-        start -= 1
-    return statements[start:]
-
-
-def _reordered(facts: Facts, merged: dict[str, str]) -> list[Store] | None:
-    """The form's last stores, each old value read by all before it is overwritten; None if that is a circle.
-
-    Stores to one buffer stay together: their values are all known before the first is written.
-    """
-    waiting = list(facts.tail)
-    ordered: list[Store] = []
-    while waiting:
-        for store in waiting:
-            together = [s for s in waiting if s.buffer == store.buffer]
-            others = [s for s in waiting if s.buffer != store.buffer]
-            old = {n for n, out in merged.items() if out == store.buffer}
-            read_later = any(not old.isdisjoint(facts.reads[id(s)]) for s in others)
-            read = set().union(*(facts.reads[id(s)] for s in together))
-            if not read_later and not any(s.buffer in read and s.buffer not in merged.values() for s in others):
-                ordered += together
-                waiting = others
-                break
-        else:
-            return None
-    return ordered
-
-
-def _in_place(step: Step) -> KernelCall:
-    """Merge each input buffer that is overwritten with its output buffer into one INOUT buffer."""
-    call, form, merged = step.call, step.call.form, step.merged
-    if not merged:
-        return call
-    types = {b.name: b.type for b in form.buffers}
-    places = {s.buffer: s.index for s in _tail(form)}
-
-    def on_load(node: Load) -> Expr | None:
-        if node.buffer not in merged:
-            return None
-        out = merged[node.buffer]
-        index = node.index if types[out].shape == types[node.buffer].shape else places[out]
-        return load_expr(out, index, node.dtype)
-
-    memo: dict = {}
-
-    def moved(statement):
-        if isinstance(statement, Nest):
-            return Nest(statement.axes, tuple(moved(s) for s in statement.body))
-        return replace(statement, value=rewrite(statement.value, on_load=on_load, memo=memo))
-
-    tail = _reordered(step.facts, merged)
-    buffers = tuple(
-        replace(b, role=INOUT) if b.name in merged.values() else b for b in form.buffers if b.name not in merged
-    )
-    if isinstance(form, Contract):
-        sides = [rewrite(e, on_load=on_load, memo=memo) for e in (form.lhs, form.rhs)]
-        body = (*form.stores[: len(form.stores) - len(tail)], *tail)
-        form = replace(form, buffers=buffers, lhs=sides[0], rhs=sides[1], stores=tuple(moved(s) for s in body))
-    else:
-        body = (*form.body[: len(form.body) - len(tail)], *tail)
-        form = replace(form, buffers=buffers, body=tuple(moved(s) for s in body))
-    return replace(call, form=form, reads={n: v for n, v in call.reads.items() if n not in merged})

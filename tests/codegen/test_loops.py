@@ -29,7 +29,8 @@ from kcompile.ir.graph import Graph
 from kcompile.ir.types import Type, boolean, dtype, f32, f64, i32, i64, u8, u32
 from kcompile.passes.fuse import fuse
 from kcompile.passes.lower import lower
-from kcompile.passes.place import own_results, place
+from kcompile.passes.place import place
+from kcompile.passes.results import own_results
 from kcompile.target import X86_64_V2, X86_64_V3, X86_64_V4
 from tests.codegen.harness import run_form
 from tests.tolerances import assert_close

@@ -13,7 +13,8 @@ from kcompile.ops.contract import matmul
 from kcompile.ops.conv import conv
 from kcompile.passes.fuse import fuse
 from kcompile.passes.lower import lower
-from kcompile.passes.place import own_results, place
+from kcompile.passes.place import place
+from kcompile.passes.results import own_results
 from tests.simulate import simulate
 
 BATCH = dim.symbol("batch")

@@ -10,7 +10,8 @@ from kcompile.ir.types import Type, f32
 from kcompile.ops.contract import matmul
 from kcompile.passes.fuse import fuse
 from kcompile.passes.lower import lower
-from kcompile.passes.place import own_results, place
+from kcompile.passes.place import place
+from kcompile.passes.results import own_results
 from kcompile.passes.shared import begun_later
 from tests.simulate import simulate
 
