@@ -19,9 +19,10 @@ program is quicker so (workers.py). Results do not depend on these numbers.
 
 from __future__ import annotations
 
+from kcompile.codegen.lines import Lines
 from kcompile.codegen.pool.workers import STATE_WORDS
 from kcompile.codegen.program import BATCH, INPUT, OUTPUT, RUNS, WORKERS, Program, runs
-from kcompile.codegen.steps import PARALLEL_FOR, Lines, emit_steps, may_share
+from kcompile.codegen.steps import PARALLEL_FOR, emit_steps, may_share
 from kcompile.ir import dim
 from kcompile.ir.dim import DimLike
 
