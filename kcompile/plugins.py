@@ -143,13 +143,6 @@ def load(group: str) -> None:
             _load_module(group, distribution, label, module)
 
 
-def reload() -> None:
-    """Forget which groups are loaded, so that packages installed since are found (names stay)."""
-    with _lock:
-        _loaded.clear()
-        importlib.invalidate_caches()
-
-
 # finding and importing modules ------------------------------------------------------------------
 
 
@@ -222,8 +215,3 @@ def _singular(group: str) -> str:
     return {"losses": "loss function", "activations": "activation function", "passes": "pass"}.get(
         group, group.rstrip("s")
     )
-
-
-def origin_of(obj: Any) -> str:
-    """Return the distribution that brought `obj`."""
-    return _distribution_of(obj)

@@ -267,10 +267,6 @@ class KernelBuilder(IndexArithmetic):
             vector = combine(low, high)
         return self.ll.extract_element(vector, I32(0))
 
-    def reduce_add(self, vector: ir.Value) -> ir.Value:
-        """Sum of a float vector's lanes in `reduce`'s order."""
-        return self.reduce(vector, self.fadd)
-
     # memory ...................................................................................
 
     def at(self, base: ir.Value, spec: DType | str, index: Index) -> ir.Value:
@@ -395,11 +391,6 @@ class KernelBuilder(IndexArithmetic):
         # an opaque pointer whatever llvmlite thinks of the array behind it
         slot.type = POINTER
         return slot
-
-    def copy_bytes(self, to: ir.Value, source: ir.Value, count: Index) -> None:
-        """memcpy: the two must not overlap."""
-        arguments = [to, source, self.index(count), I1(0)]
-        self._mark(self.intrinsic("llvm.memcpy", VOID, arguments, [POINTER, POINTER, I64]))
 
     def fill_bytes(self, to: ir.Value, byte: int, count: Index) -> None:
         """memset."""

@@ -75,7 +75,3 @@ class Kernel:
     @property
     def has_workspace(self) -> bool:
         return self.workspace_bytes_per_worker != 0
-
-    @property
-    def has_shared_workspace(self) -> bool:
-        return self.shared_workspace_bytes != 0

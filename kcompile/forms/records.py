@@ -179,14 +179,6 @@ def assignments(body: tuple[Statement, ...], buffers: Iterable[Buffer]) -> list[
     return found
 
 
-def is_map(form: Form) -> bool:
-    """True for a Loops that is one pure function of the output index."""
-    if not isinstance(form, Loops) or len(form.body) != 1:
-        return False
-    (store,) = form.body
-    return isinstance(store, Store) and store.index == indices(form.outer)
-
-
 def renamed(form: Form, name: str) -> Form:
     """The same form under another name."""
     return replace(form, name=name)

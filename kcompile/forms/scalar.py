@@ -54,9 +54,7 @@ SCALAR_OPS: dict[str, ScalarOp] = {
     **_rows("eq ne lt le gt ge and or xor", 2, "bool"),
     **_rows("fma", 3),
 }
-# `select` (condition, a, b) and `cast` (x -> dtype) are operations too; their dtypes need a word more.
-SELECT = ScalarOp("select", 3)
-CAST = ScalarOp("cast", 1)
+# `select` (condition, a, b) and `cast` (x -> dtype) are operations too; `call` and `cast` know their dtypes.
 
 
 _interned: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
@@ -271,10 +269,3 @@ def cost(*roots: Expr) -> int:
         elif isinstance(node, (Load, Where)):
             total += 1
     return total
-
-
-def mulhi_u32(a: Expr, b: Expr) -> Expr:
-    """High 32 bits of the product of two u32."""
-    if a.dtype is not u32:
-        raise CompilerBug(f"mulhi is for u32, received {a.dtype}")
-    return call("mulhi", a, b)

@@ -11,7 +11,7 @@ reachability and dominance.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -393,8 +393,3 @@ def inline(graph: Graph, into: Graph, bindings: Mapping[str, Value]) -> dict[str
         results = results if isinstance(results, tuple) else (results,)
         mapped.update(zip(node.outputs, results))
     return {label: mapped[value] for label, value in graph.outputs.items()}
-
-
-def values_of(nodes: Iterable[Node]) -> list[Value]:
-    """All results of `nodes`, in order."""
-    return [v for n in nodes for v in n.outputs]

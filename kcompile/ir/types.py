@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,6 +123,11 @@ class Type:
         return f"{self.dtype}[{','.join(str(s).replace(' ', '') for s in self.shape)}]"
 
     __repr__ = __str__
+
+
+def shape_text(shape: Iterable[DimLike]) -> str:
+    """A shape as messages show it: `(batch, 128)`."""
+    return "(" + ", ".join(str(n) for n in shape) + ")"
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from kcompile.errors import ArgumentError, ShapeError
 from kcompile.ir import dim
 from kcompile.ir.dim import DimLike
+from kcompile.ir.types import Type, shape_text
 from kcompile.ops.adjoint import full_transpose
 from kcompile.ops.contract import contract
 from kcompile.ops.shape import pad, reshape
@@ -171,5 +172,5 @@ def _each(value, rank: int) -> tuple:
     return (value,) * rank if value is None or isinstance(value, int) else tuple(value)
 
 
-def _text(x) -> str:
-    return "(" + ", ".join(str(n) for n in x.shape) + ")"
+def _text(x: Type) -> str:
+    return shape_text(x.shape)

@@ -22,10 +22,10 @@ from kcompile.forms.scalar import Expr, call, const, load
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.op import Kind, Op, register
-from kcompile.ir.types import Shape, Type
+from kcompile.ir.types import Shape, Type, shape_text
 from kcompile.ops.elementwise import draw
 from kcompile.ops.unpool import MOST_WALKED, picked, walk, window_argmax, window_unpool
-from kcompile.ops.window_shapes import CASES, attrs_of, shape_text, tap_offsets, window_shape
+from kcompile.ops.window_shapes import CASES, attrs_of, tap_offsets, window_shape
 
 
 def is_found_by_comparing(shape: Shape, window, strides, dilation=()) -> bool:

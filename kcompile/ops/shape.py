@@ -18,12 +18,8 @@ from kcompile.forms.scalar import Expr, both, const, in_range, where
 from kcompile.ir import dim, types
 from kcompile.ir.dim import DimLike
 from kcompile.ir.op import Kind, Op, register
-from kcompile.ir.types import Type
+from kcompile.ir.types import Type, shape_text
 from kcompile.ops.elementwise import draw, s
-
-
-def _text(shape) -> str:
-    return "(" + ", ".join(str(n) for n in shape) + ")"
 
 
 def _check_rank(name: str, attr: str, given, x: Type) -> None:
@@ -37,7 +33,7 @@ def _check_rank(name: str, attr: str, given, x: Type) -> None:
 def _broadcast_infer(x: Type, *, shape) -> Type:
     aligned = shape[len(shape) - x.rank :]
     if len(shape) < x.rank or any(n not in (1, m) for n, m in zip(x.shape, aligned)):
-        raise ShapeError(f"broadcast_to: {_text(x.shape)} does not broadcast to {_text(shape)}")
+        raise ShapeError(f"broadcast_to: {shape_text(x.shape)} does not broadcast to {shape_text(shape)}")
     return x.with_shape(shape)
 
 
@@ -74,7 +70,7 @@ def zeros_like(x):
 def _reshape_infer(x: Type, *, shape) -> Type:
     if dim.product(x.shape) != dim.product(shape):
         raise ShapeError(
-            f"reshape: {_text(x.shape)} holds {x.size} elements, {_text(shape)} holds {dim.product(shape)}"
+            f"reshape: {shape_text(x.shape)} holds {x.size} elements, {shape_text(shape)} holds {dim.product(shape)}"
         )
     return x.with_shape(shape)
 
@@ -286,12 +282,13 @@ def _pad_infer(x: Type, *, low, high, interior, value) -> Type:
     for attr, given in (("low", low), ("high", high), ("interior", interior)):
         _check_rank("pad", attr, given, x)
     if any(not dim.is_static(k) or k < 0 for k in interior):
-        raise ShapeError(f"pad: interior counts are numbers of at least 0, received {_text(interior)}")
+        raise ShapeError(f"pad: interior counts are numbers of at least 0, received {shape_text(interior)}")
     if x.dtype.is_integer and value != int(value):
         raise DTypeError(f"pad: {value} is not a value of {x.dtype}")
     sizes = tuple(a + _spread(n, k) + b for n, a, b, k in zip(x.shape, low, high, interior))
     if any(dim.is_static(n) and n < 0 for n in sizes):
-        raise ShapeError(f"pad: low {_text(low)}, high {_text(high)} crop more than {x} has: {_text(sizes)}")
+        amounts = f"low {shape_text(low)}, high {shape_text(high)}"
+        raise ShapeError(f"pad: {amounts} crop more than {x} has: {shape_text(sizes)}")
     return x.with_shape(sizes)
 
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 from kcompile.errors import ShapeError
 from kcompile.ir import dim
 from kcompile.ir.dim import DimLike
+from kcompile.ir.types import shape_text
 
 Affine = "tuple[tuple[str, int], ...]"  # (letter, coefficient), ...
 
@@ -118,7 +119,3 @@ def extents(spec: Spec, shapes: Sequence[Sequence[DimLike]], sizes: Sequence[tup
                     f"contract: {'+'.join(map(_term_text, d))} reaches {last} in a dimension of size {size} ({spec})"
                 )
     return known
-
-
-def shape_text(shape) -> str:
-    return "(" + ", ".join(str(n) for n in shape) + ")"

@@ -34,7 +34,7 @@ from kcompile.forms.scalar import Expr, call, const, in_range
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.op import Kind, Op, register
-from kcompile.ir.types import Type, bf16, boolean, f16, f32, i32, u8
+from kcompile.ir.types import Type, bf16, boolean, f16, f32, i32, shape_text, u8
 from kcompile.ops.elementwise import draw, eq, select
 from kcompile.ops.shape import slice
 from kcompile.ops.window_shapes import (
@@ -43,7 +43,6 @@ from kcompile.ops.window_shapes import (
     element_place,
     flat_position,
     samples,
-    shape_text,
     tap_offsets,
     window_shape,
     window_view,

@@ -13,7 +13,7 @@ import numpy as np
 from kcompile.errors import ShapeError
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
-from kcompile.ir.types import Shape
+from kcompile.ir.types import Shape, shape_text
 from kcompile.ops.elementwise import draw
 
 
@@ -30,10 +30,6 @@ def window_shape(name: str, shape: Shape, window, strides, dilation) -> Shape:
             raise ShapeError(f"{name}: windows {tuple(window)} do not fit an operand of shape {shape_text(shape)}")
         result.append(count)
     return tuple(result)
-
-
-def shape_text(shape) -> str:
-    return "(" + ", ".join(str(n) for n in shape) + ")"
 
 
 def window_view(x: np.ndarray, window, strides, dilation) -> np.ndarray:

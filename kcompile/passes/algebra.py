@@ -1,8 +1,7 @@
 """Algebra: the rule table and the pass that applies it.
 
 ALGEBRA holds what is exact, or exact up to the order of additions and multiplications, or more
-accurate than what it replaces. LESS_ACCURATE holds what may lose digits or change what happens at
-infinities and NaN; it is applied only when asked for.
+accurate than what it replaces: nothing that loses digits, or changes what happens at infinities and NaN.
 
 The engine (ir/pattern.py) keeps constants on the right, tries both orders of commutative ops, and
 never applies a replacement of another type: adding a *bigger* zero is not removed.
@@ -36,11 +35,6 @@ def simplify(graph: Graph) -> Graph:
     After:  no rule of ALGEBRA fits; inputs, outputs, assignments and meaning are as before.
     """
     return rewrite(graph, ALGEBRA)
-
-
-def simplify_less_accurate(graph: Graph) -> Graph:
-    """Apply the exact rules and those of LESS_ACCURATE until none fits."""
-    return rewrite(graph, ALGEBRA + LESS_ACCURATE)
 
 
 # conditions and computed parts -----------------------------------------------------------------
@@ -563,18 +557,4 @@ ALGEBRA = (
     ),
     *CHOSEN,
     *_broadcast_rules(),
-)
-
-LESS_ACCURATE = (
-    Rule("div_constant", x / c, x * reciprocal_c),  # off by one unit in the last place
-    Rule("mul_zero", x * 0, 0),  # NaN and infinity times 0
-    Rule("sub_self", x - x, 0),
-    Rule("div_self", x / x, 1),
-    Rule("factor", x * y + x * z, x * (y + z)),
-    Rule("exp_log", ops.exp(ops.log(x)), x),  # x below 0
-    Rule("square_sqrt", ops.square(ops.sqrt(x)), x),
-    Rule("pow_half", x**0.5, ops.sqrt(x)),  # -infinity and -0
-    Rule("pow_minus_half", x**-0.5, ops.rsqrt(x)),
-    Rule("div_sqrt", x / ops.sqrt(y), x * ops.rsqrt(y)),
-    Rule("exp_mul_exp", ops.exp(x) * ops.exp(y), ops.exp(x + y)),
 )

@@ -26,11 +26,12 @@ from dataclasses import dataclass
 from kcompile.ir import dim
 from kcompile.ir.body import Body
 from kcompile.ir.dim import DimLike
-from kcompile.ir.graph import CONSTANT, Graph, Node, Value, transplant
+from kcompile.ir.graph import Graph, Node, Value, transplant
 from kcompile.ir.op import OPS, Kind
 from kcompile.ir.types import DType, f32, f64
 from kcompile.ops.control import BodyBuilder, Strips, parts, run_scan
 from kcompile.ops.spec import parse_spec, plain_letter
+from kcompile.passes.roots import is_scalar_constant
 
 STRIP_ELEMENTS = 1 << 16  # of a large value: a few such values fit the second-level cache
 LONGEST = 256  # indices of a strip, where their number is named
@@ -228,7 +229,7 @@ class _Strips:
         nodes = [n for n in body.graph.live_nodes() if not n.is_source]
         self.order = [n for n in nodes if n in cut.sums or n.output in cut.places]
         made = {n.output for n in self.order}
-        read = dict.fromkeys(v for n in self.order for v in n.inputs if v not in made and not _is_number(v))
+        read = dict.fromkeys(v for n in self.order for v in n.inputs if v not in made and not is_scalar_constant(v))
         self.split = [v for v in read if v in cut.places]
         self.whole = [v for v in read if v not in cut.places]
         self.yields = [v for v in dict.fromkeys(self.outside.yields) if v in cut.places and v in made]
@@ -333,10 +334,6 @@ def _letter(node: Node, places: Places) -> str:
     """The letter of the axis in a product."""
     sides = parse_spec(node.attrs["spec"]).sides
     return next(plain_letter(side[places[v]]) for v, side in zip(node.inputs, sides) if v in places)
-
-
-def _is_number(value: Value) -> bool:
-    return value.node.role == CONSTANT and value.type.size == 1
 
 
 def _order_moved(rank: int, place: int, to: int) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 from kcompile import ops
 from kcompile.autodiff import grad
 from kcompile.errors import DTypeError, ShapeError
-from kcompile.forms.records import is_map
+from kcompile.forms.records import Store, indices
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph
 from kcompile.ir.interpret import run
@@ -104,7 +104,8 @@ def test_windows_that_do_not_overlap_unpool_without_a_sum():
     form = ops.window_unpool.lower(
         dy, dy.with_dtype(i32), window=(1, 2, 2, 1), strides=(1, 2, 2, 1), dilation=(), shape=(2, 6, 6, 4)
     )
-    assert is_map(form)
+    (statement,) = form.body
+    assert isinstance(statement, Store) and statement.index == indices(form.outer)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,13 @@ def get(identifier: Any) -> DTypePolicy:
     return DTypePolicy(standardize_dtype(identifier))
 
 
+def compute_dtype(identifier: Any) -> str:
+    """Return the dtype that a name, dtype or policy computes in, or the default for None."""
+    if identifier is None:
+        return settings.floatx()
+    return getattr(identifier, "compute_dtype", None) or str(getattr(identifier, "name", identifier))
+
+
 def dtype_policy() -> DTypePolicy:
     """Return the default policy."""
     return _current[0] or DTypePolicy(settings.floatx())

@@ -12,7 +12,7 @@ from typing import Any
 
 from kcompile import plugins
 from kcompile.errors import ArgumentError, NotSupportedError
-from kcompile.keras import config, ops
+from kcompile.keras import config, dtype_policies, ops
 from kcompile.keras.serialization import serialize_keras_object
 from kcompile.keras.tracing import tree
 from kcompile.keras.tracing.names import auto_name, snake_case
@@ -60,7 +60,7 @@ class Loss:
     def __init__(self, name: str | None = None, reduction: str | None = SUM_OVER_BATCH_SIZE, dtype=None):
         self.name = name or auto_name(type(self).__name__)
         self.reduction = standardize_reduction(reduction)
-        self._dtype = _compute_dtype(dtype)
+        self._dtype = dtype_policies.compute_dtype(dtype)
 
     @property
     def dtype(self) -> str:
@@ -245,6 +245,17 @@ def _check_weights(sample_weight, values) -> None:
         )
 
 
+def pair_of_one_dtype(y_true, y_pred):
+    """Return targets and predictions as tensors, the targets in the dtype of the predictions."""
+    y_pred = ops.convert_to_tensor(y_pred)
+    return ops.cast(ops.convert_to_tensor(y_true), y_pred.dtype), y_pred
+
+
+def pair_of_one_rank(y_true, y_pred):
+    """The same, with a last axis of size 1 squeezed or expanded where the ranks differ by one."""
+    return squeeze_or_expand_to_same_rank(*pair_of_one_dtype(y_true, y_pred))
+
+
 def squeeze_or_expand_to_same_rank(x1, x2, expand_rank_1: bool = True):
     """Squeeze or expand a last axis of size 1 where the ranks differ by exactly one."""
     rank1, rank2 = len(x1.shape), len(x2.shape)
@@ -296,12 +307,6 @@ def _is_float(value) -> bool:
         leaf = next(iter(tree.flatten(value)), 0)
         return isinstance(leaf, float) or (hasattr(leaf, "dtype") and _is_float(leaf))
     return "float" in str(getattr(dtype, "keras", dtype))
-
-
-def _compute_dtype(dtype) -> str:
-    if dtype is None:
-        return config.floatx()
-    return getattr(dtype, "compute_dtype", None) or str(getattr(dtype, "name", dtype))
 
 
 # names ------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from kcompile.keras import config, ops
-from kcompile.keras.losses.loss import register_loss
+from kcompile.keras.losses.loss import pair_of_one_dtype, register_loss
 
 # the constructors' order in Keras: axis comes after name
 _COMMON = ("reduction", "name", "axis", "dtype")
@@ -19,7 +19,7 @@ def dice(y_true, y_pred, axis=None):
     Shapes:  both [batch, d0, ...] -> the shape without `axis`; axis=None: [].
     Source:  Milletari, Navab, Ahmadi 2016, "V-Net".
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_dtype(y_true, y_pred)
     both = ops.sum(y_true * y_pred, axis=axis)
     return 1.0 - 2.0 * both / (ops.sum(y_true, axis=axis) + ops.sum(y_pred, axis=axis) + config.epsilon())
 
@@ -31,13 +31,8 @@ def tversky(y_true, y_pred, alpha=0.5, beta=0.5, axis=None):
     Shapes:  both [batch, d0, ...] -> the shape without `axis`; axis=None: [].
     Source:  Salehi, Erdogmus, Gholipour 2017, "Tversky loss function for image segmentation".
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_dtype(y_true, y_pred)
     both = ops.sum(y_true * y_pred, axis=axis)
     missed = ops.sum(y_true * (1.0 - y_pred), axis=axis)
     invented = ops.sum((1.0 - y_true) * y_pred, axis=axis)
     return 1.0 - both / (both + alpha * missed + beta * invented + config.epsilon())
-
-
-def _pair(y_true, y_pred):
-    y_pred = ops.convert_to_tensor(y_pred)
-    return ops.cast(ops.convert_to_tensor(y_true), y_pred.dtype), y_pred

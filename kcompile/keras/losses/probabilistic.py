@@ -10,12 +10,7 @@ import warnings
 
 from kcompile.errors import ArgumentError, ShapeError
 from kcompile.keras import config, ops
-from kcompile.keras.losses.loss import register_loss, set_mask
-
-
-def _pair(y_true, y_pred):
-    y_pred = ops.convert_to_tensor(y_pred)
-    return ops.cast(ops.convert_to_tensor(y_true), y_pred.dtype), y_pred
+from kcompile.keras.losses.loss import pair_of_one_dtype, register_loss, set_mask
 
 
 @register_loss("BinaryCrossentropy", aliases=("bce", "BCE", "logloss"))
@@ -24,7 +19,7 @@ def binary_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=0.0, 
 
     Shapes:  both [batch, d0, ..., dn] -> [batch, d0, ..., dn-1].
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_dtype(y_true, y_pred)
     if label_smoothing:
         y_true = y_true * (1.0 - label_smoothing) + 0.5 * label_smoothing
     _check_same_shape("binary_crossentropy", y_true, y_pred)
@@ -63,7 +58,7 @@ def categorical_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=
     Shapes:  both [batch, d0, ..., classes] -> [batch, d0, ...].
     """
     _check_axis(axis)
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_dtype(y_true, y_pred)
     if y_pred.shape[axis] == 1:
         warnings.warn(
             "In loss categorical_crossentropy, expected y_pred.shape to be (batch_size, num_classes) with "
@@ -134,7 +129,7 @@ def binary_focal_crossentropy(
     Shapes:  both [batch, d0, ..., dn] -> [batch, d0, ..., dn-1].
     Source:  Lin et al. 2017, "Focal Loss for Dense Object Detection".
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_dtype(y_true, y_pred)
     if label_smoothing:
         y_true = y_true * (1.0 - label_smoothing) + 0.5 * label_smoothing
     if from_logits:
@@ -156,7 +151,7 @@ def categorical_focal_crossentropy(
     Source:  Lin et al. 2017, "Focal Loss for Dense Object Detection".
     """
     _check_axis(axis)
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_dtype(y_true, y_pred)
     if label_smoothing:
         y_true = y_true * (1.0 - label_smoothing) + label_smoothing / y_true.shape[-1]
     if from_logits:
@@ -168,7 +163,7 @@ def categorical_focal_crossentropy(
 @register_loss("KLDivergence", aliases=("kullback_leibler_divergence", "kld", "KLD"))
 def kl_divergence(y_true, y_pred):
     """Σ y·log(y / p) over the last axis, both clipped to [epsilon, 1]."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_dtype(y_true, y_pred)
     y_true = ops.clip(y_true, config.epsilon(), 1.0)
     y_pred = ops.clip(y_pred, config.epsilon(), 1.0)
     return ops.sum(y_true * ops.log(y_true / y_pred), axis=-1)
@@ -177,7 +172,7 @@ def kl_divergence(y_true, y_pred):
 @register_loss("Poisson")
 def poisson(y_true, y_pred):
     """mean(p - y·log(p + epsilon)) over the last axis."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_dtype(y_true, y_pred)
     return ops.mean(y_pred - y_true * ops.log(y_pred + config.epsilon()), axis=-1)
 
 

@@ -8,33 +8,27 @@ from __future__ import annotations
 import math
 
 from kcompile.keras import config, ops
-from kcompile.keras.losses.loss import register_loss, squeeze_or_expand_to_same_rank
-
-
-def _pair(y_true, y_pred):
-    y_pred = ops.convert_to_tensor(y_pred)
-    y_true = ops.cast(ops.convert_to_tensor(y_true), y_pred.dtype)
-    return squeeze_or_expand_to_same_rank(y_true, y_pred)
+from kcompile.keras.losses.loss import pair_of_one_rank, register_loss
 
 
 @register_loss("MeanSquaredError", aliases=("mse", "MSE"))
 def mean_squared_error(y_true, y_pred):
     """mean((y_true - y_pred)²) over the last axis."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_rank(y_true, y_pred)
     return ops.mean(ops.square(y_true - y_pred), axis=-1)
 
 
 @register_loss("MeanAbsoluteError", aliases=("mae", "MAE"))
 def mean_absolute_error(y_true, y_pred):
     """mean(|y_true - y_pred|) over the last axis."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_rank(y_true, y_pred)
     return ops.mean(ops.abs(y_true - y_pred), axis=-1)
 
 
 @register_loss("MeanAbsolutePercentageError", aliases=("mape", "MAPE"))
 def mean_absolute_percentage_error(y_true, y_pred):
     """100 · mean(|y_true - y_pred| / max(|y_true|, epsilon)) over the last axis."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_rank(y_true, y_pred)
     relative = ops.abs((y_true - y_pred) / ops.maximum(ops.abs(y_true), config.epsilon()))
     return 100.0 * ops.mean(relative, axis=-1)
 
@@ -42,7 +36,7 @@ def mean_absolute_percentage_error(y_true, y_pred):
 @register_loss("MeanSquaredLogarithmicError", aliases=("msle", "MSLE"))
 def mean_squared_logarithmic_error(y_true, y_pred):
     """mean((log(y_true + 1) - log(y_pred + 1))²) over the last axis; both at least epsilon."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_rank(y_true, y_pred)
     log_pred = ops.log(ops.maximum(y_pred, config.epsilon()) + 1.0)
     log_true = ops.log(ops.maximum(y_true, config.epsilon()) + 1.0)
     return ops.mean(ops.square(log_pred - log_true), axis=-1)
@@ -54,7 +48,7 @@ def huber(y_true, y_pred, delta=1.0):
 
     Source: Huber 1964, "Robust Estimation of a Location Parameter".
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_rank(y_true, y_pred)
     error = y_pred - y_true
     size = ops.abs(error)
     linear = delta * size - 0.5 * delta * delta
@@ -64,7 +58,7 @@ def huber(y_true, y_pred, delta=1.0):
 @register_loss("LogCosh", aliases=("logcosh",))
 def log_cosh(y_true, y_pred):
     """mean(log cosh(y_pred - y_true)) over the last axis, computed without overflow."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_rank(y_true, y_pred)
     error = y_pred - y_true
     return ops.mean(error + ops.softplus(error * -2.0) - math.log(2.0), axis=-1)
 
@@ -72,7 +66,7 @@ def log_cosh(y_true, y_pred):
 @register_loss("CosineSimilarity", aliases=("cosine_proximity", "cosine", "CosineProximity"))
 def cosine_similarity(y_true, y_pred, axis=-1):
     """Minus the cosine of the angle between the vectors along `axis`: -1 same direction, 1 opposite."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_rank(y_true, y_pred)
     return -ops.sum(_unit(y_true, axis) * _unit(y_pred, axis), axis=axis)
 
 

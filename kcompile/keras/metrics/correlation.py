@@ -7,7 +7,7 @@ import warnings
 from kcompile import plugins
 from kcompile.errors import ArgumentError, ShapeError
 from kcompile.keras import config, ops
-from kcompile.keras.losses.loss import squeeze_or_expand_to_same_rank
+from kcompile.keras.losses.loss import pair_of_one_rank, squeeze_or_expand_to_same_rank
 from kcompile.keras.metrics.metric import Metric
 from kcompile.keras.metrics.reduction import register_metric
 
@@ -18,7 +18,7 @@ def pearson_correlation(y_true, y_pred, axis=-1):
 
     Shapes:  both [batch, d0, ..., dn] -> [batch, d0, ..., dn-1].
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_rank(y_true, y_pred)
     return ops.mean(_standardized(y_true, axis) * _standardized(y_pred, axis), axis=axis)
 
 
@@ -29,7 +29,7 @@ def concordance_correlation(y_true, y_pred, axis=-1):
     Shapes:  both [batch, d0, ..., dn] -> [batch, d0, ..., dn-1].
     Source:  Lin 1989; the covariance may take either mean, (p - mean p) sums to zero.
     """
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair_of_one_rank(y_true, y_pred)
     mean_true, mean_pred = (ops.mean(a, axis=axis, keepdims=True) for a in (y_true, y_pred))
     spread = ops.var(y_true, axis=axis, keepdims=True) + ops.var(y_pred, axis=axis, keepdims=True)
     norm = spread + ops.square(mean_true - mean_pred) + config.epsilon()
@@ -38,12 +38,6 @@ def concordance_correlation(y_true, y_pred, axis=-1):
 
 PearsonCorrelation = pearson_correlation.metric_class
 ConcordanceCorrelation = concordance_correlation.metric_class
-
-
-def _pair(y_true, y_pred):
-    y_pred = ops.convert_to_tensor(y_pred)
-    y_true = ops.cast(ops.convert_to_tensor(y_true), y_pred.dtype)
-    return squeeze_or_expand_to_same_rank(y_true, y_pred)
 
 
 def _standardized(x, axis):

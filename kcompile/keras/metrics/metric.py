@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kcompile.errors import NotSupportedError
-from kcompile.keras import config, ops
+from kcompile.keras import dtype_policies, ops
 from kcompile.keras.tracing.names import auto_name
 from kcompile.keras.tracing.scope import name_scope
 from kcompile.keras.tracing.variable import Variable
@@ -30,7 +30,7 @@ class Metric:
 
     def __init__(self, dtype=None, name: str | None = None):
         self.name = name or auto_name(type(self).__name__)
-        self._dtype = _dtype_name(dtype)
+        self._dtype = dtype_policies.compute_dtype(dtype)
 
     @property
     def dtype(self) -> str:
@@ -56,7 +56,7 @@ class Metric:
             variable = Variable(
                 initializer,
                 shape=() if shape is None else shape,
-                dtype=_dtype_name(dtype or self.dtype),
+                dtype=dtype_policies.compute_dtype(dtype or self.dtype),
                 trainable=False,
                 aggregation=aggregation,
                 name=name,
@@ -149,9 +149,3 @@ def as_log_value(value: Any) -> Any:
         return {k: as_log_value(v) for k, v in value.items()}
     array = np.asarray(ops.convert_to_numpy(value))
     return float(array.item()) if array.size == 1 else array
-
-
-def _dtype_name(dtype) -> str:
-    if dtype is None:
-        return config.floatx()
-    return getattr(dtype, "compute_dtype", None) or str(getattr(dtype, "name", dtype))

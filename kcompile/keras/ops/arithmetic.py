@@ -15,15 +15,10 @@ from kcompile.errors import ArgumentError, DTypeError
 from kcompile.ir.types import broadcast_shapes
 from kcompile.keras.ops.core import fori_loop
 from kcompile.keras.ops.elementwise import isclose
-from kcompile.keras.ops.function import broadcast, dtype_key, floating, promote, public, rank, tensor
+from kcompile.keras.ops.function import broadcast, dtype_key, floating, promote, public, rank, tensor, with_numbers
 from kcompile.keras.tracing.dtypes import is_float, is_int
 
 _INTEGER_STEPS = {1: 12, 2: 24, 4: 47, 8: 92}  # Lamé: Euclid's algorithm takes no more for so many bytes
-
-
-def _with(x, *numbers):
-    x = floating(x)
-    return (x, *(tensor(float(n), dtype_key(x)) for n in numbers))
 
 
 @public
@@ -56,7 +51,7 @@ def fabs(x):
 @public
 def cbrt(x):
     """Return the cube root: of the power, improved by one step of Newton's method."""
-    x, third, zero, one, three = _with(x, 1 / 3, 0, 1, 3)
+    x, third, zero, one, three = with_numbers(x, 1 / 3, 0, 1, 3)
     size = prim.abs(x)
     plain = prim.logical_and(prim.gt(size, zero), prim.isfinite(size))  # the others are their own cube root
     safe = prim.select(plain, size, one)
@@ -68,7 +63,7 @@ def cbrt(x):
 @public
 def sinc(x):
     """Return sin(πx) / πx, and 1 at 0."""
-    x, zero, one, pi = _with(x, 0, 1, math.pi)
+    x, zero, one, pi = with_numbers(x, 0, 1, math.pi)
     at_zero = prim.eq(x, zero)
     angle = prim.mul(pi, prim.select(at_zero, one, x))
     return prim.select(at_zero, one, prim.div(prim.sin(angle), angle))
@@ -80,7 +75,7 @@ def i0(x):
 
     Source: Abramowitz, Stegun, Handbook of Mathematical Functions, 9.8.1 and 9.8.2.
     """
-    x, edge = _with(x, 3.75)
+    x, edge = with_numbers(x, 3.75)
     kind = dtype_key(x)
     size = prim.abs(x)
 
@@ -223,7 +218,7 @@ def conjugate(x):
 @public
 def angle(x):
     """Return the angle in the complex plane: 0, or π for negative numbers."""
-    x, zero, pi = _with(x, 0, math.pi)
+    x, zero, pi = with_numbers(x, 0, math.pi)
     return prim.select(tensor(signbit(x)), pi, prim.select(prim.isnan(x), x, zero))
 
 

@@ -235,6 +235,12 @@ def floating(x: Any) -> Operand:
     return x if is_float(dtype_key(x)) else cast(x, config.floatx())
 
 
+def with_numbers(x: Any, *numbers: float) -> tuple[Operand, ...]:
+    """Return `x` as a float operand, and the numbers as scalars of its dtype."""
+    x = floating(x)
+    return (x, *(tensor(float(n), dtype_key(x)) for n in numbers))
+
+
 # shapes and axes --------------------------------------------------------------------------------
 
 

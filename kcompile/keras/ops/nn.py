@@ -11,7 +11,18 @@ from kcompile import ops as prim
 from kcompile.errors import ArgumentError, ShapeError
 from kcompile.keras import config
 from kcompile.keras.ops.creation import iota
-from kcompile.keras.ops.function import PUBLIC, axes_of, axis_of, dtype_key, floating, promote, public, rank, tensor
+from kcompile.keras.ops.function import (
+    PUBLIC,
+    axes_of,
+    axis_of,
+    dtype_key,
+    floating,
+    promote,
+    public,
+    rank,
+    tensor,
+    with_numbers,
+)
 from kcompile.keras.ops.ordering import sorted_along
 from kcompile.keras.ops.products import einsum
 from kcompile.keras.ops.reductions import cumsum, mean_over, moments_over, vector_norm
@@ -19,12 +30,6 @@ from kcompile.keras.ops.shapes import split
 
 SELU_ALPHA = 1.6732632423543772  # Klambauer et al. 2017, section "fixed point"
 SELU_SCALE = 1.0507009873554805
-
-
-def _with(x, *numbers):
-    """Return x as a float operand and the numbers as scalars of its dtype."""
-    x = floating(x)
-    return (x, *(tensor(float(n), dtype_key(x)) for n in numbers))
 
 
 @public
@@ -36,7 +41,7 @@ def relu(x):
 @public
 def relu6(x):
     """Return min(max(x, 0), 6)."""
-    x, six = _with(x, 6)
+    x, six = with_numbers(x, 6)
     return prim.minimum(prim.relu(x), six)
 
 
@@ -55,7 +60,7 @@ def softplus(x):
 @public
 def softsign(x):
     """Return x / (1 + |x|)."""
-    x, one = _with(x, 1)
+    x, one = with_numbers(x, 1)
     return prim.div(x, prim.add(prim.abs(x), one))
 
 
@@ -79,14 +84,14 @@ def log_sigmoid(x):
 @public
 def leaky_relu(x, negative_slope=0.2):
     """Return x for x >= 0 and negative_slope · x below."""
-    x, slope, zero = _with(x, negative_slope, 0)
+    x, slope, zero = with_numbers(x, negative_slope, 0)
     return prim.select(prim.ge(x, zero), x, prim.mul(x, slope))
 
 
 @public
 def hard_sigmoid(x):
     """Return relu6(x + 3) / 6."""
-    x, zero, three, six = _with(x, 0, 3, 6)
+    x, zero, three, six = with_numbers(x, 0, 3, 6)
     return prim.div(prim.minimum(prim.maximum(prim.add(x, three), zero), six), six)
 
 
@@ -103,7 +108,7 @@ hard_swish = hard_silu
 @public
 def elu(x, alpha=1.0):
     """Return x for x >= 0 and alpha · (eˣ - 1) below."""
-    x, alpha, zero = _with(x, alpha, 0)
+    x, alpha, zero = with_numbers(x, alpha, 0)
     below = prim.mul(prim.expm1(prim.minimum(x, zero)), alpha)
     return prim.select(prim.gt(x, zero), x, below)
 
@@ -111,7 +116,7 @@ def elu(x, alpha=1.0):
 @public
 def selu(x):
     """Return the scaled elu that keeps mean 0 and variance 1. Source: Klambauer et al. 2017."""
-    x, alpha, scale, zero = _with(x, SELU_ALPHA, SELU_SCALE, 0)
+    x, alpha, scale, zero = with_numbers(x, SELU_ALPHA, SELU_SCALE, 0)
     below = prim.mul(prim.expm1(prim.minimum(x, zero)), alpha)
     return prim.mul(prim.select(prim.gt(x, zero), x, below), scale)
 
@@ -119,7 +124,7 @@ def selu(x):
 @public
 def celu(x, alpha=1.0):
     """Return max(x, 0) + min(0, alpha · (e^(x / alpha) - 1))."""
-    x, alpha, zero = _with(x, alpha, 0)
+    x, alpha, zero = with_numbers(x, alpha, 0)
     below = prim.mul(prim.expm1(prim.div(prim.minimum(x, zero), alpha)), alpha)
     return prim.add(prim.maximum(x, zero), below)
 
@@ -127,9 +132,9 @@ def celu(x, alpha=1.0):
 @public
 def gelu(x, approximate=True):
     """Return x · Φ(x); `approximate` uses the tanh formula. Source: Hendrycks, Gimpel 2016."""
-    x, half, one = _with(x, 0.5, 1)
+    x, half, one = with_numbers(x, 0.5, 1)
     if approximate:
-        _, factor, cubic = _with(x, math.sqrt(2 / math.pi), 0.044715)
+        _, factor, cubic = with_numbers(x, math.sqrt(2 / math.pi), 0.044715)
         inner = prim.mul(factor, prim.add(x, prim.mul(cubic, prim.mul(x, prim.square(x)))))
         return prim.mul(prim.mul(half, x), prim.add(one, prim.tanh(inner)))
     return prim.mul(x, prim.normcdf(x))
@@ -152,21 +157,21 @@ def tanh_shrink(x):
 @public
 def hard_tanh(x):
     """Return x limited to -1..1."""
-    x, low, high = _with(x, -1, 1)
+    x, low, high = with_numbers(x, -1, 1)
     return prim.minimum(prim.maximum(x, low), high)
 
 
 @public
 def hard_shrink(x, threshold=0.5):
     """Return x where |x| > threshold, else 0."""
-    x, limit, zero = _with(x, threshold, 0)
+    x, limit, zero = with_numbers(x, threshold, 0)
     return prim.select(prim.gt(prim.abs(x), limit), x, zero)
 
 
 @public
 def soft_shrink(x, threshold=0.5):
     """Return x moved towards 0 by threshold, 0 within it."""
-    x, limit, zero = _with(x, threshold, 0)
+    x, limit, zero = with_numbers(x, threshold, 0)
     outside = prim.sub(prim.abs(x), limit)
     return prim.select(prim.gt(outside, zero), prim.mul(prim.sign(x), outside), zero)
 
@@ -174,7 +179,7 @@ def soft_shrink(x, threshold=0.5):
 @public
 def threshold(x, threshold, default_value):
     """Return x where x > threshold, else default_value."""
-    x, limit, default = _with(x, threshold, default_value)
+    x, limit, default = with_numbers(x, threshold, default_value)
     return prim.select(prim.gt(x, limit), x, default)
 
 
@@ -199,14 +204,14 @@ def sparsemax(x, axis=-1):
 @public
 def squareplus(x, b=4):
     """Return (x + √(x² + b)) / 2."""
-    x, b, half = _with(x, b, 0.5)
+    x, b, half = with_numbers(x, b, 0.5)
     return prim.mul(half, prim.add(x, prim.sqrt(prim.add(prim.square(x), b))))
 
 
 @public
 def sparse_plus(x):
     """Return 0 for x <= -1, x for x >= 1, (x + 1)² / 4 between."""
-    x, low, high, quarter, zero = _with(x, -1, 1, 0.25, 0)
+    x, low, high, quarter, zero = with_numbers(x, -1, 1, 0.25, 0)
     curve = prim.mul(quarter, prim.square(prim.add(x, high)))
     return prim.select(prim.le(x, low), zero, prim.select(prim.ge(x, high), x, curve))
 
@@ -214,7 +219,7 @@ def sparse_plus(x):
 @public
 def sparse_sigmoid(x):
     """Return (x + 1) / 2 limited to 0..1."""
-    x, low, high, half = _with(x, -1, 1, 0.5)
+    x, low, high, half = with_numbers(x, -1, 1, 0.5)
     return prim.mul(half, prim.add(prim.minimum(prim.maximum(x, low), high), high))
 
 
@@ -324,7 +329,7 @@ def normalize(x, axis=-1, order=2, epsilon=None):
 
 def _clipped(x):
     """Limit probabilities to epsilon..1 - epsilon, so that logarithms stay finite."""
-    _, low, high = _with(x, config.epsilon(), 1.0 - config.epsilon())
+    _, low, high = with_numbers(x, config.epsilon(), 1.0 - config.epsilon())
     return prim.minimum(prim.maximum(x, low), high)
 
 
@@ -350,7 +355,7 @@ def binary_crossentropy(target, output, from_logits=False):
     if from_logits:  # softplus(x) - t · x is the same, without overflow
         return prim.sub(prim.softplus(output), prim.mul(target, output))
     output = _clipped(output)
-    _, one = _with(output, 1)
+    _, one = with_numbers(output, 1)
     likely = prim.mul(target, prim.log(output))
     return prim.neg(prim.add(likely, prim.mul(prim.sub(one, target), prim.log(prim.sub(one, output)))))
 
@@ -441,7 +446,7 @@ def psnr(x1, x2, max_val):
     a, b = promote(x1, x2, floating=True)
     error = prim.square(prim.sub(a, b))
     mse = mean_over(error, tuple(range(rank(error))), False)
-    _, top, ten = _with(a, 20 * math.log10(max_val), 10)
+    _, top, ten = with_numbers(a, 20 * math.log10(max_val), 10)
     return prim.sub(top, prim.mul(ten, prim.log10(mse)))
 
 

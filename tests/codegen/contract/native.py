@@ -51,7 +51,7 @@ class Native:
             self.spaces[-1][:] = 0xFF  # NaN: what a workspace holds before does not matter
         if kernel.has_workspace:
             slots.append(self.spaces[0].ctypes.data)
-        if kernel.has_shared_workspace:
+        if kernel.shared_workspace_bytes != 0:
             slots.append(self.spaces[1].ctypes.data)
         if kernel.kept_workspace_bytes:
             slots.append(self.spaces[2].ctypes.data)
