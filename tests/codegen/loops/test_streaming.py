@@ -12,7 +12,7 @@ from kcompile.forms import interpret
 from kcompile.ir.types import Type, f32
 from kcompile.target import AARCH64_NEON, X86_64_V4
 from tests.codegen import harness
-from tests.codegen.test_loops import B, draw, only, softmax
+from tests.codegen.loops.kernels import B, draw, only, softmax
 from tests.tolerances import assert_close
 
 TINY = 4096  # bytes of a last cache that the arrays here do not fit

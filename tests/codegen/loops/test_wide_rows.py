@@ -16,7 +16,7 @@ from kcompile.forms import interpret
 from kcompile.ir.types import Type, f32
 from kcompile.target import AARCH64_NEON, X86_64_V3, X86_64_V4
 from tests.codegen import harness
-from tests.codegen.test_loops import B, draw, layer_norm, only, softmax
+from tests.codegen.loops.kernels import B, draw, layer_norm, only, softmax
 from tests.tolerances import assert_close
 
 WIDTH = 150  # two wide vectors, one more, and a rest

@@ -7,7 +7,7 @@ from kcompile.forms.records import IN, OUT, Buffer, Loops, Store, axes_for
 from kcompile.forms.scalar import Where, call, const, in_range, index, load, walk, where
 from kcompile.ir.dim import of
 from kcompile.ir.types import Type, f32
-from tests.codegen.test_loops import check
+from tests.codegen.loops.kernels import check
 
 
 def leaves(tree) -> list[tuple]:
