@@ -35,6 +35,7 @@ from kcompile.codegen.program import (
 from kcompile.forms.records import Form
 from kcompile.ir import dim
 from kcompile.ir.dim import DimLike
+from kcompile.ir.types import Type
 from kcompile.passes.lower import LoopCall
 from kcompile.passes.memory import Buffer, Plan, check_plan, plan_memory
 from kcompile.passes.rows import in_rows, row_bytes
@@ -230,54 +231,92 @@ def _is_temporary(name: str) -> bool:
     return name != "step" and name[:1] != "c"
 
 
+class _Arguments:
+    """What a loop is given, and where each name stands in its table."""
+
+    def __init__(self) -> None:
+        self.list: list[LoopArgument] = []
+        self.table: dict[str, int] = {}
+
+    def enter(self, argument: LoopArgument, *names: str) -> None:
+        for name in names:
+            self.table[name] = len(self.table)
+        self.list.append(argument)
+
+
 def _loop(level: Level, step: Step, number: Mapping[str, int]) -> list[Run | Loop]:
     """The loop of a step, after the kernels' phases that need to run only once."""
     call, body = step.call, level.bodies[step.number]
-    inside = call.scan.inside
     places = {name: _pointer(p, level, number) for name, p in step.places.items()}
-    with_rows = call.rows.sources if call.rows else frozenset()
-
     apart = call.rows is not None and call.rows.numbered  # a task is a step: its rows of operands are its own
-    strips, nest = call.scan.strips, call.scan.nest
+    arguments = _Arguments()
+    _enter_carries(arguments, call, body, places)
+    _enter_rows(arguments, call, places, apart)
+    before = _enter_panels(arguments, level, step, places)
+    nested = Loop(
+        1 if apart else call.scan.length,
+        call.scan.reverse,
+        tuple(arguments.list),
+        tuple(_steps(body, arguments.table, body.placed.steps)),
+        Pointer(None, level.plan.offsets[f"loop:{step.number}"]),
+        body_bytes(body, call),
+        Rows(call.rows.symbol, call.rows.total, call.rows.per_task, apart) if call.rows else None,
+        call.scan.guarded,
+        strips=Strips(*call.scan.strips) if call.scan.strips else None,
+    )
+    return [*before, nested]
 
-    def bytes_of_step(type_) -> DimLike:
-        return strips.full(type_.nbytes) if strips else type_.nbytes
 
-    def rows_of(name: str, type_) -> DimLike:
-        return row_bytes(type_.shape, type_.dtype.size_bytes) if name in with_rows else 0
+def _bytes_of_row(call: LoopCall, name: str, type_: Type) -> DimLike:
+    """How far apart rows are that tasks share, 0 for what all tasks read whole."""
+    with_rows = call.rows.sources if call.rows else frozenset()
+    return row_bytes(type_.shape, type_.dtype.size_bytes) if name in with_rows else 0
 
-    table: dict[str, int] = {}
-    arguments: list[LoopArgument] = []
 
-    def enter(argument: LoopArgument, *names: str) -> None:
-        for name in names:
-            table[name] = len(table)
-        arguments.append(argument)
-
-    enter(Counter(body.plan.offsets["step"]), "step")
+def _enter_carries(arguments: _Arguments, call: LoopCall, body: Level, places: Mapping[str, Pointer]) -> None:
+    arguments.enter(Counter(body.plan.offsets["step"]), "step")
     for name, source in _carries(call, body.placed):
         own = tuple(body.plan.offsets[f"{name}:{n}"] for n in range(2))
-        last = output_name(f"c{len(arguments) - 1}")
+        last = output_name(f"c{len(arguments.list) - 1}")
+        row = _bytes_of_row(call, name, source.type)
         # the table holds both places side by side
-        enter(Carried(places[name], places[last], own, source.type.nbytes, rows_of(name, source.type)), name, last)
+        arguments.enter(Carried(places[name], places[last], own, source.type.nbytes, row), name, last)
+
+
+def _enter_rows(arguments: _Arguments, call: LoopCall, places: Mapping[str, Pointer], apart: bool) -> None:
+    """Operands with a row for each step, those without, and what the steps yield."""
+    inside, strips, nest = call.scan.inside, call.scan.strips, call.scan.nest
+
+    def bytes_of_step(type_: Type) -> DimLike:
+        return strips.full(type_.nbytes) if strips else type_.nbytes
+
     for n, value in enumerate(inside.rows):
-        name = value.node.name
-        row = bytes_of_step(value.type)
+        name, row = value.node.name, bytes_of_step(value.type)
         if nest is not None and not nest.is_whole(n):
-            enter(Chosen(places[name], nest.row(n, dim.symbol(STEP)) * row), name)
-            continue
-        enter(Whole(places[name], row) if apart else Stacked(places[name], row, rows_of(name, value.type)), name)
+            arguments.enter(Chosen(places[name], nest.row(n, dim.symbol(STEP)) * row), name)
+        elif apart:
+            arguments.enter(Whole(places[name], row), name)
+        else:
+            arguments.enter(Stacked(places[name], row, _bytes_of_row(call, name, value.type)), name)
     for value in inside.whole:
         name = value.node.name
-        enter(Whole(places[name], rows_of(name, value.type)), name)
+        arguments.enter(Whole(places[name], _bytes_of_row(call, name, value.type)), name)
     for n, value in enumerate(inside.yields):
-        where, row = places[output_name(f"y{n}")], bytes_of_step(value.type)
-        bytes_of_row = row_bytes(value.shape, value.dtype.size_bytes) if call.rows and not apart else 0
-        enter(Whole(where, row) if apart else Stacked(where, row, bytes_of_row), output_name(f"y{n}"))
+        name, row = output_name(f"y{n}"), bytes_of_step(value.type)
+        if apart:
+            arguments.enter(Whole(places[name], row), name)
+        else:
+            shared = row_bytes(value.shape, value.dtype.size_bytes) if call.rows else 0
+            arguments.enter(Stacked(places[name], row, shared), name)
+
+
+def _enter_panels(arguments: _Arguments, level: Level, step: Step, places: Mapping[str, Pointer]) -> list[Run | Loop]:
+    """Workspaces that kernels of the body find ready; returns the phases that make them so."""
+    body = level.bodies[step.number]
     before: list[Run | Loop] = []
     for inner, kernel in body.prepared.items():
         panels = Pointer(None, level.plan.offsets[f"{PREPARED}{step.number}.{inner}"])
-        enter(Whole(panels), f"{PREPARED}{inner}")
+        arguments.enter(Whole(panels), f"{PREPARED}{inner}")
         inner_step = next(s for s in body.placed.steps if s.number == inner)
         labels = [label.startswith(PREPARED) for label in body.workspaces[inner]]
         unread = Pointer(None)
@@ -286,18 +325,7 @@ def _loop(level: Level, step: Step, number: Mapping[str, int]) -> list[Run | Loo
             for n, p in enumerate(inner_step.places.values())
         ]
         before.append(Run(kernel, (*pointers, *(panels if made else unread for made in labels)), (0,)))
-    nested = Loop(
-        1 if apart else call.scan.length,
-        call.scan.reverse,
-        tuple(arguments),
-        tuple(_steps(body, table, body.placed.steps)),
-        Pointer(None, level.plan.offsets[f"loop:{step.number}"]),
-        body_bytes(body, call),
-        Rows(call.rows.symbol, call.rows.total, call.rows.per_task, apart) if call.rows else None,
-        call.scan.guarded,
-        strips=Strips(*strips) if strips else None,
-    )
-    return [*before, nested]
+    return before
 
 
 def _moved(pointer: Pointer, offset_bytes: DimLike) -> Pointer:

@@ -44,7 +44,7 @@ from kcompile.ops.custom import drop_custom
 from kcompile.passes.algebra import simplify
 from kcompile.passes.aligned import align_sums
 from kcompile.passes.blocks import block_rows
-from kcompile.passes.bodies import everywhere, has_loops, merge_scans, own_operands, prune_scans
+from kcompile.passes.bodies import everywhere, has_loops, merge_scans, own_operands
 from kcompile.passes.fold import fold_constants
 from kcompile.passes.fuse import Fusion, fuse
 from kcompile.passes.hoist import hoist
@@ -56,6 +56,7 @@ from kcompile.passes.memory import Plan
 from kcompile.passes.padded import store_padded
 from kcompile.passes.pieces import join_pads, pack_yields
 from kcompile.passes.place import place
+from kcompile.passes.prune import prune_scans
 from kcompile.passes.results import own_results
 from kcompile.passes.steps import Placed, constant_name, output_name
 from kcompile.passes.sums import reuse_sums

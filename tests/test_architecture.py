@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,19 @@ def test_only_the_front_knows_keras():
         if not module.startswith(("kcompile.keras", "kcompile.cli", "kcompile.testing")) and module != "kcompile":
             front = {n for n in imports(path, module) if n.startswith("kcompile.keras")}
             assert not front, f"{module} imports {front}"
+
+
+def test_files_that_texts_name_are_there():
+    """Those in the docstrings of folders, in other docstrings and comments with their folder, and in the map."""
+    texts = {path: path.read_text(encoding="utf-8") for path in (*modules().values(), PACKAGE / "README.md")}
+    absent = []
+    for path, text in texts.items():
+        named = set(re.findall(r"(?<![\w/.])(?:[a-z_]\w*/)+\w+\.py\b", text))
+        if path.name == "__init__.py":
+            named |= set(re.findall(r"(?<![\w/.])[a-z]\w*\.py\b", ast.get_docstring(ast.parse(text)) or ""))
+        roots = (path.parent, PACKAGE, PACKAGE / "keras", PACKAGE.parent)
+        absent += [f"{path.relative_to(PACKAGE)}: {n}" for n in named if not any((r / n).exists() for r in roots)]
+    assert not absent
 
 
 def test_the_front_loads_what_it_needs_and_no_more():

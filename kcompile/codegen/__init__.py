@@ -16,8 +16,10 @@ fingerprint.py   which code generator this is: part of what is kept on disk
 loops/        Loops -> LLVM IR
 contract/     Contract -> LLVM IR
 program.py    a whole program as plain data
-steps.py      the calls of kernels, and loops over them
+steps.py      the calls of kernels; loop_function.py the functions of loops; lines.py their text
 entry.py      the program's entry: one run, many batches
 pool/         the fork-join thread pool in emitted code
+pycall.py     the call from Python into a program
+permute.py    the order of an epoch's rows
 probe.py      code that measures: peak, bandwidth, the time of each step
 """

@@ -2,12 +2,16 @@
 
 Names are loaded on first use, so that importing costs nothing. Folders, top to bottom:
 
-models/ training/ saving/ datasets/ applications/     built of all below (and backend.py, the old K)
+models/ training/ saving/ datasets/ applications/     built of all below
+utils/ preprocessing/ wrappers/ visualization.py      beside them
+backend.py legacy_backend.py legacy_functions.py      tf.keras 2's K
 layers/ losses/ metrics/ optimizers/ callbacks/       pieces that plug in (see registry.py)
 ops/ random/ activations/ initializers/ regularizers/ constraints/
 tracing/                                              symbolic tensors, variables, trace
 serialization.py configurable.py                      objects <-> configs
-config.py dtype_policies/                             settings
+config.py settings.py dtype_policies/ mixed_precision/   settings
+hdf5.py                                               HDF5 files, read with distrust
+absent.py distribution.py                             names that are not here, and why
 """
 
 from __future__ import annotations

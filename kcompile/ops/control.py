@@ -485,7 +485,7 @@ def _or_zeros(found: Value | None, like: Value) -> Value:
 
 
 def _samples(rng):
-    """None: a body is a graph, not an array; tests/ops/test_scan.py has its own."""
+    """None: a body is a graph, not an array; tests/keras/tracing/test_loops.py has its own."""
     return ()
 
 

@@ -62,7 +62,7 @@ def _vjp(incoming, outputs, *inputs, body: Body, results: int, weight: str):
 
 
 def _samples(rng):
-    """None: a body is a graph, not an array; tests/ops/test_custom.py has its own."""
+    """None: a body is a graph, not an array; tests/keras/ops/test_control.py has its own."""
     return ()
 
 

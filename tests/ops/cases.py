@@ -16,7 +16,7 @@ from kcompile.ir.op import Kind, Op
 from kcompile.ir.types import Type, dtype
 
 SEED = 20240229
-OPS = {name: op for name, op in ALL_OPS.items() if op.kind is not Kind.CONTROL}  # loops: tests/ops/test_control.py
+OPS = {name: op for name, op in ALL_OPS.items() if op.kind is not Kind.CONTROL}  # loops: keras/tracing/test_loops.py
 
 
 @dataclass(frozen=True, eq=False)

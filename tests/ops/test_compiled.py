@@ -62,7 +62,7 @@ def _exact_quotient(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.isfinite(x) & np.isfinite(y) & (y != 0) & (np.abs(x / y) < 2**22) & (np.abs(x / y) > 1e-30)
 
 
-# Where native code promises less than the references: codegen/vmath.py reduces angles exactly up to
+# Where native code promises less than the references: codegen/vmath reduces angles exactly up to
 # 2**45, and codegen/scalars.py finds a remainder from the quotient rounded to 24 bits.
 PROMISED = {
     "sin": lambda x: ~(np.abs(x) > 2.0**45),

@@ -9,10 +9,11 @@ from kcompile.inspection import plan_text
 from kcompile.ir.graph import Graph
 from kcompile.ir.interpret import run
 from kcompile.ops.control import scan_of
-from kcompile.passes.bodies import everywhere, merge_scans, prune_scans
+from kcompile.passes.bodies import everywhere, merge_scans
 from kcompile.passes.fold import fold_constants
 from kcompile.passes.hoist import hoist
 from kcompile.passes.loop_layout import lay_out_loops
+from kcompile.passes.prune import prune_scans
 from tests.keras.tracing.test_loops import PROGRAMS, across_rows, arrays, gru, lstm, nested, normalised, recorded
 
 

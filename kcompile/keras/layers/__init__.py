@@ -2,9 +2,11 @@
 
 layer.py           Layer: build, call, losses        weights.py   its variables, nodes, config
 calling.py         around `call`: tensors, training, masks          tracking.py  what a layer owns
-input_spec.py      what a layer demands of its inputs
+input_spec.py      what a layer demands of its inputs               indices.py   inputs that are indices
+compiled_calls.py  calls on arrays as programs; purity.py  where Python has no part in them
+stateless.py       a call as a pure function                        lora.py      thin products trained on top
 core.py  activations.py  convolutional.py  pooling.py  reshaping.py  normalization.py
-regularization.py  merging.py  einsum_dense.py  locally_connected.py  wrappers.py
+renormalization.py  regularization.py  merging.py  einsum_dense.py  locally_connected.py  wrappers.py
 attention.py  multi_head_attention.py  rnn/
 preprocessing/  from raw data to numbers                             the layers
 """

@@ -3,7 +3,9 @@
 graph.py       the calls between inputs and outputs, in running order
 model.py       Model           functional.py   Model(inputs, outputs) and its config
 sequential.py  Sequential      cloning.py      clone_model
-summary.py     the table
+shortcuts.py   methods whose work is done above: saving, exporting, looking
+summary.py     the table       exporting.py    model.export
+checking.py    what `kcompile check` says      function.py  tf.keras 2's K.function
 """
 
 from kcompile.errors import MissingNameError

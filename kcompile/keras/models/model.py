@@ -268,9 +268,6 @@ class Model(Shortcuts, Trainer, LegacyMethods, Layer):
                 return functional.from_config(config, cls)
             return super().from_config(config)
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
-
 
 def _functional() -> ModuleType:
     from kcompile.keras.models import functional  # `Model(inputs, outputs)` makes a subclass of Model

@@ -24,6 +24,9 @@ windows.py      padding arithmetic of the last two
 linalg/         factorisations, solvers, norms
 signal.py       Fourier transforms, frames
 image/          resize, warps, colour, filters
+recurrence.py   rnn: what the recurrent layers run
+sizes.py        sizes in whatever form users write them
+numpy.py        keras.ops.numpy
 """
 
 from kcompile.errors import MissingNameError, suggestion

@@ -1,6 +1,8 @@
-"""`keras.optimizers`: one file per optimizer; optimizer.py holds what they share, schedules.py the rates, lookup.py
-finds one by name or config.
-."""
+"""`keras.optimizers`: one file per optimizer; optimizer.py holds what they share, schedules.py the rates.
+
+state.py      what an optimizer holds and saves        clipping.py   bounds on gradients
+lookup.py     one by name or config                    wrapper.py    optimizers around others
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ archive.py     .keras files and folders          legacy_h5.py   the older HDF5 l
 state.py       objects <-> Keras 3's weights layout
 configs.py     configs as files hold them <-> ours; the layouts of tf.keras 2 and Keras 3
 operations.py  keras.ops functions in configs    compilation.py arguments of compile
-text.py        JSON and YAML                     hdf5.py, files.py  distrustful reading, atomic writing
+text.py        JSON and YAML                     pickled.py       pickles and copies
+files.py       atomic writing                    cudnn.py         weights of GPU layers
 
 Files are data: no code in them is run, and names are looked up only among registered and custom objects.
 """

@@ -9,6 +9,10 @@ scope.py      what variables are in the trace in progress; names; script lines
 variable.py   Variable
 arena.py      VariableArena: many variables in one buffer
 trace.py      trace, infer
+node.py       the model graph: which operation was called on which tensors
+loops.py      scan: one step recorded for all
+tape.py       GradientTape               custom.py     gradients users write
+bfloat16.py   numbers NumPy lacks
 """
 
 from kcompile.keras.tracing.arena import VariableArena

@@ -2,7 +2,8 @@
 
 layout.py    rank and data format
 resizing.py  resize, scale_and_translate, crop_images, pad_images
-warping.py   map_coordinates, affine_transform, perspective_transform, elastic_transform
+warping.py   map_coordinates, affine_transform, perspective_transform
+elastic.py   elastic_transform
 colour.py    rgb_to_grayscale, rgb_to_hsv, hsv_to_rgb
 filters.py   gaussian_blur, sobel_edges, ssim, extract_patches
 """
