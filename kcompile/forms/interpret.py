@@ -2,7 +2,8 @@
 
 Every axis is an array along its own dimension of a grid, so an expression is computed for all points
 at once and a value that does not depend on an axis is computed once. Statements run in order. A nest
-of one accumulation takes all its points at once, in order; any other nest runs point by point.
+whose statements do not meet what the others write takes all points of one after the other; any other nest
+runs point by point.
 
 bfloat16 arrays enter and leave as uint16 bits; in between they are float32, rounded after every step.
 
@@ -35,7 +36,7 @@ from kcompile.forms.records import (
     assignments,
     identity,
 )
-from kcompile.forms.scalar import Const, Expr, Index, Load, Where, loads
+from kcompile.forms.scalar import Const, Expr, Index, Load, Where, index, loads
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, FloorDiv, Symbol
 from kcompile.ir.interpret import bf16_to_f32, f32_to_bf16
@@ -131,9 +132,10 @@ def _run_loops(form: Loops, state: _State) -> None:
 
 
 def _run_nest(nest: Nest, form: Loops, state: _State) -> None:
-    written = {s.buffer for s in nest.body}
-    if len(nest.body) == 1 and not any(n.buffer in written for s in nest.body for n in loads(s.value)):
-        _run_statement(nest.body[0], _grid((*form.outer, *nest.axes), state), state)
+    whole = _grid((*form.outer, *nest.axes), state)
+    if _points_are_apart(nest, whole, state):
+        for statement in nest.body:
+            _run_statement(statement, whole, state)
         return
     extents = [range(dim.evaluate(a.extent, state.sizes)) for a in nest.axes]
     for point in itertools.product(*extents):
@@ -142,6 +144,26 @@ def _run_nest(nest: Nest, form: Loops, state: _State) -> None:
         for statement in nest.body:
             grid.memo.clear()  # a statement may read what the one before it wrote
             _run_statement(statement, grid, state)
+
+
+def _points_are_apart(nest: Nest, grid: _Grid, state: _State) -> bool:
+    """True if the statements may run one after the other, each for all points: none meets what another writes."""
+    writers: dict[str, list[Store | Accumulate]] = {}
+    for statement in nest.body:
+        writers.setdefault(statement.buffer, []).append(statement)
+    if any(n.buffer in writers for s in nest.body for n in loads(s.value, *(index(i) for i in s.index))):
+        return False
+    for name, writing in writers.items():
+        if len(writing) == 1:
+            continue
+        if not all(isinstance(s, Store) for s in writing):
+            return False
+        shape = state.arrays[name].shape
+        places = [_place(name, s.index, grid, None, state) for s in writing]
+        elements = [np.unique(np.ravel_multi_index(p, shape)) if p else np.zeros(1, np.intp) for p in places]
+        if np.unique(np.concatenate(elements)).size != sum(e.size for e in elements):
+            return False
+    return True
 
 
 def _run_statement(statement: Store | Accumulate, grid: _Grid, state: _State) -> None:

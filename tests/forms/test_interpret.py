@@ -87,6 +87,12 @@ def test_statements_of_a_nest_run_in_order_point_by_point():
     np.testing.assert_array_equal(interpret.run(form, {"x": np.float32([1, 2, 3, 4])})["y"], [1, 3, 6, 10])
 
 
+def test_stores_of_a_nest_that_overlap_keep_the_order_of_the_points():
+    stores = (Store("y", (r,), index(r, f32)), Store("y", (r + 1,), const(9, f32)))
+    form = Loops((buffer("y", OUT, 5),), (), (Nest((R,), stores),))
+    np.testing.assert_array_equal(interpret.run(form, {})["y"], [0, 1, 2, 3, 9])
+
+
 def test_store_then_scatter_adds_to_what_was_stored():
     place = loaded(load("at", (r,), i32), 3)
     c = Axis("c", 3)
