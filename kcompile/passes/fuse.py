@@ -29,6 +29,7 @@ from kcompile.passes.roots import MAX_DEPTH, choose_roots, cut_chains, is_border
 
 CACHED_BYTES = 8 << 20  # of a result that a later kernel reads as cheaply as a contraction's epilogue adds to sums
 FEWEST_COLUMNS = 8  # of a contraction that also sums them: fewer lie badly in vectors
+SEED_SIZE = 16  # numbers at most that a mask drawn at random is made from
 MAX_UNITS = 24  # per cluster: LLVM's register allocation and our patience
 
 MAP, ROW, REDUCE, WINDOW, CONTRACT, SINGLE = "map", "row", "reduce", "window", "contract", "single"
@@ -166,6 +167,26 @@ class _Builder:
                 continue
             if all(self.refusal(node, c, needed - {first, other}) is None for c in (first, other)):
                 self.absorb(first, other)
+                needed = needed - {other}
+        return self.with_masks(node, needed)
+
+    def with_masks(self, node: Node, needed: set[Cluster]) -> set[Cluster]:
+        """Move what reads no array and `node` needs (dropout's mask) into the contraction that `node` could join.
+
+        There it costs no pass over memory of its own, and leaves `node` to the contraction's epilogue.
+        """
+        anchors = [c for c in needed if c.kind == CONTRACT]
+        if not is_map_node(node) or len(anchors) != 1:
+            return needed
+        (anchor,) = anchors
+        for other in [c for c in needed if c.kind == MAP and c.domain == anchor.domain]:
+            reads = [v for u in other.units for v in self.inputs[u]]
+            is_mask = all(dim.is_static(v.type.size) and v.type.size <= SEED_SIZE for v in reads)
+            knows = self.before[other.number] >> anchor.number & 1 or self.before[anchor.number] >> other.number & 1
+            if not is_mask or knows or len(anchor.units) + len(other.units) >= MAX_UNITS:
+                continue
+            if self.refusal(node, anchor, needed - {other}) is None:
+                self.absorb(anchor, other)
                 needed = needed - {other}
         return needed
 

@@ -3,16 +3,18 @@
 import numpy as np
 import pytest
 
-from kcompile import ops
+from kcompile import ops, pipeline
 from kcompile.autodiff import grad
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph
 from kcompile.ir.interpret import run
 from kcompile.ir.parse import parse
-from kcompile.ir.types import Type, f32
-from kcompile.passes.fuse import fuse
+from kcompile.ir.types import Type, f32, u32
+from kcompile.passes.fuse import CONTRACT, fuse
 from kcompile.passes.roots import MAX_DEPTH, choose_roots
 from tests.simulate import simulate
+
+BATCH, SEED = dim.symbol("batch"), Type(u32, (2,))
 
 GRAPHS = {
     "a piece of a value that nothing else needs": """
@@ -130,3 +132,37 @@ def test_rows_that_meet_stay_apart_if_another_kernel_lies_between():
     given = {n: np.random.default_rng(3).uniform(-0.5, 0.5, (6, 6)).astype(np.float32) for n in "xw"}
     wanted, _ = run(graph, given)
     np.testing.assert_allclose(simulate(graph, given)[0]["y"], wanted["y"], rtol=1e-5, atol=1e-6)
+
+
+def dropped():
+    """A product with dropout, whose mask is needed again."""
+    graph = Graph("dropped")
+    x, w, seed = graph.input("x", Type(f32, (BATCH, 7))), graph.input("w", Type(f32, (7, 33))), graph.input("s", SEED)
+    mask = ops.random_bits(seed, shape=(BATCH, 33)) < np.uint32(1 << 30)
+    product = ops.contract(x, w, spec="m,k;k,n->m,n", sizes=())
+    graph.output("y", ops.select(mask, ops.relu(product), 0.0))
+    graph.output("mask", mask)
+    return graph
+
+
+def test_the_mask_of_a_dropout_is_drawn_in_the_epilogue():
+    (cluster,) = fuse(dropped()).clusters
+    assert cluster.kind == CONTRACT and len(cluster.units) == 3
+    native, draw = pipeline.compile(dropped()), np.random.default_rng(0)
+    for rows in (1, 20):
+        given = {n: draw.standard_normal(s).astype(np.float32) for n, s in (("x", (rows, 7)), ("w", (7, 33)))}
+        given["s"] = np.array([3, 4], np.uint32)
+        expected, _ = run(dropped(), given)
+        found = native.run(given, {})
+        np.testing.assert_array_equal(found["mask"], expected["mask"])
+        np.testing.assert_allclose(found["y"], expected["y"], rtol=1e-5, atol=1e-6)
+
+
+def test_a_mask_made_from_an_array_stays_apart():
+    graph = Graph("compared")
+    x, w, z = (graph.input(n, Type(f32, s)) for n, s in (("x", (8, 7)), ("w", (7, 33)), ("z", (8, 33))))
+    mask = ops.exp(z) < 1.0
+    product = ops.contract(x, w, spec="m,k;k,n->m,n", sizes=())
+    graph.output("y", ops.select(mask, product, 0.0))
+    graph.output("mask", mask)
+    assert len(fuse(graph).clusters) == 2
