@@ -15,7 +15,7 @@ import llvmlite
 import kcompile
 from kcompile.codegen.llvm import VERSION
 
-FOLDERS = ("codegen", "forms", "ir")  # and what they import: target.py's fields are in every key
+FOLDERS = ("codegen", "forms", "ir", "target.py")
 
 
 @functools.cache

@@ -35,6 +35,8 @@ _DIGEST_BYTES = 32
 _HEADER_BYTES = len(_MAGIC) + _DIGEST_BYTES
 _SUFFIX = ".kco"
 _TEMP_PREFIX = ".new-"
+# A link is not followed, a pipe not waited for.
+_READING = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 _TEMP_LIFE_S = 3600.0  # a temporary file this old belongs to a process that died
 _TOUCH_AFTER_S = 3600.0  # how stale a time of last use may be: saves a write on most hits
 _KEEP_SHARE = 0.8  # what eviction leaves, so that the next few puts need not evict again
@@ -146,11 +148,15 @@ def folder_refusal(folder: Path) -> str | None:
             return f"it belongs to user {info.st_uid}, not to you"
     if not stat.S_ISDIR(info.st_mode):
         return "it is not a folder"
-    if os.name == "posix" and info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if _others_write(info):
         return f"other users may write there (mode {stat.S_IMODE(info.st_mode):04o}, expected 0700)"
     if not os.access(folder, os.W_OK | os.X_OK):
         return "it cannot be written"
     return None
+
+
+def _others_write(info: os.stat_result) -> bool:
+    return os.name == "posix" and bool(info.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
 def _is_mine(info: os.stat_result) -> bool:
@@ -177,11 +183,11 @@ class DiskCache:
         return data
 
     def _read(self, path: Path) -> bytes | None:
-        """The object in a file; None if the file is damaged or not the user's own."""
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        """The object in a file; None if the file is damaged or others could have written it."""
+        descriptor = os.open(path, _READING)
         with open(descriptor, "rb") as file:
             info = os.fstat(descriptor)
-            if not _is_mine(info) or not stat.S_ISREG(info.st_mode):
+            if not _is_mine(info) or not stat.S_ISREG(info.st_mode) or _others_write(info):
                 return None
             raw = file.read()
         if len(raw) < _HEADER_BYTES or not raw.startswith(_MAGIC):

@@ -130,6 +130,24 @@ def test_a_folder_of_somebody_else_is_refused(folder, monkeypatch):
 
 
 @posix_only
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_a_file_that_others_may_write_is_not_loaded(folder, mode):
+    cache.put(KEY, b"code")
+    entry(folder).chmod(mode)
+    assert cache.get(KEY) is None and cache.counters.damaged == 1
+    cache.put(KEY, b"code")
+    assert cache.get(KEY) == b"code"
+
+
+@posix_only
+def test_a_pipe_in_an_entrys_place_stops_nobody(folder):
+    cache.put(KEY, b"code")
+    entry(folder).unlink()
+    os.mkfifo(folder / f"{KEY}.kco")
+    assert cache.get(KEY) is None
+
+
+@posix_only
 def test_a_planted_file_of_somebody_else_is_not_loaded(folder, monkeypatch):
     cache.put(KEY, b"code")
     me = os.geteuid()

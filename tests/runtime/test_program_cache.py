@@ -1,11 +1,15 @@
 """Whole programs are found on disk by their graph: no stage runs, nothing changes, and looking still works."""
 
+import ast
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import kcompile
 from kcompile import flags, ops, pipeline
+from kcompile.codegen.fingerprint import FOLDERS
 from kcompile.codegen.program import Run, runs
 from kcompile.ir import dim
 from kcompile.ir.graph import Graph
@@ -128,6 +132,32 @@ def test_what_changes_the_code_changes_the_key(monkeypatch):
     assert None not in keys and len(set(keys)) == len(keys)
     monkeypatch.undo()
     assert key(with_constant()) == keys[0]
+
+
+APART = {"__init__.py", "errors.py", "flags.py", "inspection.py", "observe.py", "plugins.py"}  # they change no code
+
+
+@pytest.mark.parametrize(("start", "parts"), [("pipeline.py", programs.SOURCES), ("codegen/emit.py", FOLDERS)])
+def test_the_keys_digest_holds_every_source_that_takes_part(start, parts):
+    """Imports are followed from where it begins, so a new file cannot be forgotten."""
+    package = Path(kcompile.__file__).parent
+    seen, stack = set(), [package / start]
+    while stack:
+        path = stack.pop()
+        if path not in seen:
+            seen.add(path)
+            stack += imported(path, package)
+    tops = {path.relative_to(package).parts[0] for path in seen}
+    assert tops - APART <= set(parts)
+
+
+def imported(path, package):
+    """The files of the package that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package.name:
+            for name in (node.module, *(f"{node.module}.{a.name}" for a in node.names)):
+                place = package.parent / name.replace(".", "/")
+                yield from (p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file())
 
 
 def test_what_a_text_cannot_tell_apart_is_not_kept(monkeypatch):
