@@ -1,8 +1,8 @@
 """How much a form computes and moves: what its definition asks for, not what a kernel makes of it.
 
 So the numbers of two kernels of one form can be compared, and of a form on two machines. Positions outside a
-padded array count as if they were computed; a buffer counts once, however often it is read, and of one of which only a
-part is read no more than that.
+padded array count as if they were computed; what is the same along an axis counts once there. A buffer counts once,
+however often it is read, and of one of which only a part is read no more than that.
 
 Scalar operations are weighed: by `scalar.cost` if nothing better is known, or by a target's own numbers
 (`codegen/operations.py`), which say too how many of them occupy the multipliers.
@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 from kcompile.forms.records import IN, INOUT, LOCAL, OUT, Contract, Form, Loops, Nest
-from kcompile.forms.scalar import SCALAR_OPS, Call, Load, index, loads, walk
+from kcompile.forms.scalar import SCALAR_OPS, Call, Index, Load, index, loads, walk
 from kcompile.ir import dim
+from kcompile.ir.dim import Axis, Loaded
 from kcompile.ir.types import DType, bf16, f32
 
 
@@ -74,19 +75,18 @@ def work(form: Form, sizes: Mapping[str, int], weigh: Weigh = rough_weight) -> W
                 size = min(size, buffer.type.dtype.size_bytes * _places(form, buffer.name, points))
             nbytes += 2 * size if buffer.role == INOUT else size
             written += size if buffer.role in (OUT, INOUT) else 0
+    inputs = {b.name for b in form.buffers if b.role == IN}
     if isinstance(form, Contract):
-        outer = points(form.out_axes)
-        products = outer * points(form.over)
+        products = points(form.out_axes) * points(form.over)
         in_bf16 = products if {e.dtype for e in loads(form.lhs, form.rhs)} == {bf16} and form.dtype is f32 else 0
-        operations, multiplies = _weights(form.stores, weigh)
-        return Work(products, outer * operations, nbytes, in_bf16, written, outer * multiplies)
-    outer = points(form.outer)
+        operations, multiplies = _weights(form.stores, form.out_axes, form.out_axes, inputs, points, weigh)
+        return Work(products, operations, nbytes, in_bf16, written, multiplies)
     operations = multiplies = 0
     once = [s for s in form.body if not isinstance(s, Nest)]
-    for times, statements in [(1, once), *((points(s.axes), s.body) for s in form.body if isinstance(s, Nest))]:
-        found, multiplied = _weights(statements, weigh)
-        operations += outer * times * found
-        multiplies += outer * times * multiplied
+    for axes, statements in [((), once), *((s.axes, s.body) for s in form.body if isinstance(s, Nest))]:
+        found, multiplied = _weights(statements, (*form.outer, *axes), form.outer, inputs, points, weigh)
+        operations += found
+        multiplies += multiplied
     return Work(0, operations, nbytes, 0, written, multiplies)
 
 
@@ -98,8 +98,8 @@ def _places(form: Loops, name: str, points) -> int:
     total = 0
     for node in found:
         atoms = {a for i in node.index for a in dim.atoms(i)}
-        looked_up = any(isinstance(a, dim.Loaded) for a in atoms)
-        axes = _all_axes(form) if looked_up else [a for a in atoms if isinstance(a, dim.Axis)]
+        looked_up = any(isinstance(a, Loaded) for a in atoms)
+        axes = _all_axes(form) if looked_up else [a for a in atoms if isinstance(a, Axis)]
         total += points(axes)
     return total
 
@@ -109,13 +109,26 @@ def _all_axes(form: Loops) -> set:
     return {*form.outer, *(a for item in form.body if isinstance(item, Nest) for a in item.axes)}
 
 
-def _weights(statements, weigh: Weigh) -> Weight:
-    """Operations of one evaluation of statements."""
-    operations = sum(1 for s in statements if hasattr(s, "how"))
+def _weights(statements, axes, outer, inputs, points, weigh: Weigh) -> Weight:
+    """Operations of statements at every point of `axes`; what does not move with an axis counts once along it.
+
+    outer: the axes that what the kernel itself computes moves with. inputs: names of all other buffers.
+    """
+    operations = sum(points(axes) for s in statements if hasattr(s, "how"))
     multiplies = 0
+    moves: dict[int, set[Axis]] = {}  # the axes each node depends on
     for node in walk(*(s.value for s in statements)):
+        found = set().union(*(moves[id(a)] for a in node.args))
+        if isinstance(node, Load) and node.buffer not in inputs:
+            found |= set(outer)
+        for part in node.index if isinstance(node, Load) else (node.value,) if isinstance(node, Index) else ():
+            for atom in dim.atoms(part):
+                found |= {atom} if isinstance(atom, Axis) else set()
+                found |= moves[id(atom.value)] if isinstance(atom, Loaded) else set()
+        moves[id(node)] = found
         if isinstance(node, Call):
+            times = points([a for a in axes if a in found])
             more, multiplied = weigh(node.fn, node.args[-1].dtype)
-            operations += more
-            multiplies += multiplied
+            operations += times * more
+            multiplies += times * multiplied
     return operations, multiplies

@@ -30,6 +30,7 @@ RUN_S = 0.0001  # each timed run lasts about this long: short enough to fit betw
 REPEATS, SOME, FEW = 100, 40, 3  # SOME per footprint, FEW where a run takes long of itself
 GAIN = 1.5  # of a thread's speed: what several threads should reach together if they run at once
 PATIENCE_S, PAUSE_S, BURST = 0.2, 0.002, 10
+COMPUTE = "compute"  # what sets a limit that no level of memory sets
 MEMORY_BYTES = 256 << 20  # at most: four times the last cache is enough to miss it
 
 _PARALLEL_FOR = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3)

@@ -6,14 +6,14 @@ step's time is the median. Variables are copied first: profiling a training step
 
 The limit of a step is the larger of two times: its arithmetic at the machine's peak, counted in the instructions that
 are emitted for each operation, and its buffers, each read or written once, at the speed measured for as many bytes
-(`machine.py`). A step can beat it where an earlier step left its inputs in a nearer cache.
+(`machine.py`). A step can beat it where an earlier step left its inputs in a nearer cache: then the table says so.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ from kcompile.runtime import cache, threads
 from kcompile.runtime.arena import address, aligned_empty
 from kcompile.runtime.executable import Bound, Executable
 from kcompile.runtime.link import Library, link
-from kcompile.runtime.machine import Machine, machine
+from kcompile.runtime.machine import COMPUTE, Machine, machine
 from kcompile.runtime.profile_page import page
 from kcompile.runtime.profile_text import table
 from kcompile.target import Target
@@ -44,7 +44,6 @@ BUDGET_S = 1.0  # of all repetitions together
 MIN_REPETITIONS, MAX_REPETITIONS = 5, 200
 WARM_UP = 2
 EMPTY_STEPS = 64  # to measure what a clock reading and a call cost, which is then taken off each step
-COMPUTE = "compute"  # as `Record.bound`; else the name of a level of memory
 
 _TIMELINE = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
@@ -57,7 +56,7 @@ class Record:
 
     kernel: "copy" and "fill" for steps that only move bytes.     what: the nodes it computes.
     path:   the way a contraction is computed, "loops" otherwise.  start_s: since the program began, median.
-    limit_s, bound: the time the machine needs at least, and what sets it.
+    limit_s, bound: the time the machine needs at least, and what sets it: COMPUTE or a level of memory.
     """
 
     number: int
@@ -280,6 +279,7 @@ class _Fact:
     path: str
     work: Work
     flop_scale: float = 1.0  # float32 operations that take as long as one of this step's
+    parts: tuple[tuple[int, Work], ...] = ()  # of a loop: how often each kernel runs, its work
 
 
 def _facts(built: Build, named: Mapping[str, int]) -> list[_Fact]:
@@ -307,21 +307,20 @@ def _loop_fact(built: Build, loop: Loop, step, named: Mapping[str, int]) -> _Fac
     path = f"loop, {len(list(runs(loop.steps)))} kernels" + (f", rows of {loop.rows.per_task}" if loop.rows else "")
     path += " steps apart" if loop.rows and loop.rows.numbered else ""
     layers = (_layer(node.origin.layer),) if node.origin.layer else ()
-    return _Fact("loop", layers, ("scan",), path, _loop_work(built, loop, sizes))
+    parts = tuple(_loop_parts(built, loop, sizes))
+    total = Work(*(sum(times * getattr(w, f.name) for times, w in parts) for f in fields(Work)))
+    return _Fact("loop", layers, ("scan",), path, total, parts=parts)
 
 
-def _loop_work(built: Build, loop: Loop, sizes: Mapping[str, int]) -> Work:
-    """The work of all steps of a loop; that of loops in it counts as often as they run."""
-    each = [
-        _loop_work(built, step, sizes)
-        if isinstance(step, Loop)
-        else work(built.forms[step.kernel.name], sizes, _weigh(built.target))
-        for step in loop.steps
-        if isinstance(step, Loop | Run)
-    ]
+def _loop_parts(built: Build, loop: Loop, sizes: Mapping[str, int]) -> Iterator[tuple[int, Work]]:
+    """How often each kernel of a loop runs, and its work; what is in a loop within runs as often as that says."""
     count = dim.evaluate(loop.rows.total if loop.rows and loop.rows.numbered else loop.count, sizes)
     count = 1 if loop.strips else count
-    return Work(*(count * sum(getattr(w, f.name) for w in each) for f in fields(Work)))
+    for step in loop.steps:
+        if isinstance(step, Loop):
+            yield from ((count * times, w) for times, w in _loop_parts(built, step, sizes))
+        elif isinstance(step, Run):
+            yield count, work(built.forms[step.kernel.name], sizes, _weigh(built.target))
 
 
 def _fact(built: Build, step, calls, named: Mapping[str, int]) -> _Fact:
@@ -378,13 +377,16 @@ def _layer(origin: str) -> str:
 def _limit(fact: _Fact, limits: Machine) -> tuple[float, str]:
     """Time needed at least, and why. Products in pairs run at a rate of their own."""
     w = fact.work
-    moving = limits.moving_s(w.read, w.written)
+    # what one round of a loop leaves in a near cache is there for the next
+    parts = fact.parts or ((1, w),)
+    moving = sum(times * limits.moving_s(part.read, part.written) for times, part in parts)
     in_pairs = w.bf16_products if limits.pair_flops_per_s else 0
     others = w.multiply_adds - in_pairs
     computing = limits.computing_s(others + w.multiplies, others + w.operations) * fact.flop_scale
     if in_pairs:
         computing += 2 * in_pairs / limits.pair_flops_per_s
-    return (computing, COMPUTE) if computing > moving else (moving, limits.level_for(w.nbytes).name)
+    touched = max(part.nbytes for _, part in parts)
+    return (computing, COMPUTE) if computing > moving else (moving, limits.level_for(touched).name)
 
 
 def _preparations(built: Build) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from kcompile.runtime.profile_text import headline, label
+from kcompile.runtime.profile_text import headline, label, notes
 
 if TYPE_CHECKING:  # as in profile_text.py
     from kcompile.runtime.profile import Profile, Record
@@ -27,6 +27,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { padding: 3px 8px; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap; }
 th.l, td.l { text-align: left; } td.w { white-space: normal; min-width: 220px; }
 svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: currentColor; }
+svg .on { fill: #000; }
 rect { stroke: #0003; stroke-width: .5; } rect:hover { stroke: currentColor; stroke-width: 1.5; }
 """
 
@@ -45,6 +46,7 @@ def page(profile: Profile) -> str:
         memory_svg(profile),
         "<h2>Steps</h2>",
         _table(profile),
+        *(f"<p>{escape(note)}</p>" for note in notes(profile)),
         "</body></html>",
     ]
     return "\n".join(parts)
@@ -59,7 +61,9 @@ def timeline_svg(profile: Profile) -> str:
         shapes.append(_rect(x, 0, width, ROW, _colour(r.share), _tip(r)))
         if width > 60:
             shown = label(r)[: int(width / 6.5)]
-            shapes.append(f'<text x="{x + 4:.1f}" y="{ROW / 2 + 4}" pointer-events="none">{escape(shown)}</text>')
+            shapes.append(
+                f'<text x="{x + 4:.1f}" y="{ROW / 2 + 4}" class="on" pointer-events="none">{escape(shown)}</text>'
+            )
     for tick in range(11):
         anchor = "start" if tick == 0 else "end" if tick == 10 else "middle"
         where = f'x="{WIDTH * tick / 10:.1f}" y="{ROW + 16}" text-anchor="{anchor}"'

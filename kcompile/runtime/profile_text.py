@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kcompile.runtime.machine import COMPUTE
+
 if TYPE_CHECKING:  # a profile prints itself with this module
     from kcompile.runtime.profile import Profile, Record
 
@@ -24,7 +26,21 @@ def table(profile: Profile, *, by_time: bool = False) -> str:
         f"{'sum':>4s} {1e6 * total:10.2f} {'':6s} {_rate(flops, total):8.1f} {_rate(nbytes, total):7.1f} "
         f"{share:6.1%} {'':8s} {1e6 * profile.total_s:.2f} us in one call"
     )
-    return "\n".join(lines)
+    return "\n".join([*lines, *notes(profile)])
+
+
+def notes(profile: Profile) -> list[str]:
+    """Why shares are above 1, if any is; the machine's numbers have an error of some percent."""
+    above = [r for r in profile.records if r.share > 1]
+    if not above:
+        return []
+    moving, computing = (", ".join(str(r.number) for r in above if (r.bound == COMPUTE) is c) for c in (False, True))
+    reasons = []
+    if moving:
+        reasons.append(f"steps {moving}: earlier steps left their inputs in a nearer cache than a run alone would find")
+    if computing:
+        reasons.append(f"steps {computing}: the measured peak is that of a moment when the machine was slower")
+    return [f"above 100 %: {reason}" for reason in reasons]
 
 
 def headline(profile: Profile) -> str:

@@ -68,6 +68,15 @@ def test_without_targets_it_is_prediction(model):
     assert found.sizes == {"batch": 3} and not any("/grad" in n for r in found.records for n in r.layers)
 
 
+def test_layers_on_strings_run_before():
+    lookup = layers.StringLookup(vocabulary=["a", "b"])
+    made = keras.Sequential([keras.Input((), dtype="string"), lookup, layers.Embedding(3, 4, name="rows")])
+    made.compile("sgd", "mse")
+    words = np.array(["a", "b", "c"], object)
+    for targets in ((), (np.zeros((3, 4), "float32"),)):
+        assert any("rows" in r.layers for r in made.profile(words, *targets).records)
+
+
 def test_what_is_refused(model):
     x = np.zeros((3, 5), "float32")
     with pytest.raises(ArgumentError, match="batch_size"):

@@ -68,6 +68,17 @@ def test_operations_are_weighed_and_shared_ones_count_once():
     assert 14 * 150 <= found.operations < 16 * 150
 
 
+def test_what_does_not_move_with_an_axis_counts_once():
+    def make(g):
+        x, step, row = (
+            g.input(n, Type(f32, s)) for n, s in (("x", (BATCH, 50)), ("step", (1, 1)), ("row", (BATCH, 1)))
+        )
+        g.output("y", ops.mul(ops.mul(x, ops.add(row, step)), ops.exp(step)))
+
+    weighed = work(only_form(make), {"batch": 3}, lambda fn, dtype: (100, 0) if fn == "exp" else (1, 0))
+    assert weighed.operations == 2 * 150 + 3 + 100  # a row's sum, the correction of an optimizer's step
+
+
 def test_of_a_large_array_only_what_is_read_counts():
     def make(g):
         x = g.input("x", Type(f32, (100, 50)))

@@ -2,6 +2,7 @@
 
 import math
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,10 +12,12 @@ from kcompile import pipeline
 from kcompile.codegen.operations import weight
 from kcompile.codegen.program import Run
 from kcompile.errors import ArgumentError
-from kcompile.forms.work import work
+from kcompile.forms.work import Work, work
 from kcompile.ir import dim
-from kcompile.runtime.profile import COMPUTE, profile
-from kcompile.runtime.profile_text import table
+from kcompile.runtime import profile as module
+from kcompile.runtime.machine import COMPUTE, Level, Machine
+from kcompile.runtime.profile import profile
+from kcompile.runtime.profile_text import notes, table
 from tests.passes.test_blocks import BIASES, attention
 from tests.passes.test_blocks import data as attention_data
 from tests.passes.test_program import GRAPHS, arrays_for, dense_training
@@ -63,8 +66,6 @@ def test_variables_stay_as_they_are():
 
 def test_the_steps_compute_what_the_program_does():
     """As many runs of the program, on the same variables, leave the same bits."""
-    from kcompile.runtime import profile as module
-
     graph = dense_training()
     built = pipeline.build(graph)
     inputs, variables = split(graph, arrays_for(graph, 6))
@@ -104,7 +105,7 @@ def test_pieces_are_the_plan():
 def test_table_and_page(make):
     _, _, found = profiled(make)
     lines = str(found).splitlines()
-    assert len(lines) == len(found.records) + 3 and "batch=6" in lines[0]
+    assert len(lines) == len(found.records) + 3 + len(notes(found)) and "batch=6" in lines[0]
     slowest = max(found.records, key=lambda r: r.seconds)
     assert int(table(found, by_time=True).splitlines()[2].split()[0]) == slowest.number or slowest.seconds == 0
     page = found.html()
@@ -117,6 +118,27 @@ def test_table_and_page(make):
     memory = tree.findall("svg")[1:]
     assert len(memory) == (1 if found.pieces else 0)
     assert not memory or len(memory[0].findall("rect")) == len(found.pieces)
+
+
+def test_a_share_above_the_limit_has_its_reason():
+    _, _, found = profiled(dense_training)
+    first, second, *others = (replace(r, limit_s=0.5 * r.seconds) for r in found.records)
+    changed = replace(found, records=(first, *others))
+    assert notes(changed) == []
+    second = replace(second, limit_s=2 * second.seconds + 1e-6)
+    for bound, reason in (("L2", "nearer cache"), (COMPUTE, "peak")):
+        (note,) = notes(replace(found, records=(first, replace(second, bound=bound), *others)))
+        assert f"steps {second.number}:" in note and reason in note
+        assert note in str(replace(found, records=(replace(second, bound=bound),)))
+        assert reason in replace(found, records=(replace(second, bound=bound),)).html()
+
+
+def test_what_a_loop_touches_again_is_in_a_near_cache():
+    limits = Machine(1, 1e12, (Level("L1", 10_000, 1e11), Level("memory", None, 1e9)), operations_per_s=1e12)
+    whole, part = Work(0, 0, 100_000), Work(0, 0, 1000)
+    once = module._Fact("k", (), (), "loops", whole)
+    assert module._limit(once, limits) == (pytest.approx(1e-4), "memory")
+    assert module._limit(replace(once, parts=((100, part),)), limits) == (pytest.approx(1e-6), "L1")
 
 
 def test_names_are_escaped():

@@ -92,7 +92,7 @@ def memory_plan(model: Any, x: Any = None, y: Any = None) -> MemoryPlan:
             the model's inputs serve, open sizes as 1.
     Raises: ArgumentError if there is no `x` and the model has no inputs yet, or no rows.
     """
-    x = _inputs_of(model) if x is None else convert_all(x, "x")
+    x = _inputs_of(model) if x is None else convert_all(model._on_host(x), "x")
     y = convert_all(y, "y")
     if not ArrayData(x, y).num_batches:
         raise ArgumentError("`memory_plan` needs data with at least one row.")

@@ -22,7 +22,7 @@ def profile(model: Any, x: Any, y: Any = None, batch_size: int = 32) -> Profile:
     """
     if batch_size < 1:
         raise ArgumentError(f"`batch_size` must be at least 1. Received: {batch_size}")
-    x, y = convert_all(x, "x"), convert_all(y, "y")
+    x, y = convert_all(model._on_host(x), "x"), convert_all(y, "y")
     data = ArrayData(x, y)  # checks the lengths
     if not data.num_batches:
         raise ArgumentError("`profile` needs data with at least one row.")
