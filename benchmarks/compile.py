@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import choices
 from benchmarks.models_keras import build
 from benchmarks.peers import OURS, environment, installed
 from benchmarks.turns import ROOT
@@ -157,10 +158,11 @@ def main() -> None:
         model, mode, batch = args.workload
         print(json.dumps(measure(args.inside, Workload(model, mode, int(batch)), args.threads)))
         return
+    rows = choices.some(chosen(args.only, args.quick, ROWS), args.only, (w.name for w in ROWS))
     peers = installed(args.peers or (OURS if args.quick else ",".join(PEERS)))
     print("seconds until the program is ready (peers: until the first step is done)")
     results = {}
-    for workload in chosen(args.only, args.quick, ROWS):
+    for workload in rows:
         results[workload.name] = compare(workload, peers, args.threads, args.repeats)
         print("\n".join(lines(workload, results[workload.name])), flush=True)
     if args.json:

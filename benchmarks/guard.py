@@ -7,7 +7,7 @@ and never less than FLOOR. One peer alone may have become faster, that is no fau
 
 Without `--from` whole models are measured now, as `benchmarks.run` does. `--record NAME` keeps the numbers in
 `recorded/NAME.json` instead of comparing; rows it already holds and this run lacks stay. The exit status is 1 if a
-row got worse.
+row got worse, kcompile failed on one, or there was nothing to compare.
 """
 
 from __future__ import annotations
@@ -70,6 +70,11 @@ def _rows(report: Mapping) -> Iterator[tuple[str, Mapping]]:
     for count, part in report.items():
         if isinstance(part, Mapping) and "seconds_per_call" in part:
             yield from ((_label(KERNELS, count, name), times) for name, times in part["seconds_per_call"].items())
+
+
+def without_us(report: Mapping) -> list[str]:
+    """Rows that peers have a time for and kcompile has not: it failed there."""
+    return [row for row, seconds in _rows(report) if seconds and not seconds.get(OURS)]
 
 
 def _label(kind: str, threads, name: str) -> str:
@@ -138,7 +143,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--record", metavar="NAME", help="keep the ratios in recorded/NAME.json")
     args = parser.parse_args()
-    report = json.loads(args.file.read_text(encoding="utf-8")) if args.file else _measured(args)
+    report = _read(args.file) if args.file else _measured(args)
     now = {row: peers for row, peers in table(report).items() if args.only in row}
     if args.record:
         record(now, RECORDED / f"{args.record}.json")
@@ -148,7 +153,22 @@ def main() -> None:
     print(summary(found))
     if unknown := sorted(now.keys() - recorded().keys()):
         print(f"not recorded: {'; '.join(unknown)}")
-    sys.exit(1 if any(c.worse for c in found) else 0)
+    failed = [row for row in without_us(report) if row in recorded() and args.only in row]
+    if failed:
+        print(f"kcompile has no time for: {'; '.join(failed)}")
+    if not found:
+        print("nothing to compare: no row of this run is among the recorded ones")
+    sys.exit(1 if failed or not found or any(c.worse for c in found) else 0)
+
+
+def _read(file: Path) -> dict:
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SystemExit(
+            f"{file} is not what benchmarks.run or benchmarks.kernels writes with --json: {error}"
+        ) from None
+    return report if isinstance(report, dict) else {}
 
 
 def _measured(args: argparse.Namespace) -> dict:

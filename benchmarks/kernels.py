@@ -19,6 +19,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks import choices
 from benchmarks.kernel_cases import CASES, Case, moved_bytes, multiply_adds, traffic
 from benchmarks.turns import Worker
 from kcompile.runtime.machine import Machine
@@ -126,7 +127,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few rows, short turns")
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
     parser.add_argument("--peers", default=",".join(PEERS[1:]), help="names with commas")
-    parser.add_argument("--threads", default="1,2", help="numbers with commas")
+    parser.add_argument("--threads", type=choices.counts, default="1,2", help="numbers with commas")
     parser.add_argument("--turns", type=int, help=f"{TURNS}, quick {QUICK_TURNS}")
     parser.add_argument("--parts", action="store_true", help="arithmetic and memory of each row; no peers")
     parser.add_argument("--json", type=Path, help="write all numbers to this file")
@@ -135,16 +136,21 @@ def main() -> None:
     if args.list:
         print("\n".join(c.name for c in cases))
         return
-    peers = [] if args.parts else [p for p in args.peers.split(",") if p and importlib.util.find_spec(p)]
+    choices.some(cases, args.only, (c.name for c in CASES))
+    peers = [] if args.parts else _installed(choices.names(args.peers, PEERS[1:]))
     turns = args.turns or (QUICK_TURNS if args.quick else TURNS)
     turn_s = QUICK_TURN_S if args.quick else TURN_S
-    report = {n: _run(cases, peers, n, turns, turn_s, args.parts) for n in _numbers(args.threads)}
+    report = {n: _run(cases, peers, n, turns, turn_s, args.parts) for n in args.threads}
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(n) for n in text.split(",")]
+def _installed(peers: Sequence[str]) -> list[str]:
+    """Those that can run; prints a line for each other one."""
+    missing = [p for p in peers if importlib.util.find_spec(p) is None]
+    for peer in missing:
+        print(f"{peer}: left out, not installed")
+    return [p for p in peers if p not in missing]
 
 
 def _run(

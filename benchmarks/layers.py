@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmarks import choices
 from benchmarks.layer_cases import LEAST, REASONS, ROWS, Row
 from benchmarks.peers import OURS, installed
 from benchmarks.run import best, ratios
@@ -121,6 +122,7 @@ def main() -> None:
         print("\n".join(r.name for r in rows))
         return
     turns = args.turns or (QUICK_TURNS if args.quick else TURNS)
+    choices.some(rows, args.only, (r.name for r in ROWS))
     peers = installed(args.peers) if args.peers else []
     results: dict[str, Times] = {}
     for name, times in run(rows, peers, args.threads, turns, QUICK_TURN_S if args.quick else TURN_S):

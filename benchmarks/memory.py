@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.peers import OURS, PEERS, environment, installed, keep_to_cores
 from benchmarks.timing import fastest
 from benchmarks.turns import ROOT
-from benchmarks.workloads import TRAIN, Workload
+from benchmarks.workloads import SHAPES, TRAIN, Workload
 
 STEPS = 8
 LIBRARIES = {OURS: ("kcompile.keras", "kcompile.pipeline"), "keras-jax": ("keras",), "keras-tensorflow": ("keras",)}
@@ -64,6 +64,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.model not in SHAPES:
+        parser.error(f"no model is called {args.model!r}. Expected one of {', '.join(SHAPES)}")
     workload = Workload(args.model, TRAIN, args.batch)
     if args.inside:
         print(json.dumps(measure(args.inside, workload, args.threads)))

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from benchmarks import choices
 from benchmarks.workloads import FIT, INFER, PREDICT, PREDICT_ON_BATCH, TRAIN, TRAIN_ON_BATCH, Workload
 
 OURS = "kcompile"
@@ -62,7 +63,7 @@ PEERS = {
 def installed(names: str) -> list[str]:
     """Of the names (with commas; empty: all peers) those that can run; prints a line for each other one."""
     found = []
-    for name in names.split(",") if names else PEERS:
+    for name in choices.names(names, PEERS) or PEERS:
         if missing := PEERS[name].missing:
             print(f"{name}: left out, not installed: {', '.join(missing)}")
         else:

@@ -17,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import choices
 from benchmarks.peers import OURS, PEERS, installed
 from benchmarks.turns import Worker, take_turns
-from benchmarks.workloads import Workload, chosen
+from benchmarks.workloads import WORKLOADS, Workload, chosen
 
 TURN_S, QUICK_TURN_S = 0.4, 0.1
 TURNS, QUICK_TURNS = 7, 5
@@ -90,7 +91,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small models, short turns")
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
     parser.add_argument("--peers", default="", help="names with commas; kcompile always takes part")
-    parser.add_argument("--threads", default="2", help="numbers with commas")
+    parser.add_argument("--threads", type=choices.counts, default="2", help="numbers with commas")
     parser.add_argument("--turns", type=int, help=f"{TURNS}, quick {QUICK_TURNS}")
     parser.add_argument("--verbose", action="store_true", help="show what peers print, errors included")
     parser.add_argument("--json", type=Path, help="write all numbers to this file")
@@ -103,8 +104,7 @@ def main() -> None:
     if args.list:
         print("\n".join(w.name for w in chosen(args.only, args.quick)))
         return
-    counts = [int(n) for n in args.threads.split(",")]
-    report = table_of(args.only, args.peers, counts, args.quick, args.turns, args.verbose)
+    report = table_of(args.only, args.peers, args.threads, args.quick, args.turns, args.verbose)
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))
 
@@ -113,9 +113,10 @@ def table_of(
     only: str, peers: str, counts: Sequence[int], quick: bool, turns: int | None = None, verbose: bool = False
 ) -> dict[str, Any]:
     """Measure and print; returns what the JSON file holds."""
+    rows = choices.some(chosen(only, quick), only, (w.name for w in WORKLOADS))
     names = [OURS, *(p for p in installed(peers) if p != OURS)]
     turns, turn_s = turns or (QUICK_TURNS if quick else TURNS), QUICK_TURN_S if quick else TURN_S
-    return {"models": {str(n): _run(chosen(only, quick), names, n, turns, turn_s, verbose) for n in counts}}
+    return {"models": {str(n): _run(rows, names, n, turns, turn_s, verbose) for n in counts}}
 
 
 def _run(rows, peers, threads: int, turns: int, turn_s: float, verbose: bool) -> dict[str, Row]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import choices
 from benchmarks.models_keras import build
 from benchmarks.workloads import data
 from kcompile import keras, pipeline
@@ -126,13 +127,15 @@ def main() -> None:
     parser.add_argument("--turns", type=int, help=f"{TURNS}, quick {QUICK_TURNS}")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     args = parser.parse_args()
+    names = [n for n, (_, quick) in ROWS.items() if args.only in n and (quick or not args.quick)]
+    choices.some(names, args.only, ROWS)
     threads.set_num_threads(max(COUNTS))
     turns = args.turns or (QUICK_TURNS if args.quick else TURNS)
     print(
         f"{'medians in microseconds':30s} {'1 thread':>12s} {'2 threads':>12s} {'scaling':>20s}  the same with 1 to 4"
     )
     results, differ = {}, []
-    for name in (n for n, (_, quick) in ROWS.items() if args.only in n and (quick or not args.quick)):
+    for name in names:
         start = ROWS[name][0]
         times = scaling(start, turns, QUICK_TURN_S if args.quick else TURN_S)
         found = digests(start)
