@@ -5,14 +5,20 @@ them, and each weight read once. Convolutions count as direct ones: an algorithm
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
 
 from benchmarks.models_keras import build
 from benchmarks.workloads import Workload, data
 from kcompile import keras, pipeline
+from kcompile.codegen.contract.affine import affine
 from kcompile.forms.records import Contract
+from kcompile.forms.scalar import loads
 from kcompile.forms.work import work
 from kcompile.ir import dim
-from kcompile.ir.graph import Graph
+from kcompile.ir.graph import Graph, Value
 from kcompile.keras.training.programs import PREDICT, TRAIN, Batch
 from kcompile.passes.fuse import fuse
 from kcompile.passes.lower import LoopCall, lower
@@ -58,5 +64,29 @@ def _products(calls: list, sizes: dict[str, int]) -> int:
             rows = {call.rows.symbol: dim.evaluate(call.rows.total, sizes)} if call.rows else {}
             total += dim.evaluate(call.scan.length, sizes) * _products(call.calls, sizes | rows)
         elif isinstance(call.form, Contract):
-            total += work(call.form, sizes).multiply_adds
+            products = work(call.form, sizes).multiply_adds
+            for side in loads(call.form.lhs, call.form.rhs):
+                products *= _inside(call.reads[side.buffer], side.index)
+            total += round(products)
     return total
+
+
+def _inside(value: Value, index: Sequence) -> Fraction:
+    """The share of a contraction's points at which an operand is not one of the zeros around (or in) an array."""
+    node, share = value.node, Fraction(1)
+    if node.is_source or node.op.name != "pad" or node.attrs["value"] != 0:
+        return share
+    low, interior = node.attrs["low"], node.attrs["interior"]
+    for at, size, before, between in zip(index, node.inputs[0].shape, low, interior):
+        found = affine(at)
+        if found is None or not all(map(dim.is_static, (size, before, found.offset))):
+            continue
+        places = np.array([found.offset - before])
+        for axis, stride in found.strides.items():
+            if not dim.is_static(axis.extent) or not dim.is_static(stride):
+                break
+            places = np.add.outer(places, stride * np.arange(axis.extent)).ravel()
+        else:
+            there = (places >= 0) & (places % (between + 1) == 0) & (places < size * (between + 1))
+            share *= Fraction(int(there.sum()), len(places))
+    return share
