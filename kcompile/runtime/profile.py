@@ -12,30 +12,25 @@ are emitted for each operation, and its buffers, each read or written once, at t
 from __future__ import annotations
 
 import ctypes
-import functools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kcompile.codegen.entry import emit_entry
-from kcompile.codegen.program import WORKERS, Copy, Loop, Run, loops, runs
-from kcompile.forms.records import Contract
-from kcompile.forms.work import Weigh, Work, work
+from kcompile.codegen.program import WORKERS, Loop, Run, loops, runs
+from kcompile.forms.work import Work
 from kcompile.ir import dim
-from kcompile.ir.graph import Node
-from kcompile.ir.op import Kind
-from kcompile.passes.fuse import Cluster
 from kcompile.passes.lower import LoopCall
 from kcompile.runtime import cache, threads
 from kcompile.runtime.arena import address, aligned_empty
 from kcompile.runtime.executable import Bound, Executable
 from kcompile.runtime.link import Library, link
 from kcompile.runtime.machine import COMPUTE, Machine, machine
+from kcompile.runtime.profile_facts import Fact, facts, leaves
 from kcompile.runtime.profile_page import page
 from kcompile.runtime.profile_text import table
-from kcompile.target import Target
 
 if TYPE_CHECKING:  # pipeline.py stands above
     from kcompile.pipeline import Build
@@ -57,6 +52,7 @@ class Record:
     kernel: "copy" and "fill" for steps that only move bytes.     what: the nodes it computes.
     path:   the way a contraction is computed, "loops" otherwise.  start_s: since the program began, median.
     limit_s, bound: the time the machine needs at least, and what sets it: COMPUTE or a level of memory.
+    inner:  of a loop, its kernels, each timed as the same loop with that kernel alone.
     """
 
     number: int
@@ -69,6 +65,7 @@ class Record:
     work: Work
     limit_s: float
     bound: str
+    inner: tuple[Record, ...] = ()
 
     @property
     def flops_per_s(self) -> float:
@@ -150,13 +147,16 @@ def profile(
     # of each repetition the durations, then the median per step
     durations = np.maximum(np.median(np.diff(bound.times, axis=1), axis=0) - bound.clock_ns, 0.0) * 1e-9
     starts = np.concatenate([[0.0], np.cumsum(durations)])
-    facts = _facts(built, bound.named)
     records = []
-    for number, (fact, start, seconds) in enumerate(zip(facts, starts.tolist(), durations.tolist())):
-        limit_s, what = _limit(fact, limits)
-        records.append(
-            Record(number, fact.kernel, fact.layers, fact.what, fact.path, start, seconds, fact.work, limit_s, what)
-        )
+    alone = iter((np.median(bound.inner, axis=0) * 1e-9).tolist() if len(bound.inner) else ())
+    for number, (fact, start, seconds) in enumerate(
+        zip(facts(built, bound.named), starts.tolist(), durations.tolist())
+    ):
+        within, begun = [], start
+        for part, taken in zip(fact.inner, alone if fact.inner and not _is_guarded(built, number) else ()):
+            within.append(_record(number, part, begun, max(taken - bound.clock_ns * 1e-9, 0.0), limits))
+            begun += taken
+        records.append(replace(_record(number, fact, start, seconds, limits), inner=tuple(within)))
     return Profile(
         built.traced.name,
         {n: v for n, v in bound.named.items() if n != WORKERS},
@@ -169,6 +169,17 @@ def profile(
     )
 
 
+def _record(number: int, fact: Fact, start: float, seconds: float, limits: Machine) -> Record:
+    limit_s, bound = _limit(fact, limits)
+    shown = (fact.kernel, fact.layers, fact.what, fact.path)
+    return Record(number, *shown, start, seconds, fact.work, limit_s, bound)
+
+
+def _is_guarded(built: Build, number: int) -> bool:
+    step = built.program.steps[built.program.prepare + number]
+    return isinstance(step, Loop) and any(inner.guarded for inner in loops(step))
+
+
 # running ----------------------------------------------------------------------------------------
 
 
@@ -179,14 +190,20 @@ class _Steps:
         program = built.program
         steps = program.steps[program.prepare :]
         singles = [replace(program, name=f"{program.name}_step{n}", steps=(s,), prepare=0) for n, s in enumerate(steps)]
+        # a loop that asks each time whether to go on cannot run without the kernel that answers
+        alone = [
+            leaf for s in steps if isinstance(s, Loop) and not any(i.guarded for i in loops(s)) for leaf in leaves(s)
+        ]
+        inner = [replace(program, name=f"{program.name}_inner{n}", steps=(s,), prepare=0) for n, s in enumerate(alone)]
         empty = replace(program, name=f"{program.name}_nothing", steps=(), prepare=0)
         called = {p.function for s in runs(steps) for p in s.kernel.phases}
         symbols = {name: library.address(name) for name in called}
-        text = _merged([emit_entry(s, weighs=False) for s in (*singles, empty)])
+        text = _merged([emit_entry(s, weighs=False) for s in (*singles, *inner, empty)])
         target = built.target
         objects = [_object(text, target), _timeline_object(target)]
         self.library = link(objects, {**symbols, **threads.symbols()})
         self.functions = np.array([self.library.address(f"{s.name}_run") for s in singles], np.int64)
+        self.inner = np.array([self.library.address(f"{s.name}_run") for s in inner], np.int64)
         self.nothing = np.full(EMPTY_STEPS, self.library.address(f"{empty.name}_run"), np.int64)
         self.run = _TIMELINE(self.library.address("kc_timeline"))
 
@@ -200,6 +217,7 @@ class _Timed(Bound):
         self.steps: _Steps | None = None
         self.named: dict[str, int] = {}
         self.times = np.zeros((0, 0))
+        self.inner = np.zeros((0, 0))  # the kernels of loops, each alone
         self.whole: list[int] = []
         self.clock_ns = 0.0  # of the time of each step, what measuring it takes
 
@@ -227,6 +245,9 @@ class _Timed(Bound):
             pairs = [(once(steps.functions), once(program)) for _ in range(repetitions)]
             self.times = np.stack([times for times, _ in pairs])
             self.whole = [int(times[1] - times[0]) for _, times in pairs]
+            if len(steps.inner):
+                again = max(MIN_REPETITIONS, repetitions // 2)
+                self.inner = np.stack([np.diff(once(steps.inner)) for _ in range(again + 1)][1:])
             empty = [once(steps.nothing) for _ in range(MIN_REPETITIONS)]
             self.clock_ns = min(float(t[-1] - t[0]) for t in empty) / EMPTY_STEPS
         finally:
@@ -268,113 +289,10 @@ def _copies(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: _copy(a) for name, a in variables.items()}
 
 
-# what the steps are ------------------------------------------------------------------------------
+# what the machine needs --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Fact:
-    kernel: str
-    layers: tuple[str, ...]
-    what: tuple[str, ...]
-    path: str
-    work: Work
-    flop_scale: float = 1.0  # float32 operations that take as long as one of this step's
-    parts: tuple[tuple[int, Work], ...] = ()  # of a loop: how often each kernel runs, its work
-
-
-def _facts(built: Build, named: Mapping[str, int]) -> list[_Fact]:
-    calls = iter([s for s in built.placed.steps if s.call is not None and not s.prepares])
-    found: list[_Fact] = []
-    for step in built.program.steps[built.program.prepare :]:
-        if isinstance(step, Run) and step.phases == (0,):  # what a loop needs ready
-            found.append(_Fact(step.kernel.name, (), ("pack",), "", Work(0, 0, 0)))
-        elif isinstance(step, Loop):
-            found.append(_loop_fact(built, step, next(calls), named))
-        else:
-            found.append(_fact(built, step, calls, named))
-    return found
-
-
-def _loop_fact(built: Build, loop: Loop, step, named: Mapping[str, int]) -> _Fact:
-    """One line for all steps of a loop together; what rows each task has does not change the sum."""
-    sizes = dict(named)
-    for inner in loops(loop):  # the work of all strips is that of one that holds them all
-        if inner.rows is not None:
-            sizes[inner.rows.symbol] = dim.evaluate(inner.rows.total, sizes)
-        if inner.strips is not None:
-            sizes[inner.strips.symbol] = dim.evaluate(inner.strips.size, named)
-    node = step.call.scan.node
-    path = f"loop, {len(list(runs(loop.steps)))} kernels" + (f", rows of {loop.rows.per_task}" if loop.rows else "")
-    path += " steps apart" if loop.rows and loop.rows.numbered else ""
-    layers = (_layer(node.origin.layer),) if node.origin.layer else ()
-    parts = tuple(_loop_parts(built, loop, sizes))
-    total = Work(*(sum(times * getattr(w, f.name) for times, w in parts) for f in fields(Work)))
-    return _Fact("loop", layers, ("scan",), path, total, parts=parts)
-
-
-def _loop_parts(built: Build, loop: Loop, sizes: Mapping[str, int]) -> Iterator[tuple[int, Work]]:
-    """How often each kernel of a loop runs, and its work; what is in a loop within runs as often as that says."""
-    count = dim.evaluate(loop.rows.total if loop.rows and loop.rows.numbered else loop.count, sizes)
-    count = 1 if loop.strips else count
-    for step in loop.steps:
-        if isinstance(step, Loop):
-            yield from ((count * times, w) for times, w in _loop_parts(built, step, sizes))
-        elif isinstance(step, Run):
-            yield count, work(built.forms[step.kernel.name], sizes, _weigh(built.target))
-
-
-def _fact(built: Build, step, calls, named: Mapping[str, int]) -> _Fact:
-    if not isinstance(step, Run):
-        kind, times = ("copy", 2) if isinstance(step, Copy) else ("fill", 1)
-        written = dim.evaluate(step.nbytes, named)
-        return _Fact(kind, (), (kind,), "", Work(0, 0, times * written, written))
-    nodes = _computed(built, next(calls).call.cluster)
-    form = built.forms[step.kernel.name]
-    layers = dict.fromkeys(_layer(n.origin.layer) for n in nodes if n.origin.layer)
-    what = tuple(dict.fromkeys(n.op.name for n in nodes if n.op.kind is not Kind.SHAPE))
-    path, scale = "loops", 1.0
-    if isinstance(form, Contract):
-        path, scale = _path(form, built.target), form.dtype.size_bytes / 4
-    found = work(form, named, _weigh(built.target))
-    return _Fact(step.kernel.name, tuple(layers), what, path, found, max(scale, 1.0))
-
-
-def _weigh(target: Target) -> Weigh:
-    """The weight of an operation in the target's code."""
-    from kcompile.codegen.operations import weight  # LLVM, see _object
-
-    return functools.partial(weight, target=target)
-
-
-@functools.lru_cache(maxsize=4096)
-def _path(form: Contract, target) -> str:
-    from kcompile.codegen.contract import describe  # LLVM, see _object
-
-    return describe(form, target)
-
-
-def _computed(built: Build, cluster: Cluster) -> list[Node]:
-    """The nodes a kernel computes: its units, and what is computed inside them; producers first."""
-    found: dict[Node, None] = {}
-    stack = [(unit, False) for unit in reversed(cluster.units)]
-    while stack:
-        node, inputs_done = stack.pop()
-        if inputs_done:
-            found.setdefault(node)
-            continue
-        stack.append((node, True))
-        inner = [v.node for v in node.inputs if not v.node.is_source and v.node not in built.fusion.cluster_of]
-        stack += [(n, False) for n in inner if n not in found]
-    return list(found)
-
-
-def _layer(origin: str) -> str:
-    """`model/dense/grad` -> `dense/grad`: the model's own name tells no two layers apart."""
-    _, _, rest = origin.partition("/")
-    return origin if rest in ("", "grad") else rest
-
-
-def _limit(fact: _Fact, limits: Machine) -> tuple[float, str]:
+def _limit(fact: Fact, limits: Machine) -> tuple[float, str]:
     """Time needed at least, and why. Products in pairs run at a rate of their own."""
     w = fact.work
     # what one round of a loop leaves in a near cache is there for the next

@@ -9,7 +9,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from kcompile.runtime.profile_text import headline, label, notes
+from kcompile.runtime.profile_text import headline, label, notes, with_inner
 
 if TYPE_CHECKING:  # as in profile_text.py
     from kcompile.runtime.profile import Profile, Record
@@ -94,9 +94,9 @@ def _table(profile: Profile) -> str:
         f'<th class="l">{n}</th>' for n in ("layers: nodes", "kernel", "path")
     )
     rows = []
-    for r in profile.records:
+    for r, number in (pair for record in profile.records for pair in with_inner(record)):
         numbers = (
-            str(r.number), f"{1e6 * r.seconds:.2f}", f"{r.seconds / total:.1%}", f"{r.flops_per_s / 1e9:.1f}",
+            number, f"{1e6 * r.seconds:.2f}", f"{r.seconds / total:.1%}", f"{r.flops_per_s / 1e9:.1f}",
             f"{r.bytes_per_s / 1e9:.1f}", f"{r.share:.1%}", r.bound,
         )  # fmt: skip
         cells = "".join(f"<td>{escape(n)}</td>" for n in numbers)

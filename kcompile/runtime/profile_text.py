@@ -19,7 +19,8 @@ def table(profile: Profile, *, by_time: bool = False) -> str:
     """The table; steps in order, or the slowest first."""
     records = sorted(profile.records, key=lambda r: -r.seconds) if by_time else profile.records
     total = sum(r.seconds for r in profile.records)
-    lines = [headline(profile), HEADER, *(_row(r, total) for r in records)]
+    rows = [(r, name) for record in records for r, name in with_inner(record)]
+    lines = [headline(profile), HEADER, *(_row(r, name, total) for r, name in rows)]
     flops, nbytes = (sum(v) for v in zip(*((r.work.flops, r.work.nbytes) for r in records))) if records else (0, 0)
     share = profile.limit_s / total if total else 0.0
     lines.append(
@@ -61,9 +62,14 @@ def label(record: Record) -> str:
     return f"{', '.join(record.layers)}: {nodes}" if record.layers else nodes
 
 
-def _row(r: Record, total: float) -> str:
+def with_inner(record: Record) -> list[tuple[Record, str]]:
+    """A record and, for a loop, its kernels; each with its number: 3, 3.0, 3.1."""
+    return [(record, str(record.number)), *((r, f"{r.number}.{n}") for n, r in enumerate(record.inner))]
+
+
+def _row(r: Record, number: str, total: float) -> str:
     return (
-        f"{r.number:4d} {1e6 * r.seconds:10.2f} {r.seconds / max(total, 1e-12):6.1%} {r.flops_per_s / 1e9:8.1f} "
+        f"{number:>4s} {1e6 * r.seconds:10.2f} {r.seconds / max(total, 1e-12):6.1%} {r.flops_per_s / 1e9:8.1f} "
         f"{r.bytes_per_s / 1e9:7.1f} {r.share:6.1%} {r.bound:8s} {r.kernel} | {r.path} | {label(r)}"
     )
 

@@ -136,7 +136,7 @@ def test_a_share_above_the_limit_has_its_reason():
 def test_what_a_loop_touches_again_is_in_a_near_cache():
     limits = Machine(1, 1e12, (Level("L1", 10_000, 1e11), Level("memory", None, 1e9)), operations_per_s=1e12)
     whole, part = Work(0, 0, 100_000), Work(0, 0, 1000)
-    once = module._Fact("k", (), (), "loops", whole)
+    once = module.Fact("k", (), (), "loops", whole)
     assert module._limit(once, limits) == (pytest.approx(1e-4), "memory")
     assert module._limit(replace(once, parts=((100, part),)), limits) == (pytest.approx(1e-6), "L1")
 
@@ -149,6 +149,19 @@ def test_names_are_escaped():
 
     _, _, found = profiled(make)
     assert "<b>" not in found.html() and "&lt;b&gt;&amp;" in found.html()
+
+
+def test_the_kernels_of_a_loop_are_timed_each_alone():
+    graph = attention(gradient=True)
+    built = pipeline.build(graph)
+    inputs, variables = split(graph, attention_data(graph, 3))
+    found = profile(built, inputs, variables, budget_s=0.01)
+    loop = max((r for r in found.records if r.kernel == "loop"), key=lambda r: len(r.inner))
+    assert len(loop.inner) > 1 and {r.kernel for r in loop.inner} <= set(built.forms)
+    assert sum((r.work for r in loop.inner), Work(0, 0, 0)) == loop.work
+    assert all(r.seconds > 0 and r.what for r in loop.inner)
+    for text in (str(found), found.html()):
+        assert all(f"{loop.number}.{n}" in text and r.kernel in text for n, r in enumerate(loop.inner))
 
 
 def test_wrong_arrays_are_refused():
