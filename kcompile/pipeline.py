@@ -176,7 +176,7 @@ def compile(
             programs.keep(key, built.program, built.objects[-1], keys, built.constants)
     library = observer.stage("link", link, found.objects, threads.symbols())
     counters.programs += 1
-    workers = num_threads or threads.num_threads()
+    workers = min(num_threads or threads.num_threads(), threads.MAX_THREADS)
     observer.summary(
         f"{len(graph.live_nodes())} nodes, {sum(1 for _ in runs(found.program.steps))} kernel calls of "
         f"{len(found.objects) - 1} kernels, arena {found.program.arena_bytes} bytes"

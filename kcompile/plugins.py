@@ -12,12 +12,12 @@ nothing else. Two distributions that claim one name are an error that names both
 from __future__ import annotations
 
 import importlib
-import threading
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from kcompile import forks
 from kcompile.errors import PluginError, UnknownNameError, suggestion
 
 GROUPS = (
@@ -66,7 +66,7 @@ class Entry:
 _entries: dict[str, dict[str, Entry]] = {group: {} for group in GROUPS}
 _loaded: set[str] = set()
 _modules: dict[str, str] = {}  # module an entry point names -> its distribution
-_lock = threading.RLock()
+_lock = forks.rlock()
 _loading: list[str] = []  # distributions whose module is being imported, innermost last
 
 

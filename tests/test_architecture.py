@@ -13,7 +13,14 @@ PACKAGE = Path(__file__).parent.parent / "kcompile"
 
 # from the ground up; a module may import its own floor and the ones below
 FLOORS = [
-    ("kcompile.flags", "kcompile.errors", "kcompile.plugins", "kcompile.target", "kcompile.__version__"),
+    (
+        "kcompile.flags",
+        "kcompile.forks",
+        "kcompile.errors",
+        "kcompile.plugins",
+        "kcompile.target",
+        "kcompile.__version__",
+    ),
     ("kcompile.ir", "kcompile.forms", "kcompile.autodiff"),
     ("kcompile.ops",),
     ("kcompile.passes",),

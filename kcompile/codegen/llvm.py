@@ -2,12 +2,14 @@
 
 Objects are position independent and hold no absolute address, so the same bytes are linked into the
 running process, kept on disk, and put into exported libraries. One lock spans each use of LLVM:
-llvmlite serialises single calls anyway, and a target machine must not be used from two threads.
+llvmlite serialises single calls anyway, and a target machine must not be used from two threads. A fork waits until no
+other thread is in LLVM: what it left unfinished would stay so in the child.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import re
 import threading
 
@@ -18,6 +20,20 @@ from kcompile.target import Target
 
 VERSION = ".".join(map(str, llvm.llvm_version_info))  # part of every key of the object cache
 _LOCK = threading.RLock()
+
+
+def _before_fork() -> None:
+    _LOCK.acquire()
+    llvm.ffi.lib._lock.__enter__()  # of single calls: whoever drops a linked program makes one without our lock
+
+
+def _after_fork() -> None:
+    llvm.ffi.lib._lock.__exit__(None, None, None)
+    _LOCK.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 @functools.cache

@@ -11,30 +11,36 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 
-_lock = threading.Lock()
-_inside = 0  # how many blocks are running, in all threads
+from kcompile import forks
+
+_lock = forks.lock()
+_inside: dict[int, int] = {}  # thread -> how many blocks it is in
 _was_on = False
 
 
 @contextmanager
 def no_collection():
     """Run a block without the cycle collector; the last of several at once switches it on again if it was on."""
-    global _inside, _was_on
+    global _was_on
+    me = threading.get_ident()
     with _lock:
-        if _inside == 0:
+        if not _inside:
             _was_on = gc.isenabled()
             gc.disable()
-        _inside += 1
+        _inside[me] = _inside.get(me, 0) + 1
     try:
         yield
     finally:
         with _lock:
-            _inside -= 1
-            if _inside == 0 and _was_on:
+            _inside[me] -= 1
+            if not _inside[me]:
+                del _inside[me]
+            if not _inside and _was_on:
                 if gc.get_freeze_count() == 0:  # the user has frozen nothing: this only moves the young to the old
                     gc.freeze()
                     gc.unfreeze()
@@ -50,3 +56,16 @@ def uncollected(run: Callable) -> Callable:
             return run(*args, **named)
 
     return inside
+
+
+def _after_fork() -> None:
+    """In the child: the other threads, and their blocks, are not there."""
+    me = threading.get_ident()
+    for other in [t for t in _inside if t != me]:
+        del _inside[other]
+        if not _inside and _was_on:
+            gc.enable()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

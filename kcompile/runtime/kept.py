@@ -10,12 +10,12 @@ goes past Python compares cells alone: the last stamp of all, and the runs of th
 from __future__ import annotations
 
 import itertools
-import threading
 import weakref
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from kcompile import forks
 from kcompile.runtime.arena import address, aligned_empty
 
 _clock = itertools.count(1)
@@ -67,7 +67,7 @@ class Kept:
         self._stamp = 0
         self._runs: list[Runs] = []
         self._holds: tuple | None = None  # the version the arrays were made from
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def refresh(self, make: Callable[[], None]) -> None:
         """Call `make`, which fills the arrays, if a variable has changed since it was called last."""

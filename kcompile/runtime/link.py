@@ -7,13 +7,13 @@ what `symbols` names, and the C library. No other file outside codegen imports l
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kcompile import forks
 from kcompile.errors import CompilerBug
 
-_lock = threading.Lock()
+_lock = forks.lock()
 _numbers = itertools.count()
 _jit: Any = None
 

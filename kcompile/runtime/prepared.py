@@ -12,20 +12,20 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from kcompile import forks
 from kcompile.codegen import pycall
 from kcompile.runtime import cache
 from kcompile.runtime.arena import Workspaces, address
 from kcompile.runtime.link import Library, link
 
 _METH_O, _METH_FASTCALL = 0x0008, 0x0080
-_lock = threading.Lock()
+_lock = forks.lock()
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
-import threading
 import time
 from pathlib import Path
 
-from kcompile import flags
+from kcompile import flags, forks
 from kcompile.codegen.pool import pool_ir
+from kcompile.codegen.pool.layout import MAX_THREADS
 from kcompile.errors import ArgumentError
 from kcompile.runtime import cache
 from kcompile.runtime.link import Library, link
@@ -24,7 +24,7 @@ _USED = ("kc_parallel_for", "kc_workers", "kc_worked")  # by programs
 _FUNCTIONS = (*_USED, "kc_pool_start", "kc_pool_stop", "kc_pool_forget", "kc_pool_handover")
 _STOP_PATIENCE_S = 10.0  # how long a new size waits for a call in flight
 
-_lock = threading.Lock()
+_lock = forks.lock()
 _library: Library | None = None
 _chosen: int | None = None  # by set_num_threads
 
@@ -32,9 +32,10 @@ _chosen: int | None = None  # by set_num_threads
 def num_threads() -> int:
     """How many threads programs use, the caller included.
 
-    `set_num_threads` if called, else KCOMPILE_NUM_THREADS, else the CPUs this process may use.
+    `set_num_threads` if called, else KCOMPILE_NUM_THREADS, else the CPUs this process may use; at most as many as a
+    pool can have.
     """
-    return _chosen or flags.get("num_threads") or available_cpus()
+    return min(_chosen or flags.get("num_threads") or available_cpus(), MAX_THREADS)
 
 
 def set_num_threads(n: int) -> None:
@@ -164,9 +165,7 @@ def _function(name: str, result):
 
 
 def _after_fork() -> None:
-    """In the child: the threads are gone, and another thread may have held the lock."""
-    global _lock
-    _lock = threading.Lock()
+    """In the child: the threads are gone."""
     if _library is not None:
         _function("kc_pool_forget", None)()
 

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from kcompile import flags
+from kcompile import flags, pipeline
 from kcompile.codegen.host import host_target
 from kcompile.codegen.llvm import compile_module
 from kcompile.codegen.pool import pool_ir
@@ -21,6 +21,7 @@ from kcompile.codegen.pool.parts import LONG_PART_OPERATIONS
 from kcompile.errors import ArgumentError
 from kcompile.runtime import threads
 from kcompile.runtime.link import link
+from tests.passes.test_program import softmax_graph
 
 # Tasks, in IR so that pool threads never need Python.
 #   mark: hits[i] += 1, owner[i] = worker            ctx = {hits, owner}
@@ -428,6 +429,13 @@ def test_the_flag_counts_before_the_cpus(monkeypatch):
         assert threads.num_threads() == 7
     with flags.scoped(num_threads=0):
         assert threads.num_threads() == threads.available_cpus() >= 1
+
+
+def test_no_more_threads_than_a_pool_can_have():
+    """Scratch memory is laid out for each of them."""
+    with flags.scoped(num_threads=100_000):
+        assert threads.num_threads() == threads.MAX_THREADS
+    assert pipeline.compile(softmax_graph(), num_threads=100_000).workers == threads.MAX_THREADS
 
 
 def run_script(body: str) -> None:

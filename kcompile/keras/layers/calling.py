@@ -165,6 +165,18 @@ def _foreign(leaf: Any, compute_dtype: str | None) -> Any:
     return _as_call_tensor(np.asarray(leaf), compute_dtype, numbers=False)
 
 
+def apart(outputs: Any, given: Any) -> Any:
+    """Copy results that lie in the memory of an argument: what a user writes into one must not show in the other."""
+    taken = [a for a in tree.flatten(given) if isinstance(a, np.ndarray)]
+
+    def own(leaf: Any) -> Any:
+        if not isinstance(leaf, np.ndarray) or not any(np.may_share_memory(leaf, a) for a in taken):
+            return leaf
+        return set_mask(leaf.copy(), getattr(leaf, "_keras_mask", None))
+
+    return tree.map_structure(own, outputs)
+
+
 # masks ----------------------------------------------------------------------------------------------
 
 

@@ -157,9 +157,12 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
         if any(isinstance(leaf, KerasTensor) for leaf in tree.flatten([list(args), kwargs])):
             outputs = infer(self._compute, args, kwargs)
             return record(self, args, kwargs, outputs)
-        if calling.current_call() is None:
+        is_outermost = calling.current_call() is None
+        if is_outermost:
             self._clear_losses()
         outputs = self._compute(*args, **kwargs)
+        if is_outermost and current_scope() is None:
+            outputs = calling.apart(outputs, [args, kwargs])
         if calls is None and current_scope() is None:
             calls = vars(self)["_compiled_calls"] = compiled_calls.calls_of(self)
             calls(self, *given)  # the first of its kind

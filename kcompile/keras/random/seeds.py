@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import random as python_random
-import threading
 from typing import Any
 
 import numpy as np
 
+from kcompile import forks
 from kcompile.errors import ArgumentError
 from kcompile.ir.graph import Value
 from kcompile.keras.tracing import operators
 from kcompile.keras.tracing.scope import unwrap
 from kcompile.keras.tracing.variable import Variable
 
-_lock = threading.Lock()
+_lock = forks.lock()
 _global: dict[str, Any] = {"seed": None, "stream": None, "generator": None}
 
 

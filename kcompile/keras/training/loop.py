@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kcompile.keras.callbacks import CallbackList
+from kcompile.keras.tracing.arena import VariableArena
 from kcompile.keras.training.checks import check_rows
 from kcompile.keras.training.data import ArrayData, BatchData
 from kcompile.keras.training.programs import PREDICT, TRAIN, Batch, StepProgram
@@ -78,6 +79,9 @@ class Run:
             done += count
             if self.every or self.some:
                 self.end(done - 1, self._batch_logs(outputs, data, done - count, done))
+                if program.adoptions != VariableArena.adoptions:  # a callback has trained, and weights have moved
+                    self.program = program = self.program_for(batch)
+                    bound = program.ready()
             step_s = max(elapsed, 1e-9) / count
             count = max(1, min(GROWTH * count, int(WAKE_S / step_s)))
         if done:

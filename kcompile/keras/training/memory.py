@@ -104,7 +104,7 @@ def memory_plan(model: Any, x: Any = None, y: Any = None) -> MemoryPlan:
     program = model._program(mode, batch)
     built = pipeline.build(program.traced.graph)
     arrays = program.traced.arrays()
-    workers = model._training.num_threads or threads.num_threads()
+    workers = min(model._training.num_threads or threads.num_threads(), threads.MAX_THREADS)
     return MemoryPlan(
         mode=mode,
         variables=sum(a.nbytes for a in {id(a): a for a in arrays.values()}.values()),

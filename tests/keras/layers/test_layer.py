@@ -289,3 +289,15 @@ def test_reversible_embedding(init, real_keras):
 def real_or(ours, theirs, model):
     """The package a model is of."""
     return ours if isinstance(model, ours.Model) else theirs
+
+
+@pytest.mark.parametrize("layer", [layers.Flatten, layers.Identity, lambda: layers.Reshape((6,)), layers.Dropout])
+def test_results_are_not_the_memory_of_arguments(layer):
+    given = np.ones((2, 3, 2), np.float32)
+    made = layer() if layer is not layers.Dropout else layer(0.5)
+    masked = layers.Masking()(given)
+    for x in (given, masked):
+        found = made(x)
+        found += 1
+        assert (given == 1).all() and (np.asarray(masked) == 1).all()
+    assert getattr(layers.Dropout(0.5)(masked), "_keras_mask", None) is masked._keras_mask

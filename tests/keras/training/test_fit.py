@@ -402,3 +402,29 @@ def test_epochs_are_limited_by_the_setting():
         assert len(model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=5, verbose=0).history["loss"]) == 2
     finally:
         keras.config.set_max_epochs(None)
+
+
+class TrainsDifferently(keras.callbacks.Callback):
+    """In the middle of an epoch it freezes a layer, compiles again and makes a step, which moves the weights."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.data, self.seen = (x, y), []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(self.model.get_weights())
+        if batch == 2:
+            self.model.layers[0].trainable = False
+            self.model.compile("sgd", "mse")
+            self.model.train_on_batch(*self.data)
+
+
+def test_a_callback_may_compile_and_train_in_the_middle_of_an_epoch(jit):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((24, 3)).astype("float32"), rng.random((24, 2)).astype("float32")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(2)])
+    model.compile("adam", "mse", jit=jit)
+    watch = TrainsDifferently(x[:4], y[:4])
+    model.fit(x, y, batch_size=4, verbose=0, callbacks=[watch])
+    moved = [[not np.array_equal(a, b) for a, b in zip(*pair)] for pair in zip(watch.seen, watch.seen[1:])]
+    assert moved == 2 * [[True] * 4] + 3 * [[False, False, True, True]]
