@@ -7,7 +7,6 @@ there can be. A program is compiled once; the number of workers is a size that i
 
 import os
 
-import numpy as np
 import pytest
 
 from kcompile import flags, keras, pipeline
