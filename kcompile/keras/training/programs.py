@@ -4,6 +4,7 @@ The signature of a program is the mode, the nesting, ranks, dtypes and fixed siz
 runs. Sizes that the model leaves open (the batch, a `None` of an Input) are symbols and not part of it: one
 program serves every batch size. Open sizes of several inputs are symbols of their own, unless the model cannot be
 traced so (it adds two sequences, say); then sizes that are equal in a batch share one, and the signature says which.
+A model that declares no sizes is watched: see varying.py.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kcompile.errors import KcompileError, ShapeError
+from kcompile.errors import CompilerBug, KcompileError, ShapeError
 from kcompile.ir import dim
 from kcompile.ir.graph import INPUT, Graph
 from kcompile.keras.optimizers import FlatWeights
@@ -25,7 +26,7 @@ from kcompile.keras.tracing.names import uniquify
 from kcompile.keras.tracing.tensor import KerasTensor, symbolic_shape
 from kcompile.keras.tracing.trace import Traced, infer, trace
 from kcompile.keras.tracing.variable import Variable
-from kcompile.keras.training import step
+from kcompile.keras.training import step, varying
 from kcompile.keras.training.checks import fixed_rows
 from kcompile.keras.training.custom import StepLog, build_compiled, record_logs
 from kcompile.keras.utils.packing import pack_x_y_sample_weight
@@ -116,6 +117,7 @@ class Programs:
         self._model = weakref.ref(model)
         self._found: dict[Any, StepProgram] = {}
         self._sharing: set[Any] = set()  # keys of batches whose open sizes must share symbols
+        self._varying = varying.Varying()
         self._arenas: list[VariableArena] = []
         self._weights: list[Variable] | None = None
         self._flat: list[FlatWeights] = []
@@ -131,23 +133,58 @@ class Programs:
         alike = equal_sizes(model, batch) if key in self._sharing else {}
         if alike:
             key = (*key, tuple(alike.items()))
-        found = self._found.get(key)
-        if found is not None and (found.adoptions == VariableArena.adoptions or found.is_current):
+        found = self._usable(key)
+        if found is None and not model.program_inputs and model.host_calls is None:
+            found = self._with_open_sizes(mode, model, batch, compile_graph)
+        if found is not None:
             return found
-        own = model.own_method(f"{mode}_step")
         if model.implements_call:
             build(model, batch, training=mode == TRAIN)
         try:
-            described = specs(model, batch, alike)
-            if own is None:
-                traced = self._traced(mode, model, batch, described)
-            else:
-                traced = self._traced_own(mode, model, batch, own, described)
+            return self._made(key, mode, model, batch, lambda: specs(model, batch, alike), compile_graph)
         except ShapeError:
             if key in self._sharing or alike or not equal_sizes(model, batch):
                 raise
             self._sharing.add(key)
             return self.get(mode, batch, compile_graph)
+
+    def _usable(self, key: Any) -> StepProgram | None:
+        found = self._found.get(key)
+        current = found is not None and (found.adoptions == VariableArena.adoptions or found.is_current)
+        return found if current else None
+
+    def _with_open_sizes(self, mode: str, model, batch: Batch, compile_graph) -> StepProgram | None:
+        """The program for batches whose sizes were seen to vary; None if they were not, or it cannot be traced."""
+        arrays = batch.inputs()
+        paths = (path for _, part in batch.parts() for path, _ in tree.flatten_with_path(part))
+        kind = varying.kind_of(mode, compile_graph is not None, paths, arrays)
+        axes = self._varying.axes(kind, arrays)
+        if not axes:
+            self._varying.meet(kind, arrays)
+            return None
+        alike = varying.alike(axes, arrays)
+        key = (kind, tuple(axes.items()), tuple(alike.items()))
+        found = self._usable(key)
+        if found is not None:
+            return found
+        try:
+            return self._made(key, mode, model, batch, lambda: _described(batch, axes, alike), compile_graph)
+        except CompilerBug:
+            raise
+        except (
+            Exception
+        ):  # code of users may need numbers; what is wrong with the batch itself is found without symbols
+            self._varying.refuse(kind)
+            return None
+
+    def _made(self, key: Any, mode: str, model, batch: Batch, describe, compile_graph) -> StepProgram:
+        """Trace and compile; describe: gives sizes and dtypes."""
+        own = model.own_method(f"{mode}_step")
+        try:
+            if own is None:
+                traced = self._traced(mode, model, batch, describe())
+            else:
+                traced = self._traced_own(mode, model, batch, own, describe())
         finally:
             model._clear_losses()
         program = InterpretedProgram(traced.graph) if compile_graph is None else compile_graph(traced.graph)
@@ -318,11 +355,7 @@ def specs(model: Any, batch: Batch, alike: Mapping[tuple[str, int], tuple[str, i
     alike: open axes that take the symbol of another.
     """
     free = open_axes(model, batch)
-    given = batch.inputs()
-    found = {name: (_sizes(name, a, free.get(name, ())), a.dtype.name) for name, a in given.items()}
-    for (name, axis), (other, there) in alike.items():
-        sizes, dtype = found[name]
-        found[name] = ((*sizes[:axis], found[other][0][there], *sizes[axis + 1 :]), dtype)
+    found = _described(batch, free, alike)
     if not any(name[0] != "x" for name in free):
         return found
     # the open sizes of targets are those the outputs have for these inputs, unless the loss says otherwise
@@ -338,6 +371,16 @@ def specs(model: Any, batch: Batch, alike: Mapping[tuple[str, int], tuple[str, i
             for axis in free.get(label, ()):
                 sizes[axis] = like[axis]
             found[label] = (tuple(sizes), leaf.dtype.name)
+    return found
+
+
+def _described(
+    batch: Batch, free: Mapping[str, Sequence[int]], alike: Mapping[tuple[str, int], tuple[str, int]]
+) -> dict[str, tuple[tuple, str]]:
+    found = {name: (_sizes(name, a, free.get(name, ())), a.dtype.name) for name, a in batch.inputs().items()}
+    for (name, axis), (other, there) in alike.items():
+        sizes, dtype = found[name]
+        found[name] = ((*sizes[:axis], found[other][0][there], *sizes[axis + 1 :]), dtype)
     return found
 
 
