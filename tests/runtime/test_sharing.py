@@ -10,8 +10,8 @@ import os
 import pytest
 
 from kcompile import flags, keras, pipeline
-from kcompile.codegen import handover, steps, workers
-from kcompile.codegen import threads as pool_text
+from kcompile.codegen import steps
+from kcompile.codegen.pool import handover, parts, workers
 from kcompile.ir import dim
 from kcompile.ir.graph import INPUT
 from kcompile.runtime import threads
@@ -30,8 +30,8 @@ def shares_everything():
     """A pool, and code, for which no work is too small."""
     with pytest.MonkeyPatch.context() as patch, flags.scoped(cache=False):
         patch.setattr(steps, "GRAIN", 1)
-        patch.setattr(pool_text, "LONG_PART_OPERATIONS", 1)
-        patch.setattr(pool_text, "PIECE_OPERATIONS", 1)
+        patch.setitem(parts.VALUES, "long_part", 1)
+        patch.setitem(parts.VALUES, "piece", 1)
         patch.setitem(handover.VALUES, "gauge_ns", NEVER)  # what a hand-over costs is never known
         patch.setitem(workers.VALUES, "tune_mask", NEVER - 1)  # and whether one thread is quicker is never tried
         pool = Pool()
