@@ -190,7 +190,7 @@ class Lanes(Scope):
             return b.ll.select(*args)
         if e.fn == "cast":
             return scalars.cast(b, args[0], e.args[0].dtype, e.dtype)
-        return scalars.emit(b, e.fn, e.args[0].dtype, *args)
+        return scalars.emit_vector(b, e.fn, e.args[0].dtype, *args)
 
     def _by_reciprocal(self, e: Call) -> ir.Value:
         """x / u for one u: two multiplications, of which the first is exact and keeps both in range."""

@@ -11,7 +11,8 @@
 
 Each function is written once over `Num` and becomes an internal function that is always inlined, so
 a loop that uses it holds no call and LLVM's vectoriser can widen it; given a vector it is emitted on
-vectors. No function needs libm, and no result depends on the vector width.
+vectors. No function needs libm, and no result of `emit` depends on the vector width. `emit_vector` may take a formula
+that only whole vectors have (VECTOR_FUNCTIONS), with the same bound on its error and last bits of its own.
 
 The plan of each: reduce the argument so that a short polynomial suffices, undo the reduction, then put
 right with selects what the formulas cannot give: 0, infinities, NaN, denormals. Functions that
@@ -77,6 +78,9 @@ FUNCTIONS: dict[str, Callable[..., Num]] = {
     "rsqrt": _rsqrt,
 }
 
+# What whole f32 vectors are computed by instead, where the target has the instructions
+VECTOR_FUNCTIONS: dict[str, Callable[..., Num]] = {"exp": exponential.exp_by_table}
+
 # Largest error found, rounded up, in units in the last place: (f32, f64), with FMA or without. f32: every
 # 37th of all floats and dense sweeps; f64: some 20,000 points against 200-bit arithmetic. sin, cos and tan
 # within |x| < 2**45 (f32) and 2**30 (f64), without FMA 2**20; mod and floordiv are exact.
@@ -121,6 +125,21 @@ def emit(b: KernelBuilder, name: str, *operands: ir.Value) -> ir.Value:
     element = first.element if lanes else first
     if formula is None or element not in (FLOAT, DOUBLE):
         raise CompilerBug(f"codegen: no function {name} of {first}")
+    return _helper(b, name, formula, *operands)
+
+
+def emit_vector(b: KernelBuilder, name: str, *operands: ir.Value) -> ir.Value:
+    """As `emit`, of vectors of neighbouring points that never meet results of `emit` in one array."""
+    if name not in VECTOR_FUNCTIONS or not exponential.has_table(operands[0].type, b):
+        return emit(b, name, *operands)
+    return _helper(b, f"{name}.vector", VECTOR_FUNCTIONS[name], *operands)
+
+
+def _helper(b: KernelBuilder, name: str, formula: Callable[..., Num], *operands: ir.Value) -> ir.Value:
+    """Call the function that holds a formula for the type of its operands."""
+    first = operands[0].type
+    lanes = lanes_of(first)
+    element = first.element if lanes else first
     suffix = ("f32" if element == FLOAT else "f64") + (f"x{lanes}" if lanes else "")
 
     def write(inner: KernelBuilder, *values: ir.Value) -> ir.Value:

@@ -7,15 +7,18 @@ for the Elementary Functions", 1980.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from llvmlite import ir
 
-from kcompile.codegen.llvm_types import I32, lanes_of
+from kcompile.codegen.build import KernelBuilder
+from kcompile.codegen.llvm_types import FLOAT, I32, lanes_of
 from kcompile.codegen.num import Num, at_least, at_most, fma, horner, where
 from kcompile.codegen.vmath import coefficients as tables
 from kcompile.codegen.vmath.formats import F32, Format, format_of
 
 _R_BOUND = 0.375  # above ln(2)/2 and what rounding adds to it
+_PARTS = 16  # of a power of two: numbers one permutation of AVX-512 chooses from
 
 
 def exp_parts(x: Num) -> tuple[Num, Num]:
@@ -92,6 +95,40 @@ def exp(x: Num) -> Num:
         r = _wide("range", r, r.like(_R_BOUND), _SMALLER_SIZE, last=(_ROUNDING_AS_SET,))
     y = fma(fma(r, horner(r, tables.EXP[kind.name]), 1.0), r, 1.0)
     return _times_power_of_two(y, shifted, kind)
+
+
+def exp_by_table(x: Num) -> Num:
+    """exp of whole f32 vectors of AVX-512: x = k/16 ln(2) + r, and 2**(k/16 - floor(k/16)) is one of 16 numbers.
+
+    A permutation looks that up by the low bits of k, the polynomial is short, and scaling rounds k/16 down by itself.
+    7 multiplications instead of 9, in a chain of 9 operations instead of 12. Within the bound of `exp`, but not its bits.
+    """
+    kind = format_of(x)
+    magic = kind.magic / _PARTS  # adding it rounds to a multiple of 1/16
+    shifted = fma(x, 1 / math.log(2), magic)
+    n = shifted - magic
+    r = fma(-n, kind.ln2[1], fma(-n, kind.ln2[0], x))
+    r = _wide("range", r, r.like(_R_BOUND / _PARTS), _SMALLER_SIZE, last=(_ROUNDING_AS_SET,))
+    part = _looked_up([2 ** (j / _PARTS) for j in range(_PARTS)], shifted.as_int())
+    y = fma(part * r, horner(r, (1.0, *tables.EXP_SHORT[kind.name])), part)
+    return _wide("scalef", y, n, last=(_ROUNDING_AS_SET,))
+
+
+def has_table(x: ir.Type, b: KernelBuilder) -> bool:
+    """True for vectors that `exp_by_table` takes."""
+    return lanes_of(x) is not None and x.element == FLOAT and _has_wide_instructions(Num(b, ir.Constant(x, None)))
+
+
+def _looked_up(numbers: Sequence[float], places: Num) -> Num:
+    """numbers[place mod 16] in every lane."""
+    b = places.b
+    table = ir.Constant(ir.VectorType(FLOAT, len(numbers)), [FLOAT(n) for n in numbers])
+
+    def look_up(piece: ir.Value) -> ir.Value:
+        fn = b.declare("llvm.x86.avx512.permvar.sf.512", table.type, [table.type, piece.type])
+        return b.call(fn, [table, piece])
+
+    return Num(b, b.in_pieces(len(numbers), look_up, places.value))
 
 
 def _times_power_of_two(y: Num, shifted: Num, kind: Format) -> Num:
