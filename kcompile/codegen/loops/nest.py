@@ -32,6 +32,7 @@ from kcompile.codegen.loops.plan import (
 from kcompile.codegen.loops.reduce import accumulations, combine, is_scan, start_value, stores_only
 from kcompile.codegen.loops.reductions import along_row, down_columns, fits_registers, goes_beside, pays_from
 from kcompile.codegen.loops.segments import cuts
+from kcompile.codegen.loops.shifts import shifts
 from kcompile.codegen.loops.vectors import pattern_of
 from kcompile.codegen.loops.versions import Choice, versions
 from kcompile.forms.records import LOCAL, OUT, Accumulate, Buffer, Store, assignments
@@ -95,6 +96,7 @@ class _Emitter:
         self.width = lanes_per_block(schedule)
         self.lane = schedule.lane if schedule.kind == COLUMN else None
         self.hows = accumulations([s for g in self.part.groups for s in g.body])
+        self.shifts = shifts(self.part) if schedule.kind == ROW else frozenset()
         self.ahead = rows_ahead(self.part, schedule.jam, b.target) if schedule.kind == ROW else {}
 
     def run(self, scope: Scope, begin: Index, end: Index) -> None:
@@ -431,7 +433,8 @@ class _Emitter:
         along = axis if self.lane is None else self.lane
         pattern = None if in_order else pattern_of(self.part, body, along, b.target, blocked=self.lane is not None)
         if pattern is not None and self.lane is None:
-            along_row(self.part, replace(pattern, ahead=ahead), scope, low, high, body)
+            pattern = replace(pattern, ahead=ahead, shifts=self.shifts)
+            along_row(self.part, pattern, scope, low, high, body)
             return
         if pattern is not None and fits_registers(self.part, pattern, body, self.count, b.target):
             down_columns(self.part, pattern, scope, (axis, low, high), (self.low, self.count), body)

@@ -116,15 +116,17 @@ class _Row(Nest):
 
     def __init__(self, part: Part, pattern: Pattern, scope: Scope, body):
         super().__init__(part, pattern, scope, body)
-        self.watched = [n for n in self.numbers if self.is_watched(n)]
+        self.chosen = [n for n in self.numbers if self.is_chosen(n)]
+        self.watched = [n for n in self.chosen if self.body[n].buffer not in self.pattern.shifts]
 
-    def is_watched(self, n: int) -> bool:
-        """True where a maximum that lets NaN through takes three instructions: there NaN is watched for apart."""
+    def is_chosen(self, n: int) -> bool:
+        """True where a maximum that lets NaN through takes three instructions, and one of numbers one: there NaN is
+        watched for apart, if at all."""
         one = self.b.target.arch == "x86_64" and self.pattern.lanes > 1
         return one and self.body[n].how in ("max", "min") and self.dtype(n).is_float
 
     def combined(self, n: int, a: ir.Value, c: ir.Value) -> ir.Value:
-        if n not in self.watched or not isinstance(a.type, ir.VectorType):
+        if n not in self.chosen or not isinstance(a.type, ir.VectorType):
             return super().combined(n, a, c)
         order = self.b.ll.fcmp_ordered(">" if self.body[n].how == "max" else "<", c, a)
         return self.b.ll.select(order, c, a)

@@ -38,6 +38,7 @@ class Pattern:
     once: tuple[Expr, ...]  # the largest of those: computed once, before the loop
     streamed: frozenset[str] = frozenset()  # arrays whose whole vectors are written past the caches
     ahead: tuple[tuple[str, DimLike], ...] = ()  # elements whose lines are asked for, see ahead.py
+    shifts: frozenset[str] = frozenset()  # maxima that may leave NaN out, see shifts.py
 
 
 def pattern_of(
