@@ -142,8 +142,7 @@ class _Row(Nest):
             full = low if straight else low + vectors // flight * flight * lanes
             behind = low + vectors * lanes
             state = self.loop(low, full, flight, self.nothing(flight))
-            for n, start in enumerate(range(full, behind, lanes)):
-                self.step(start, state, n % flight)
+            self.written_out(full, behind, flight, state)
         else:
             many = flight * lanes
             full = b.add(low, b.mul(b.div_nonneg(b.sub(high, low), many), many))
@@ -188,6 +187,21 @@ class _Row(Nest):
             self.step(loop.index, now, 0)
             loop.next(*(v for s in now for v in s))
         return [[v] for v in loop.results]
+
+    def written_out(self, low: int, high: int, flight: int, state: list[list[ir.Value]]) -> None:
+        """Whole vectors without a loop: as many side by side as there are, up to `flight`."""
+        lanes = self.pattern.lanes
+        while low < high:
+            while flight * lanes > high - low:
+                flight //= 2
+            if flight == 1:
+                self.step(low, state, 0)
+            else:
+                now = [[self.b.joined(s[:flight])] if len(s) > 1 else s for s in state]
+                _Wide(self, flight).step(low, now, 0)
+                for s, (v,) in zip(state, now):
+                    s[:flight] = self.b.parted(v, lanes) if lanes_of(v) != lanes else [v]
+            low += flight * lanes
 
     def step(self, start: Index, state: list[list[ir.Value]], k: int, mask: ir.Value | None = None) -> None:
         """One vector; its terms go to the k-th accumulators."""
