@@ -10,6 +10,7 @@
     nest.py      maps, rows, columns: the loops
     vectors.py, reductions.py    the nests of rows and columns written as vectors
     tiled.py     maps that read across memory
+    staggered.py, staggered_code.py   neighbouring rows one nest apart, in one loop
     shifts.py    maxima that need not tell of NaN
     streaming.py results too large for any cache, written past it
     ahead.py     later rows asked for while these are computed with

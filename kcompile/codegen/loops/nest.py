@@ -30,10 +30,20 @@ from kcompile.codegen.loops.plan import (
     fills_registers,
 )
 from kcompile.codegen.loops.reduce import accumulations, combine, is_scan, start_value, stores_only
-from kcompile.codegen.loops.reductions import along_row, down_columns, fits_registers, goes_beside, pays_from
+from kcompile.codegen.loops.reductions import (
+    MOST_IN_FLIGHT,
+    along_row,
+    down_columns,
+    fits_registers,
+    goes_beside,
+    in_flight,
+    pays_from,
+)
 from kcompile.codegen.loops.segments import cuts
 from kcompile.codegen.loops.shifts import shifts
-from kcompile.codegen.loops.vectors import pattern_of
+from kcompile.codegen.loops.staggered import rows_asked_for
+from kcompile.codegen.loops.staggered_code import staggered_rows
+from kcompile.codegen.loops.vectors import Pattern, pattern_of
 from kcompile.codegen.loops.versions import Choice, versions
 from kcompile.forms.records import LOCAL, OUT, Accumulate, Buffer, Store, assignments
 from kcompile.ir import dim
@@ -47,7 +57,7 @@ Body = Callable[[Scope], None]
 
 def emit_schedule(schedule: Schedule, scope: Scope, begin: Index, end: Index, workspace: ir.Value | None) -> None:
     """Write the code that runs tasks [begin, end) of a schedule."""
-    _Emitter(schedule, scope.b, workspace).run(scope, begin, end)
+    Emitter(schedule, scope.b, workspace).run(scope, begin, end)
 
 
 def lanes_per_block(schedule: Schedule) -> int:
@@ -64,7 +74,8 @@ def workspace_locals(schedule: Schedule) -> dict[str, DimLike]:
     for name, buffer in _locals(schedule).items():
         nbytes = buffer.type.nbytes * lanes_per_block(schedule)
         if not dim.is_static(nbytes) or nbytes > STACK_BYTES:
-            found[name] = nbytes
+            kept = schedule.slots(buffer) * schedule.stride(buffer) * buffer.type.dtype.size_bytes
+            found[name] = kept if schedule.stages else nbytes
     return found
 
 
@@ -88,7 +99,7 @@ def _locals(schedule: Schedule) -> dict[str, Buffer]:
     return {n: b for n, b in part.buffers.items() if b.role == LOCAL and n in used}
 
 
-class _Emitter:
+class Emitter:
     """Writes one schedule; `width` is the number of lanes of a local number."""
 
     def __init__(self, schedule: Schedule, b: KernelBuilder, workspace: ir.Value | None):
@@ -97,12 +108,18 @@ class _Emitter:
         self.lane = schedule.lane if schedule.kind == COLUMN else None
         self.hows = accumulations([s for g in self.part.groups for s in g.body])
         self.shifts = shifts(self.part) if schedule.kind == ROW else frozenset()
-        self.ahead = rows_ahead(self.part, schedule.jam, b.target) if schedule.kind == ROW else {}
+        bodies = [self.part.groups[numbers[0]].body for numbers in schedule.stages]
+        # the same for a row that goes alone, or its bits would depend on which rows do
+        self.most_in_flight = min((in_flight(self.part, body, b.target) for body in bodies), default=MOST_IN_FLIGHT)
+        step = rows_asked_for(self.part, schedule.stages, b.target) if schedule.stages else schedule.jam
+        self.ahead = rows_ahead(self.part, step, b.target) if schedule.kind == ROW else {}
 
     def run(self, scope: Scope, begin: Index, end: Index) -> None:
         self.place_locals(scope)
         schedule = self.schedule
-        if schedule.jam > 1:
+        if schedule.stages:
+            staggered_rows(self, scope, begin, end)
+        elif schedule.jam > 1:
             self.jammed_rows(scope, begin, end)
         elif schedule.lane is not None and schedule.block is not None:
             blocks = Axis("block", dim.floordiv(schedule.lane.extent + schedule.block - 1, schedule.block))
@@ -118,8 +135,9 @@ class _Emitter:
                 base = self.b.at_byte(self.workspace, offset)
                 offset = self.b.add(offset, scope.value(_whole_lines(elsewhere[name])))
             else:
-                many = self.width * self.schedule.jam
-                base = self.b.alloca(buffer.type.dtype, max(1, buffer.type.size * many), align_bytes=64)
+                many = self.width * self.schedule.slots(buffer)
+                count = max(1, self.schedule.stride(buffer) * many)
+                base = self.b.alloca(buffer.type.dtype, count, align_bytes=64)
             scope.memory[name] = self.local(base, buffer)
 
     def place_in_results(self, scope: Scope) -> None:
@@ -189,18 +207,23 @@ class _Emitter:
                 for n, group in enumerate(self.part.groups):
                     hints = {"vectorise": False} if group.spans or n == 0 else {"independent": True}
                     with b.loop("row", 0, count, unroll=False, **hints) as i:
-                        inner = outer.inner()
-                        inner.bind(axis, b.add(start, i))
-                        for name, buffer in _locals(self.schedule).items():
-                            memory = scope.memory[name]
-                            base = b.at(memory.base, memory.dtype, b.mul(i, buffer.type.size))
-                            inner.memory[name] = plain(base, memory.dtype)
-                        self.place_in_results(inner)
+                        inner = self.row_of(outer, axis, b.add(start, i), lambda _, i=i: i)
                         if n == 0:
                             self.start_locals(inner)
                         self.group(inner, group, self.ahead.get(n, ()))
 
         self.stretches(scope, (*rest, axis), begin, end, rows)
+
+    def row_of(self, outer: Scope, axis: Axis, row: Index, slot: Callable[[Buffer], Index]) -> Scope:
+        """A place at one of several rows whose local buffers lie side by side."""
+        inner = outer.inner()
+        inner.bind(axis, row)
+        for name, buffer in _locals(self.schedule).items():
+            memory = outer.memory[name]
+            base = self.b.at(memory.base, memory.dtype, self.b.mul(slot(buffer), self.schedule.stride(buffer)))
+            inner.memory[name] = plain(base, memory.dtype)
+        self.place_in_results(inner)
+        return inner
 
     def stretches(self, scope: Scope, axes: tuple[Axis, ...], low: Index, high: Index, body) -> None:
         """Run body(scope, first, behind) for the stretches of the last axis that low <= flat index < high holds."""
@@ -236,6 +259,10 @@ class _Emitter:
         self.start_locals(scope)
         for n, group in enumerate(self.part.groups):
             self.group(scope, group, self.ahead.get(n, ()))
+
+    def as_scheduled(self, pattern: Pattern, ahead: tuple[Place, ...]) -> Pattern:
+        """A nest's pattern with what the schedule says of it."""
+        return replace(pattern, ahead=ahead, shifts=self.shifts, most_in_flight=self.most_in_flight)
 
     def start_locals(self, scope: Scope) -> None:
         for name, how in self.hows.items():
@@ -433,8 +460,7 @@ class _Emitter:
         along = axis if self.lane is None else self.lane
         pattern = None if in_order else pattern_of(self.part, body, along, b.target, blocked=self.lane is not None)
         if pattern is not None and self.lane is None:
-            pattern = replace(pattern, ahead=ahead, shifts=self.shifts)
-            along_row(self.part, pattern, scope, low, high, body)
+            along_row(self.part, self.as_scheduled(pattern, ahead), scope, low, high, body)
             return
         if pattern is not None and fits_registers(self.part, pattern, body, self.count, b.target):
             down_columns(self.part, pattern, scope, (axis, low, high), (self.low, self.count), body)

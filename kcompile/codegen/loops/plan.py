@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.flat import (
     Group,
     Part,
@@ -35,6 +36,7 @@ from kcompile.codegen.loops.flat import (
 )
 from kcompile.codegen.loops.in_results import InResult, rows_in_results
 from kcompile.codegen.loops.reduce import accumulations, is_scan, stores_only
+from kcompile.codegen.loops.staggered import Stages, apart, slots, stages
 from kcompile.forms import scalar
 from kcompile.forms.records import IN, INOUT, LOCAL, OUT, Accumulate, Buffer, Loops, Store, identity
 from kcompile.forms.scalar import Expr, Load, Where, const, load
@@ -59,7 +61,7 @@ SPLIT_RESULTS = 4096  # reductions to at most so many results are split along wh
 SHORTEST_CHUNK = 256  # elements of a row: more tasks than rows of so many have are not worth adding up again
 SCATTER_TASKS = 64
 SMOOTH_LANES = 8  # an axis this long is worth vectorising
-ROW_JAM, LEAST_JAM = 16, 3  # short rows that take turns
+ROW_JAM, LEAST_JAM, LEAST_FAR_JAM = 16, 2, 3  # short rows that take turns
 UNKNOWN_SIZE = 64  # what an unknown size is taken for when costs are weighed
 
 
@@ -78,6 +80,16 @@ class Schedule:
     cost_per_task: DimLike = 1
     jam: int = 1  # ROW: neighbouring rows that go through each nest together
     in_results: tuple[InResult, ...] = ()  # ROW: local rows that lie in results
+    stages: Stages = ()  # ROW: what is done at once for neighbouring rows, see staggered.py
+
+    def slots(self, buffer: Buffer) -> int:
+        """Rows that have a local buffer at the same time."""
+        return slots(self.stages, buffer.type.size) if self.stages else self.jam
+
+    def stride(self, buffer: Buffer) -> int:
+        """Elements from one row's local buffer to the next row's."""
+        size, each = buffer.type.size, buffer.type.dtype.size_bytes
+        return apart(size * each) // each if self.stages and size != 1 else size
 
 
 @dataclass(frozen=True)
@@ -325,8 +337,11 @@ def _nested(part: Part, target: Target) -> Schedule:
             best, column_score = axis, score
     if best is None or any(is_scan(g.body) for g in inside) or _reads_old_values(part):
         tasks = dim.product(a.extent for a in part.outer)
-        jam, rows = _jam(part, target), rows_in_results(part, target)
-        return Schedule(part, ROW, part.outer, jam=jam, tasks=tasks, cost_per_task=work, in_results=rows)
+        at_once = () if _reads_old_values(part) else stages(part, target)
+        jam, rows = 1 if at_once else _jam(part, target), rows_in_results(part, target)
+        return Schedule(
+            part, ROW, part.outer, jam=jam, tasks=tasks, cost_per_task=work, in_results=rows, stages=at_once
+        )
     rows = tuple(a for a in part.outer if a is not best)
     extent = best.extent
     count = dim.product(a.extent for a in rows)
@@ -363,8 +378,9 @@ def _jam(part: Part, target: Target) -> int:
         if mentions(n.index[0], part.outer[-1]) and any(mentions(n.index[0], s.axis) for s in g.spans)
     }
     row = kept + sum(4 * max(lengths) for n in own if part.buffers[n].role != LOCAL)
-    jam = min(ROW_JAM, target.l1d_bytes // 2 // max(1, row))
-    return jam if jam >= LEAST_JAM else 1
+    far = streaming.may_exceed(part, max(target.l2_bytes, target.l3_bytes))
+    jam = min(ROW_JAM, (4 if far else 5) * target.l1d_bytes // 8 // max(1, row))
+    return jam if jam >= (LEAST_FAR_JAM if far else LEAST_JAM) else 1
 
 
 def _reads_old_values(part: Part) -> bool:

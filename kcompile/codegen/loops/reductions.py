@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from llvmlite import ir
@@ -100,6 +101,40 @@ def along_row(part: Part, pattern: Pattern, scope: Scope, low: Index, high: Inde
                 _Row(part, pattern, before.inner(), body).run(low, high)
 
 
+def along_rows(part: Part, nests: Sequence[tuple[Pattern, Scope, tuple]]) -> None:
+    """Run several nests over axes of one known length in the same loop, each at its place; none needs another."""
+    b = nests[0][1].b
+    places, names = [], []
+    for pattern, scope, body in nests:
+        before = scope.inner()
+        for e in pattern.once:
+            before.compute(e)
+        before.prepare(dims_of(body))
+        places.append(before)
+        names.append(streaming.streamed(part, body, pattern.axis, b.target))
+
+    def run(streamed: bool) -> None:
+        rows = []
+        for (pattern, _, body), place, found in zip(nests, places, names):
+            pattern = replace(pattern, streamed=found) if streamed else pattern
+            rows.append(_Row(part, pattern, place.inner(), body))
+        run_together(rows, 0, nests[0][0].axis.extent)
+
+    if not any(names):
+        run(False)
+        return
+    asked = [
+        pays_from(part, found, body, place, pattern.axis, 0)
+        for (pattern, _, body), place, found in zip(nests, places, names)
+        if found
+    ]
+    with b.if_else(functools.reduce(b.ll.and_, asked)) as (then, otherwise):
+        with then:
+            run(True)
+        with otherwise:
+            run(False)
+
+
 def pays_from(part: Part, names: frozenset[str], body, scope: Scope, axis: Axis, low: Index) -> ir.Value:
     """Whether to stream `names` along an axis from `low` on."""
     first = scope.inner()
@@ -132,40 +167,33 @@ class _Row(Nest):
         return self.b.ll.select(order, c, a)
 
     def run(self, low: Index, high: Index) -> None:
-        b, lanes = self.b, self.pattern.lanes
-        flight = self.flight()
         if isinstance(low, int) and isinstance(high, int):
-            vectors = (high - low) // lanes
-            while flight > max(1, vectors):
-                flight //= 2
-            straight = vectors <= STRAIGHT_VECTORS and vectors * self.cost <= STRAIGHT_COST
-            full = low if straight else low + vectors // flight * flight * lanes
-            behind = low + vectors * lanes
-            state = self.loop(low, full, flight, self.nothing(flight))
-            self.written_out(full, behind, flight, state)
-        else:
-            many = flight * lanes
-            full = b.add(low, b.mul(b.div_nonneg(b.sub(high, low), many), many))
-            behind = b.add(full, b.mul(b.div_nonneg(b.sub(high, full), lanes), lanes))
-            state = self.loop(low, full, flight, self.nothing(flight))
-            if flight > 1:
-                first = self.loop(full, behind, 1, [s[:1] for s in state])
-                state = [f + s[1:] for f, s in zip(first, state)]
+            run_together([self], low, high)
+            return
+        b, lanes, flight = self.b, self.pattern.lanes, self.flight()
+        many = flight * lanes
+        full = b.add(low, b.mul(b.div_nonneg(b.sub(high, low), many), many))
+        behind = b.add(full, b.mul(b.div_nonneg(b.sub(high, full), lanes), lanes))
+        state = self.loop(low, full, flight, self.nothing(flight))
+        if flight > 1:
+            first = self.loop(full, behind, 1, [s[:1] for s in state])
+            state = [f + s[1:] for f, s in zip(first, state)]
+        self.end(behind, high, state)
+
+    def end(self, behind: Index, high: Index, state: list[list[ir.Value]]) -> None:
+        """The part of a vector that is left, and the numbers."""
         whole = isinstance(behind, int) and behind == high
-        if not whole and has_masks(b.target):
-            self.step(behind, state, flight - 1, tail_mask(b, lanes, b.sub(high, behind)))
+        if not whole and has_masks(self.b.target):
+            left = tail_mask(self.b, self.pattern.lanes, self.b.sub(high, behind))
+            self.step(behind, state, max((len(s) for s in state), default=1) - 1, left)
         self.finish(state)
-        if not whole and not has_masks(b.target):
+        if not whole and not has_masks(self.b.target):
             one = _Row(self.part, replace(self.pattern, lanes=1), self.scope, self.body)
             one.finish(one.loop(behind, high, 1, one.nothing(1)))
 
     def flight(self) -> int:
-        """Vectors in flight, a power of two: as many as a small body keeps in registers."""
-        is_long = not self.numbers and goes_beside(self.body, self.b.target)
-        most, flight = (BESIDE_COST if is_long else IN_FLIGHT_COST) * self.b.target.vector_registers // 32, 1
-        while 2 * flight <= MOST_IN_FLIGHT and 2 * flight * self.cost <= most:
-            flight *= 2
-        return flight
+        """Vectors in flight, a power of two."""
+        return min(in_flight(self.part, self.body, self.b.target), self.pattern.most_in_flight)
 
     def nothing(self, flight: int) -> list[list[ir.Value]]:
         """The state before the first vector."""
@@ -174,19 +202,7 @@ class _Row(Nest):
 
     def loop(self, low: Index, high: Index, flight: int, state: list[list[ir.Value]]) -> list[list[ir.Value]]:
         """Whole vectors, `flight` at a time."""
-        if isinstance(low, int) and isinstance(high, int) and low >= high:
-            return state
-        b, lanes = self.b, self.pattern.lanes
-        if flight > 1:
-            wide = _Wide(self, flight)
-            found = wide.loop(low, high, 1, [[b.joined(s)] for s in state])
-            return [[v] if lanes_of(v) == lanes else b.parted(v, lanes) for (v,) in found]
-        flat = [v for s in state for v in s]
-        with b.carried_loop("vectors", low, high, flat, lanes, vectorise=False, unroll=False) as loop:
-            now = [[v] for v in loop.carried]
-            self.step(loop.index, now, 0)
-            loop.next(*(v for s in now for v in s))
-        return [[v] for v in loop.results]
+        return _loop([self], low, high, flight, [state])[0]
 
     def written_out(self, low: int, high: int, flight: int, state: list[list[ir.Value]]) -> None:
         """Whole vectors without a loop: as many side by side as there are, up to `flight`."""
@@ -242,6 +258,41 @@ class _Row(Nest):
             self.scope.store(s.buffer, s.index[0], self.combined(n, so_far, total))
 
 
+def run_together(rows: list[_Row], low: int, high: int) -> None:
+    """Rows of one length, vector by vector through all of them; each as it would go alone with as many in flight."""
+    lanes = rows[0].pattern.lanes
+    flight, vectors = min(r.flight() for r in rows), (high - low) // lanes
+    while flight > max(1, vectors):
+        flight //= 2
+    straight = vectors <= STRAIGHT_VECTORS and vectors * sum(r.cost for r in rows) <= STRAIGHT_COST
+    full, behind = low if straight else low + vectors // flight * flight * lanes, low + vectors * lanes
+    states = _loop(rows, low, full, flight, [r.nothing(flight) for r in rows])
+    for row, state in zip(rows, states):
+        row.written_out(full, behind, flight, state)
+        row.end(behind, high, state)
+
+
+def _loop(rows: list[_Row], low: Index, high: Index, flight: int, states: list) -> list:
+    """Whole vectors of all rows in one loop, `flight` at a time."""
+    if isinstance(low, int) and isinstance(high, int) and low >= high:
+        return states
+    b, lanes = rows[0].b, rows[0].pattern.lanes
+    stepping = [_Wide(r, flight) for r in rows] if flight > 1 else rows
+    flat = [b.joined(s) for state in states for s in state]
+    with b.carried_loop("vectors", low, high, flat, flight * lanes, vectorise=False, unroll=False) as loop:
+        carried = iter(loop.carried)
+        now = [[[next(carried)] for _ in state] for state in states]
+        for row, state in zip(stepping, now):
+            row.step(loop.index, state, 0)
+        loop.next(*(v for state in now for (v,) in state))
+    results = iter(loop.results)
+
+    def parts(v: ir.Value) -> list[ir.Value]:
+        return [v] if flight == 1 or lanes_of(v) == lanes else b.parted(v, lanes)
+
+    return [[parts(next(results)) for _ in state] for state in states]
+
+
 class _Wide(_Row):
     """The same row by vectors that are `flight` times as long; flags stay as short as they are."""
 
@@ -255,6 +306,16 @@ class _Wide(_Row):
         parts = b.parted(terms, self.narrow)
         found = [b.ll.fcmp_unordered("uno", x, y) for x, y in zip(parts[::2], parts[1::2])]
         return functools.reduce(b.ll.or_, found)
+
+
+def in_flight(part: Part, body, target: Target) -> int:
+    """Vectors of a body that go side by side, a power of two: as many as a small one keeps in registers."""
+    cost = scalar.cost(*(s.value for s in body)) + len(body)
+    is_long = not any(is_number(part, s) for s in body) and goes_beside(body, target)
+    most, flight = (BESIDE_COST if is_long else IN_FLIGHT_COST) * target.vector_registers // 32, 1
+    while 2 * flight <= MOST_IN_FLIGHT and 2 * flight * cost <= most:
+        flight *= 2
+    return flight
 
 
 def goes_beside(body, target: Target) -> bool:

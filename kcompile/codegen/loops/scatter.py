@@ -11,7 +11,7 @@ from __future__ import annotations
 from kcompile.codegen.llvm_types import Index
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Group, Span, dims_of, mentions
-from kcompile.codegen.loops.nest import _Emitter, _name, fill_outputs
+from kcompile.codegen.loops.nest import Emitter, _name, fill_outputs
 from kcompile.codegen.loops.plan import SCATTER_TASKS, Schedule
 from kcompile.forms.records import Store
 from kcompile.ir import dim
@@ -28,12 +28,12 @@ def emit_scatter(schedule: Schedule, scope: Scope, begin: Index, end: Index, row
     low, high = (b.div_nonneg(b.mul(rows, task), SCATTER_TASKS) for task in (begin, end))
     first, behind = b.mul(low, row), b.mul(high, row)
     fill_outputs(schedule, scope, first, behind)
-    emitter = _Emitter(schedule, b, None)
+    emitter = Emitter(schedule, b, None)
     for group in schedule.part.groups:
         _owned(emitter, scope.inner(), group, (low, high), (first, behind), row_size)
 
 
-def _owned(emitter: _Emitter, scope: Scope, group: Group, rows, elements, row_size: DimLike) -> None:
+def _owned(emitter: Emitter, scope: Scope, group: Group, rows, elements, row_size: DimLike) -> None:
     """Run a group at the points whose element is owned."""
     (s,) = group.body
     place = s.index[0]
@@ -44,7 +44,7 @@ def _owned(emitter: _Emitter, scope: Scope, group: Group, rows, elements, row_si
     _loops(emitter, scope, group.spans, group.body, (row, rows), None)
 
 
-def _loops(emitter: _Emitter, scope: Scope, spans: tuple[Span, ...], body, guard, limits) -> None:
+def _loops(emitter: Emitter, scope: Scope, spans: tuple[Span, ...], body, guard, limits) -> None:
     """Loops over spans; the guard is tested as soon as the row is known."""
     b = scope.b
     if guard is not None and not any(mentions(guard[0], s.axis) for s in spans):

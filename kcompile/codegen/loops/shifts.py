@@ -21,7 +21,9 @@ from kcompile.ir import dim
 from kcompile.ir.dim import Axis
 
 # NaN if an operand is, whatever the others are
-STRICT = set("neg abs square sqrt rsqrt reciprocal exp exp2 expm1 log log2 log10 log1p add sub mul div max min fma".split())
+STRICT = set(
+    "neg abs square sqrt rsqrt reciprocal exp exp2 expm1 log log2 log10 log1p add sub mul div max min fma".split()
+)
 
 
 @dataclass(frozen=True)

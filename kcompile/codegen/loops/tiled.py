@@ -13,7 +13,7 @@ from kcompile.codegen.contract.transpose import transposed
 from kcompile.codegen.llvm_types import Index
 from kcompile.codegen.loops.expr import Memory, Scope
 from kcompile.codegen.loops.flat import dims_of, moved_statements, statements_of, stride
-from kcompile.codegen.loops.nest import _Emitter, _name
+from kcompile.codegen.loops.nest import Emitter, _name
 from kcompile.codegen.loops.plan import Schedule
 from kcompile.forms.scalar import Load, load
 from kcompile.ir import dim
@@ -47,7 +47,7 @@ class _Tiles:
 
     def __init__(self, schedule: Schedule, scope: Scope):
         self.schedule, self.b = schedule, scope.b
-        self.emitter = _Emitter(schedule, scope.b, None)
+        self.emitter = Emitter(schedule, scope.b, None)
         statements = statements_of(schedule.part)
         self.loads = schedule.crossing
         names = {node: f"tile{n}" for n, node in enumerate(self.loads)}

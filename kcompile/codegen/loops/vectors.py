@@ -39,6 +39,7 @@ class Pattern:
     streamed: frozenset[str] = frozenset()  # arrays whose whole vectors are written past the caches
     ahead: tuple[tuple[str, DimLike], ...] = ()  # elements whose lines are asked for, see ahead.py
     shifts: frozenset[str] = frozenset()  # maxima that may leave NaN out, see shifts.py
+    most_in_flight: int = 4  # vectors of one step
 
 
 def pattern_of(

@@ -101,7 +101,7 @@ def exp_by_table(x: Num) -> Num:
     """exp of whole f32 vectors of AVX-512: x = k/16 ln(2) + r, and 2**(k/16 - floor(k/16)) is one of 16 numbers.
 
     A permutation looks that up by the low bits of k, the polynomial is short, and scaling rounds k/16 down by itself.
-    7 multiplications instead of 9, in a chain of 9 operations instead of 12. Within the bound of `exp`, but not its bits.
+    7 multiplications instead of 9, in a chain of 9 operations instead of 12. Within the bound of `exp`, not its bits.
     """
     kind = format_of(x)
     magic = kind.magic / _PARTS  # adding it rounds to a multiple of 1/16

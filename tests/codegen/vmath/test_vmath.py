@@ -230,6 +230,20 @@ def test_vectors_give_the_bits_of_scalars(kind, scalar_f32, scalar_f64):
         np.testing.assert_array_equal(vectors[name](*x), scalars[name](*x), err_msg=name)
 
 
+@pytest.mark.parametrize("lanes", [16, 64])
+def test_functions_of_whole_vectors_keep_the_bounds(lanes):
+    specs_of = {n: (lambda b, v, n=n: vmath.emit_vector(b, n, v), ["f32"], "f32") for n in vmath.VECTOR_FUNCTIONS}
+    for name, run in compile_elementwise(specs_of, lanes=lanes).items():
+        steps = np.arange(-0x2A0 * 16, 0x2D0 * 16, dtype=np.float64) / 16 * math.log(2) / 16  # where 2**(k/16) changes
+        edges = np.concatenate([steps, np.nextafter(steps.astype(np.float32), np.inf), special(np.float32)])
+        (x,) = arguments(name, np.float32, 20_000)
+        x = np.concatenate([x, edges.astype(np.float32)])
+        x = np.concatenate([x, np.zeros(-x.size % lanes, np.float32)])
+        with np.errstate(all="ignore"):
+            error = ulps(run(x), reference(name)(x.astype(np.float64)))
+        assert error.max() <= vmath.ULP_BOUNDS[name][0], (name, x[error.argmax()])
+
+
 @pytest.mark.parametrize("target, register", [(X86_64_V4, "zmm"), (X86_64_V3, "ymm")])
 def test_loops_vectorise_without_calls(target, register):
     for name in vmath.FUNCTIONS:
