@@ -29,7 +29,7 @@ LEAST_VECTORS = 40  # of a row: what is done once per row costs more here than w
 MOST_ELEMENTS = 8192  # of a row: longer ones are summed in blocks
 MOST_COST = 80  # operations of a point, all nests: more than that has work enough to hide what else there is
 TOGETHER = 16  # rows whose last numbers are computed together: a vector of them
-LINE, PAGE, NEAR = 64, 4096, 1024
+LINE, PAGE, NEAR = 64, 4096, 1024  # bytes; near: a few steps of a loop
 AHEAD_BYTES = 24576  # of an array: asked for before they are needed
 
 Stages = tuple[tuple[int, ...], ...]  # numbers of groups: a nest, and what is computed once behind it
@@ -51,6 +51,8 @@ def stages(part: Part, target: Target) -> Stages:
         return ()
     patterns = [pattern_of(part, g.body, a, target) for g, a in zip(nests, axes)]
     extent = axes[0].extent
+    if not all(dim.is_static(b.type.size) for b in part.buffers.values() if b.role == LOCAL):
+        return ()
     if None in patterns or len({p.lanes for p in patterns}) > 1 or any(is_scan(g.body) for g in part.groups):
         return ()
     if not LEAST_VECTORS * patterns[0].lanes <= extent <= MOST_ELEMENTS:
