@@ -39,7 +39,8 @@ def canonical_text(form: Form) -> str:
     writer = _Writer()
     for buffer in form.buffers:
         sizes = writer.index(buffer.type.shape)
-        writer.line("buffer", _quoted(buffer.name), buffer.type.dtype.name, sizes, _quoted(buffer.role))
+        leaves = ("leaves",) if buffer.leaves else ()
+        writer.line("buffer", _quoted(buffer.name), buffer.type.dtype.name, sizes, _quoted(buffer.role), *leaves)
     if isinstance(form, Contract):
         writer.line("contract", form.dtype.name, writer.axes(form.out_axes), "over", writer.axes(form.over))
         writer.line("lhs", writer.expr(form.lhs))

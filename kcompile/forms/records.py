@@ -33,11 +33,15 @@ IN, OUT, INOUT, LOCAL = "in", "out", "inout", "local"
 
 @dataclass(frozen=True)
 class Buffer:
-    """A contiguous row-major array a kernel touches. A local one lives for one point of `outer`."""
+    """A contiguous row-major array a kernel touches. A local one lives for one point of `outer`.
+
+    leaves: no kernel of the program reads it again.
+    """
 
     name: str
     type: Type
     role: str  # IN | OUT | INOUT | LOCAL
+    leaves: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from kcompile.ir.graph import CONSTANT, Graph, Node, Value
 from kcompile.ir.op import Kind
 from kcompile.passes.alias import storage
 from kcompile.passes.kept import prepared_calls, with_steady
+from kcompile.passes.leaving import with_leaving
 from kcompile.passes.lower import KernelCall, LoopCall
 from kcompile.passes.memory import Buffer
 from kcompile.passes.overwrite import in_place, in_place_pairs, loop_writes_over, reordered
@@ -49,6 +50,9 @@ def place(
     if keeps:
         others = [s for s in placed.steps if isinstance(s.call, KernelCall) and not s.prepares]
         for step, call in zip(others, with_steady(graph, [s.call for s in others], kept)):
+            step.call = call
+        rest = [s.call for s in placed.steps if s.call and s not in others]
+        for step, call in zip(others, with_leaving(graph, [s.call for s in others], rest)):
             step.call = call
     for step in placed.steps:
         if isinstance(step.call, LoopCall):

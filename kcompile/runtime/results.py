@@ -1,10 +1,11 @@
 """Arrays for results: fresh ones, and large ones whose memory is used again.
 
-A fresh large array costs more than most kernels that fill it: the system hands out its pages one by one, zeroed.
-(Below `POOLED_BYTES` the C library's allocator finds pages it has used before.) So larger results live in blocks
-that are kept. A result is an array over a block and holds a reference to it, as does every view, buffer or tensor
-made from the result; the block is used again only when nobody but this module refers to it. What the user holds
-never changes.
+A fresh large array costs more than most kernels that fill it: the system hands out its pages one by one,
+zeroed. (Below `POOLED_BYTES` the C library's allocator finds pages it has used before.) So larger results live
+in blocks that are kept, on huge pages and on whole lines: what goes past the caches has to begin on one. A
+result is an array over a block and holds a reference to it, as does every view, buffer or tensor made from the
+result; the block is used again only when nobody but this module refers to it. What the user holds never
+changes.
 
 Kept are at most `MOST_KEPT_BYTES` in `MOST_BLOCKS` blocks, in use or not; what is beyond that goes back to the
 system with its last view. There is no lock: whoever looks at a block has taken it out of the deque.
@@ -22,7 +23,7 @@ import numpy as np
 
 from kcompile.runtime.arena import HUGE_BYTES, address, aligned_empty
 
-POOLED_BYTES = 16 << 20
+POOLED_BYTES = 4 << 20
 MOST_KEPT_BYTES = 256 << 20
 MOST_BLOCKS = 8
 

@@ -75,6 +75,7 @@ def different_forms():
     yield loops(buffers=(out, one))
     yield loops(buffers=(replace(one, role=INOUT), out))
     yield loops(buffers=(replace(one, role=LOCAL), out))
+    yield loops(buffers=(one, replace(out, leaves=True)))
     yield loops(buffers=(replace(one, type=Type(f64, (BATCH, 8))), out))
     yield loops(buffers=(replace(one, type=Type(f32, (BATCH * 8,))), out))
     yield loops(buffers=(replace(one, type=Type(f32, (8, BATCH))), out))

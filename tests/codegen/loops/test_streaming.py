@@ -9,6 +9,7 @@ from kcompile import ops
 from kcompile.codegen import llvm, loops
 from kcompile.codegen.host import host_target
 from kcompile.forms import interpret
+from kcompile.forms.records import OUT
 from kcompile.ir.types import Type, f32
 from kcompile.target import AARCH64_NEON, X86_64_V4
 from tests.codegen import harness
@@ -48,6 +49,18 @@ def test_streamed_results_have_the_same_bits(build, monkeypatch):
     monkeypatch.setattr(harness, "place", on_lines)
     for name, array in harness.run_form(form, few, {"batch": 2}, workers=(1,)).items():
         assert_close(array, interpret.run(form, few, {"batch": 2})[name], "", name)
+
+
+def test_results_that_leave_the_program_are_streamed_sooner():
+    def fixed(g):
+        g.output("y", ops.add(ops.mul(g.input("x", Type(f32, (128, 64))), g.input("w", Type(f32, (64,)))), 1.0))
+
+    form = only(fixed)
+    leaving = replace(form, buffers=tuple(replace(b, leaves=b.role == OUT) for b in form.buffers))
+    nbytes = sum(b.type.nbytes for b in form.buffers)
+    for last, expected in ((nbytes // 2, [True, True]), (nbytes, [False, True]), (2 * nbytes, [False, False])):
+        target = replace(X86_64_V4, l3_bytes=last)
+        assert ["nontemporal" in loops.emit(f, target, "k").ir_text for f in (form, leaving)] == expected
 
 
 def test_streaming_stores_are_emitted_where_arrays_are_large_and_followed_by_a_fence():
