@@ -6,6 +6,8 @@
     void kc_probe_read(args, begin, end, worker)    args: memory, bytes per task, rounds, results
     void kc_probe_copy(args, begin, end, worker)    the same; half of a task's bytes are copied onto the other half
     void kc_probe_stream(args, begin, end, worker)  the same, written past the caches
+    void kc_probe_fill(args, begin, end, worker)    args as for a read; nothing is read
+    void kc_probe_flood(args, begin, end, worker)   the same, written past the caches
     void kc_timeline(functions, count, args, sizes, arena, times)
 
 All but the last are tasks for `kc_parallel_for`: one task per worker, each on memory of its own. The last calls
@@ -17,12 +19,13 @@ from __future__ import annotations
 
 from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.contract import pairs
-from kcompile.codegen.llvm_types import I64, POINTER
+from kcompile.codegen.llvm_types import I32, I64, POINTER
 from kcompile.codegen.module import Param, new_module, pointer
 from kcompile.target import Target
 
 FMA, MIXED, PAIRS = "kc_probe_fma", "kc_probe_mixed", "kc_probe_pairs"
 READ, COPY, STREAM, TIMELINE = "kc_probe_read", "kc_probe_copy", "kc_probe_stream", "kc_timeline"
+FILL, FLOOD = "kc_probe_fill", "kc_probe_flood"
 
 SPACE_BYTES = 4096  # of each worker's start values and result: no cache line is shared
 READ_STREAMS = 8  # vectors read per iteration, each into an accumulator of its own
@@ -49,6 +52,8 @@ def probe_ir(target: Target) -> str:
     _read(KernelBuilder(module, target, READ, _TASK), target)
     _copy(KernelBuilder(module, target, COPY, _TASK), target, streamed=False)
     _copy(KernelBuilder(module, target, STREAM, _TASK), target, streamed=target.arch == "x86_64")
+    _fill(KernelBuilder(module, target, FILL, _TASK), target, streamed=False)
+    _fill(KernelBuilder(module, target, FLOOD, _TASK), target, streamed=target.arch == "x86_64")
     return str(module)
 
 
@@ -115,6 +120,24 @@ def _copy(b: KernelBuilder, target: Target, *, streamed: bool) -> None:
                 for value, p in zip(read, places):
                     write(value, block, "i32", b.add(to, p))
             outer.next(to, source)
+    b.ret()
+
+
+def _fill(b: KernelBuilder, target: Target, *, streamed: bool) -> None:
+    memory, nbytes, rounds, results = _slot(b, 0, POINTER), _slot(b, 1, I64), _slot(b, 2, I64), _slot(b, 3, POINTER)
+    lanes = target.lanes(4)
+    with b.loop("task", b["begin"], b["end"]) as task:
+        block = b.at_byte(memory, b.mul(task, nbytes))
+        own = b.load_vector(b.at_byte(results, b.mul(task, SPACE_BYTES)), "i32", 0, lanes)
+        write = b.stream_vector if streamed else b.store_vector
+        # Other numbers in every round, which LLVM does not know: nothing can be left out, or become a memset. And odd
+        # ones: there are machines that write lines of zeros past the caches at twice the speed.
+        with b.carried_loop("round", 0, rounds, [b.ll.or_(own, b.splat(I32(1), lanes))]) as outer:
+            (value,) = outer.carried
+            with b.loop("at", 0, b.ll.sdiv(nbytes, I64(4)), READ_STREAMS * lanes, vectorise=False, unroll=False) as at:
+                for n in range(READ_STREAMS):
+                    write(value, block, "i32", b.add(at, n * lanes))
+            outer.next(b.ll.add(value, b.splat(I32(2), lanes)))
     b.ret()
 
 

@@ -1,9 +1,10 @@
 """What this machine can do: operations per second, and bytes moved per second by how many bytes are touched.
 
 A kernel's least time is the larger of two (`Machine.computing_s`, `Machine.moving_s`). Moving: what it reads and
-writes at the speed measured for as many bytes; as much as it writes is counted as copied, which is slower than reading
-in every cache, the rest as read. Speeds between measured footprints are interpolated: a shared cache holds less than
-its size, so there is no step at it. Computing: some machines add beside their multiply-adds, so there are two rates.
+writes at the speed measured for as many bytes; as much as it both reads and writes is counted as copied, which is
+slower than reading in every cache, the rest as read or as written. Speeds between measured footprints are
+interpolated: a shared cache holds less than its size, so there is no step at it. Computing: some machines add beside
+their multiply-adds, so there are two rates.
 
 Measured once per process and number of threads, in about 0.5 s, by code of our own (`codegen/probe.py`) on the
 same threads that programs run on. Each number is the best of many short runs: a limit, not a mean. On a machine
@@ -55,6 +56,7 @@ class Point:
     nbytes: int
     read_bytes_per_s: float
     copy_bytes_per_s: float
+    write_bytes_per_s: float
 
 
 @dataclass(frozen=True)
@@ -93,19 +95,20 @@ class Machine:
         if not self.points:
             return moved / self.level_for(touched).bytes_per_s
         copied = 2 * min(read, written)
-        reading, copying = self._speeds(touched)
-        return copied / copying + (moved - copied) / (reading if read > written else copying)
+        reading, copying, writing = self._speeds(touched)
+        return copied / copying + (moved - copied) / (reading if read > written else writing)
 
     def computing_s(self, multiplies: int, operations: int) -> float:
         """The least time for float32 operations, of which so many occupy the multipliers (multiply-adds too)."""
         return max(2 * multiplies / self.flops_per_s, operations / (self.operations_per_s or self.flops_per_s / 2))
 
-    def _speeds(self, nbytes: int) -> tuple[float, float]:
-        """Of reading and copying, linear in the logarithm of the footprint."""
+    def _speeds(self, nbytes: int) -> tuple[float, float, float]:
+        """Of reading, copying and writing, linear in the logarithm of the footprint."""
         at = np.log2(max(1, nbytes))
         sizes = np.log2([p.nbytes for p in self.points])
-        reading, copying = zip(*((p.read_bytes_per_s, p.copy_bytes_per_s) for p in self.points))
-        return float(np.interp(at, sizes, reading)), float(np.interp(at, sizes, copying))
+        speeds = zip(*((p.read_bytes_per_s, p.copy_bytes_per_s, p.write_bytes_per_s) for p in self.points))
+        reading, copying, writing = (float(np.interp(at, sizes, s)) for s in speeds)
+        return reading, copying, writing
 
 
 @functools.lru_cache(maxsize=8)
@@ -145,7 +148,8 @@ def table(found: Machine) -> str:
         held = "" if level.capacity_bytes is None else f"  up to {level.capacity_bytes >> 10:,} KiB"
         lines.append(f"  read {level.name:8s} {level.bytes_per_s / 1e9:9.1f} GB/s{held}")
     lines += [
-        f"  {p.nbytes >> 10:9,} KiB: read {p.read_bytes_per_s / 1e9:7.1f}, copy {p.copy_bytes_per_s / 1e9:7.1f} GB/s"
+        f"  {p.nbytes >> 10:9,} KiB: read {p.read_bytes_per_s / 1e9:7.1f}, copy {p.copy_bytes_per_s / 1e9:7.1f}, "
+        f"write {p.write_bytes_per_s / 1e9:7.1f} GB/s"
         for p in found.points
     ]
     return "\n".join(lines)
@@ -171,7 +175,7 @@ def _rate(library: Library, target: Target, workers: int, function: str, hoped: 
 def _speeds(
     library: Library, target: Target, workers: int, hoped: Mapping[str, float]
 ) -> tuple[tuple[Level, ...], tuple[Point, ...]]:
-    """Read and copy blocks, one per worker, over and over.
+    """Read, copy and write blocks, one per worker, over and over.
 
     A level's own speed is that of half of it: workers have half of their own caches, and their share of half of what
     is shared.
@@ -200,10 +204,11 @@ def _speeds(
         far = nbytes >= last // 4
         repeats = FEW if nbytes > last else SOME // 4 if far else REPEATS if name else SOME
         reading = speed(probe.READ, nbytes, repeats, hoped.get(name, 0.0))
-        copying = speed(probe.COPY, nbytes, min(repeats, SOME))
+        copying, writing = (speed(f, nbytes, min(repeats, SOME)) for f in (probe.COPY, probe.FILL))
         if far:
             copying = max(copying, speed(probe.STREAM, nbytes, repeats))
-        points.append(Point(nbytes, reading, copying))
+            writing = max(writing, speed(probe.FLOOD, nbytes, repeats))
+        points.append(Point(nbytes, reading, copying, writing))
         if name:
             levels[name] = reading
     found = [Level(name, capacity, levels[name]) for name, capacity in [*known, ("memory", None)]]
@@ -211,8 +216,9 @@ def _speeds(
 
 
 def _space(nbytes: int) -> np.ndarray:
+    """Bytes that are no zeros, which some machines copy faster than others."""
     space = aligned_empty(nbytes)
-    space[:] = 0  # the system gives pages on first touch
+    space.fill(0x3B)  # the system gives pages on first touch
     return space
 
 

@@ -20,7 +20,7 @@ def test_measured_once_and_plausible():
     assert [v.name for v in found.levels][:2] == ["L1", "L2"] and found.levels[-1].name == "memory"
     assert all(1e8 < v.bytes_per_s < 1e13 for v in found.levels)
     sizes = [p.nbytes for p in found.points]
-    speeds = [s for p in found.points for s in (p.read_bytes_per_s, p.copy_bytes_per_s)]
+    speeds = [s for p in found.points for s in (p.read_bytes_per_s, p.copy_bytes_per_s, p.write_bytes_per_s)]
     assert sizes == sorted(sizes) and all(1e8 < s < 1e13 for s in speeds)
     assert found.operations_per_s >= found.flops_per_s / 2
     assert "multiply-add" in table(found) and "read memory" in table(found)
@@ -32,11 +32,12 @@ def test_the_level_is_the_smallest_that_holds_it():
 
 
 def test_moving_is_interpolated_between_footprints():
-    points = (Point(100, 8.0, 4.0), Point(400, 2.0, 1.0))
+    points = (Point(100, 8.0, 4.0, 2.0), Point(400, 2.0, 1.0, 0.5))
     found = Machine(1, 1e9, (Level("memory", None, 1.0),), points=points)
     assert found.moving_s(50, 0) == 50 / 8 and found.moving_s(25, 25) == 50 / 4  # below the first point
     assert found.moving_s(150, 50) == pytest.approx(100 / 2.5 + 100 / 5)  # halfway: speeds 5 and 2.5
-    assert found.moving_s(0, 1000) == 1000 and found.moving_s(1000, 0) == 500  # beyond the last
+    assert found.moving_s(0, 1000) == 2000 and found.moving_s(1000, 0) == 500  # beyond the last
+    assert found.moving_s(10, 40) == 20 / 4 + 30 / 2
     assert found.moving_s(300, 0, touched=100) == 300 / 8
     assert Machine.from_plain(dataclasses.asdict(found)) == found
 
@@ -61,7 +62,8 @@ def test_no_chain_and_no_read_is_optimised_away():
     assert text.count("vpxor") >= 8
     paired = replace(target, cpu="cooperlake", bf16_pairs=True)
     assert assembly(probe_ir(paired), paired).count("vdpbf16ps") == 24 and "vdpbf16ps" not in text
-    assert text.count("vmovntps") == 8
+    assert text.count("vmovntps") == 8 and text.count("vmovntdq") >= 8  # copied, written
+    assert "memset" not in text
 
 
 @pytest.mark.parametrize(("triple", "clock"), [("x86_64-unknown-linux-gnu", 1), ("arm64-apple-macosx12.0.0", 6)])
