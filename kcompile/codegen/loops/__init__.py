@@ -189,6 +189,7 @@ def _part_function(module, target: Target, name: str, slots: _Slots, schedule, f
         attributes=("noinline",),
     )
     scope = Scope(b, {s: b[f"size.{s}"] for s in slots.symbols})
+    scope.share = b.sub(b["end"], b["begin"]), scope.value(schedule.tasks)
     for n, key in enumerate(keys):
         if key is not None:
             scope.memory[key] = plain(b[f"p{n}"], part.buffers[key].type.dtype)

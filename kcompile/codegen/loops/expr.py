@@ -42,6 +42,7 @@ class Scope(Env):
         super().__init__(b, sizes, outer)
         self.memory: dict[str, Memory] = dict(outer.memory) if outer else {}
         self.lane: IndexValue = outer.lane if outer else 0  # position in a block of lanes
+        self.share: tuple[IndexValue, IndexValue] = outer.share if outer else (1, 1)  # tasks of this call, of so many
         self.decided: dict[Expr, bool] = outer.decided if outer else {}  # conditions known here
 
     def inner(self) -> Scope:

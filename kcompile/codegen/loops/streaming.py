@@ -5,13 +5,14 @@ a kernel's arrays do not fit the last cache twice over, nearly nothing of the re
 and a streaming store moves it once. Measured on chains of 3 and 10 operations over 64 MiB: 5.3 ms become 4.3.
 
 A result that leaves the program (passes/leaving.py) takes room from what the kernel reads, and no kernel gains from
-it. It is streamed from LEAVING_PART of the cache on. Measured, one thread, last cache 32 MiB: gradient of a max pool
-over 29 MB 0.95 and 0.34 ms, batch norm that reads and writes 13 MB 0.74 and 0.53. For all results it is not right:
-arrays of 8 MiB written and read by turns take 0.20 ms, streamed 0.31; of 16 MiB 0.56 and 0.66, and a U-Net's training
-step 3 % longer.
+it. It is streamed from LEAVING_PART of the cache on, counting what one worker's share of the tasks touches: several
+keep more of it in the cache, and memory takes what they write no faster than from one. Measured, last cache 32 MiB,
+one thread: gradient of a max pool over 29 MB 0.95 and 0.34 ms, batch norm that reads and writes 13 MB 0.74 and 0.53;
+two threads, that batch norm 0.35 and 0.44. For all results it is not right: arrays of 8 MiB written and read by turns
+take 0.20 ms, streamed 0.31; of 16 MiB 0.56 and 0.66, and a U-Net's training step 3 % longer.
 
-Whether it is so is known from the sizes: at compile time, or, where a size is only named, by one comparison when the
-kernel runs. Kernels that need more than MANY of a named size for it do not get the second loop.
+Whether it is so is known from the sizes: at compile time, or, where a size is only named or the share counts, by a
+comparison when the kernel runs. Kernels that need more than MANY of a named size for it do not get the second loop.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from kcompile.ir.dim import Axis, DimLike
 from kcompile.target import Target
 
 TIMES_CACHE = 2  # the arrays of a kernel, in sizes of the last cache
-LEAVING_PART = 3, 4  # the least part of the last cache they take where all that is written leaves the program
+LEAVING_PART = 3, 4  # of the last cache: the least that a share of them takes where all that is written leaves
 MANY = 64  # of every named size
 MOST_COST = 64  # operations of a point: what computes more than that does not wait for memory
 LEAST_VECTORS = 4  # of a row: shorter ones are not worth asking for their alignment
@@ -50,7 +51,7 @@ def streamed(part: Part, body, axis: Axis, target: Target) -> frozenset[str]:
 
 def may_stream(part: Part, target: Target) -> bool:
     """True if the arrays of a part are too large for the last cache, or could be."""
-    return may_exceed(part, _limit(part, target))
+    return may_exceed(part, _leaving_limit(target) if _leaves(part) else _limit(target))
 
 
 def may_exceed(part: Part, nbytes: int) -> bool:
@@ -75,7 +76,13 @@ def pays(part: Part, names: frozenset[str], body, scope: Scope) -> ir.Value:
 def are_large(part: Part, scope: Scope) -> ir.Value:
     """Whether the arrays of a part are too large for the last cache."""
     b = scope.b
-    return b.condition(b.compare(">=", scope.value(_touched_bytes(part)), _limit(part, b.target)))
+    touched = scope.value(_touched_bytes(part))
+    large = b.condition(b.compare(">=", touched, _limit(b.target)))
+    if not _leaves(part):
+        return large
+    own, tasks = scope.share
+    alone = b.compare(">=", b.mul(touched, own), b.mul(_leaving_limit(b.target), tasks))
+    return b.ll.or_(large, b.condition(alone))
 
 
 def finish(b: KernelBuilder) -> None:
@@ -88,9 +95,16 @@ def _touched_bytes(part: Part) -> DimLike:
     return sum((b.type.nbytes for n, b in part.buffers.items() if n in touched and b.role != LOCAL), start=0)
 
 
-def _limit(part: Part, target: Target) -> Index:
-    last = target.l3_bytes or target.l2_bytes
+def _leaves(part: Part) -> bool:
+    """True if no kernel reads what the part writes."""
     written = [b for b in part.buffers.values() if b.role == OUT]
-    if written and all(b.leaves for b in written):
-        return last * LEAVING_PART[0] // LEAVING_PART[1]
-    return TIMES_CACHE * last
+    return bool(written) and all(b.leaves for b in written)
+
+
+def _limit(target: Target) -> Index:
+    return TIMES_CACHE * (target.l3_bytes or target.l2_bytes)
+
+
+def _leaving_limit(target: Target) -> Index:
+    part, of = LEAVING_PART
+    return (target.l3_bytes or target.l2_bytes) * part // of
