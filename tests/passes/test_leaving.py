@@ -8,15 +8,15 @@ from kcompile.ir.types import Type, f32
 from kcompile.ops.contract import matmul
 from kcompile.passes.fuse import fuse
 from kcompile.passes.lower import lower
-from kcompile.passes.results import own_results
 from kcompile.passes.place import place
+from kcompile.passes.results import own_results
 
 BATCH = dim.symbol("batch")
 WIDTH = 8192  # of 64 rows: large enough to matter
 
 
 def leaving(g: Graph) -> dict[str, bool]:
-    """By number of elements of a row: whether what a kernel writes leaves the program."""
+    """By name of the operation: whether what a kernel writes leaves the program."""
     graph = own_results(g)
     steps = place(graph, lower(fuse(graph))).steps
     return {s.call.writes[b.name].node.op.name: b.leaves for s in steps for b in s.call.form.buffers if b.role == OUT}
