@@ -6,8 +6,9 @@
 Whether a second thread pays depends on more than the work: on where the threads run (data that moves between two
 caches costs several times more if these hang on different buses; virtual CPUs change places within minutes), and on
 what else the machine does. So a program compares: a trial is RUNS runs with all threads and RUNS with one; the quickest
-of each decide until the next trial, PAUSE runs later but at least TRIAL_NS. Results do not depend on the number of
-threads.
+of each decide until the next trial, PAUSE runs later but at least TRIAL_NS. A trial that changes the number may have
+met something that passes: the next one follows soon, AGAIN runs and AGAIN_NS later. Time without runs does not count,
+or a program that runs now and then would do little but trials. Results do not depend on the number of threads.
 
 A run asks `kc_workers` how many of `workers` threads to use and ends with `kc_worked`. `key` says which sizes it has:
 a decision holds for the sizes it was made with, others use all threads. A program that takes longer than LONG_NS with
@@ -17,16 +18,24 @@ at the same time disturb the measurement, never the result.
 
 from __future__ import annotations
 
-TRIAL_NS = 50_000_000
+TRIAL_NS, AGAIN_NS = 50_000_000, 10_000_000
 LONG_NS = 2_000_000
 RUNS = 4
-PAUSE = 512
+PAUSE, AGAIN = 512, 32
 CALLS = 16  # per look at the clock
-STATE_WORDS = 8  # trial, key, started, best with all, best with one, one is better, calls, time of the next trial
+# trial, key, started, best with all, best with one, one is better, calls (negative: too few), time of the next trial
+STATE_WORDS = 8
 _NEVER = 1 << 62
 
-VALUES = {"trial_ns": TRIAL_NS, "tune_long_ns": LONG_NS, "tune_runs": RUNS, "tune_all": 2 * RUNS, "never": _NEVER}
-VALUES |= {"tune_mask": CALLS - 1, "tune_pause": PAUSE}
+VALUES = {
+    "trial_ns": TRIAL_NS,
+    "again_ns": AGAIN_NS,
+    "tune_long_ns": LONG_NS,
+    "tune_runs": RUNS,
+    "tune_all": 2 * RUNS,
+    "never": _NEVER,
+}
+VALUES |= {"tune_mask": CALLS - 1, "tune_pause": -PAUSE, "tune_again": -AGAIN}
 
 SERIAL = """
 {define} i64 @kc_workers(ptr %state, i64 %workers, i64 %key) nounwind {
@@ -76,7 +85,9 @@ count:
   set 6 %calls.next s0
   %few = and i64 %calls.next, {tune_mask}
   %clock = icmp eq i64 %few, 0
-  br i1 %clock, label %late, label %decided
+  %rested = icmp sge i64 %calls.next, 0
+  %look.now = and i1 %clock, %rested
+  br i1 %look.now, label %late, label %decided
 late:
   %now = call i64 @kc_clock_ns()
   %next = get 7
@@ -144,10 +155,13 @@ on:
 decide:
   %quicker = icmp slt i64 %one.now, %all.now
   %better = zext i1 %quicker to i64
+  %before = get 5
   set 5 %better w3
-  %much = mul i64 %all.now, {tune_pause}
-  %pause = call i64 @llvm.smax.i64(i64 %much, i64 {trial_ns})
-  %next = add i64 %now, %pause
+  %same = icmp eq i64 %before, %better
+  %calls = select i1 %same, i64 {tune_pause}, i64 {tune_again}
+  %wait = select i1 %same, i64 {trial_ns}, i64 {again_ns}
+  %next = add i64 %now, %wait
+  set 6 %calls w6
   set 7 %next w4
   set 0 0 w5
   br label %done
