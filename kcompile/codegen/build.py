@@ -382,6 +382,15 @@ class KernelBuilder(IndexArithmetic):
         place = self.ll.gep(base, [self.index(index)], source_etype=element)  # may be out of bounds
         self.intrinsic("llvm.prefetch", VOID, [place, I32(int(write)), I32(locality), I32(1)], [POINTER])
 
+    def load_mark(self, place: ir.Value) -> ir.Value:
+        """A byte that other threads write: what they wrote before it is visible where it is not 0."""
+        return self.ll.load_atomic(place, "acquire", 1, typ=I8)
+
+    def store_mark(self, place: ir.Value) -> None:
+        """Set a byte to 1 for other threads to see, after all that was written before."""
+        # llvmlite's own method asks the pointer for a type, which pointers no longer have
+        self.ll._insert(ir.instructions.StoreAtomicInstr(self.ll.block, I8(1), place, "release", 1))
+
     def alloca(self, spec: DType | str, count: int = 1, *, align_bytes: int | None = None) -> ir.Value:
         """Stack memory for `count` elements, taken once at function entry."""
         kind = dtype(spec)

@@ -14,7 +14,8 @@ from llvmlite import ir
 from kcompile.codegen.contract.affine import extent
 from kcompile.codegen.contract.frame import Frame
 from kcompile.codegen.contract.plan import Plan
-from kcompile.codegen.llvm_types import Index
+from kcompile.codegen.llvm_types import I64, Index
+from kcompile.codegen.module import Param, pointer
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, nominal
 from kcompile.target import Target
@@ -55,12 +56,20 @@ def _in_rows(plan: Plan, target: Target) -> bool:
     return min(plan.a.stride(plan.rows.along), plan.a.unit * nominal(plan.k[-1].extent)) >= FEWEST_LINES * line
 
 
+def params(plan: Plan) -> list[Param]:
+    """Parameters of a tile function whose next rows may not have been copied yet: where they are, elements apart."""
+    return [pointer("asked", align_bytes=1), Param("asked_row", I64)] if plan.copies_late else []
+
+
 def next_rows(frame: Frame, plan: Plan, a: ir.Value, step: Index) -> None:
     """Ask for lhs of the next row tile: in each step for a line of one row, in as many steps as it has elements."""
     b = frame.b
     line = b.target.cache_line_bytes // plan.a.unit_bytes
-    stride = frame.index(plan.a.stride(plan.rows.along))
     row = step % line if isinstance(step, int) else b.ll.and_(step, b.index(line - 1))
+    if plan.copies_late:
+        place = b.add(step, b.mul(row, b.sub(b["asked_row"], 1)))
+        b.prefetch(b["asked"], plan.a.dtype, place, locality=2)
+    stride = frame.index(plan.a.stride(plan.rows.along))
     place = b.add(b.mul(stride, plan.rows.sizes[0]), b.mul(row, b.sub(stride, plan.a.unit)))
     b.prefetch(a, plan.a.dtype, place, locality=2)
 

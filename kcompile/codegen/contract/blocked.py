@@ -10,18 +10,19 @@
 Where nothing is kept per chunk (`Plan.is_divisible`), the pool divides tiles, and each thread's row tiles are cut into
 chunks of about equal size. A tile's numbers do not depend on the chunk it is in.
 
-Phases: `pack` (if rhs is not read in place), `main`, and `sum` if k is shared among tasks: then the tasks
-of `main` leave partial tiles in the shared workspace, and `sum` adds them in order and finishes.
+Phases: `pack` (if rhs is not read in place; next to nothing if panels are made late), `main`, and `sum` if k is shared
+among tasks: then the tasks of `main` leave partial tiles in the shared workspace, and `sum` adds them in order and
+finishes.
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llvmlite import ir
 
-from kcompile.codegen.contract import beside, columns, pack, packpairs, turn
+from kcompile.codegen.contract import beside, columns, late, pack, packpairs, turn
 from kcompile.codegen.contract.affine import Memory, ceildiv
 from kcompile.codegen.contract.finish import finish_function, transposed_finish_function
 from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, WORKER_SPACE, Frame, Signature
@@ -38,10 +39,11 @@ from kcompile.ir.types import DType
 
 @dataclass(frozen=True)
 class Variants:
-    """The internal functions of one kernel: tiles by (steps, is_tail), finishers by is_tail."""
+    """The internal functions of one kernel: tiles by (steps, is_tail), finishers by is_tail, what is made late."""
 
     tiles: dict[tuple[int, bool], ir.Function]
     finish: dict[bool, ir.Function]
+    late: late.Late | None = None
 
 
 def scratch_bytes(plan: Plan) -> int:
@@ -52,17 +54,21 @@ def scratch_bytes(plan: Plan) -> int:
 
 
 def emit_phases(
-    module, target, sig: Signature, plan: Plan, name: str, partials: DimLike, sums: DimLike
+    module, target, sig: Signature, plan: Plan, name: str, partials: DimLike, sums: DimLike, marks: DimLike
 ) -> tuple[Phase, ...]:
     """Write all functions of the kernel; return its phases.
 
-    partials, sums: where partial tiles and the partial sums of columns start in the shared workspace, in elements.
+    partials, sums, marks: where partial tiles, the partial sums of columns and the marks of panels start in the shared
+    workspace, in elements.
     """
     phases = [*turn.emit_phases(module, target, sig, plan, name), *beside.emit_phases(module, target, sig, plan, name)]
-    if plan.packed:
-        fill = packpairs.fill if plan.problem.pair else pack.fill
-        phases.append(pack.emit_phase(module, target, sig, plan, name, fill))
     variants = _variants(module, target, sig, plan, name)
+    fill = packpairs.fill if plan.problem.pair else pack.fill
+    if plan.packs_late:
+        phases.append(late.emit_phase(module, target, sig, plan, name, marks))
+        variants = replace(variants, late=late.functions(module, target, sig, plan, name, marks, fill))
+    elif plan.packed:
+        phases.append(pack.emit_phase(module, target, sig, plan, name, fill))
     task = _task_function(module, target, sig, plan, f"{name}.task", variants, sums)
     _emit_main(module, target, sig, plan, name, task, partials)
     phases.append(Phase(name, plan.tasks, plan.cost_per_task))
@@ -130,7 +136,8 @@ def _grouped_units(frame: Frame, plan: Plan, task_fn) -> None:
         low, high = b.max(b.sub(begin, start), 0), b.min(b.sub(end, start), units)
         count = b.sub(high, low)
         chunks = b.ceildiv(count, plan.units_per_task)
-        with b.loop("chunk", 0, chunks, **ROLLED) as chunk:
+        with b.loop("chunk", 0, chunks, **ROLLED) as number:
+            chunk = late.order(b, number, chunks) if plan.copies_late else number
             first = b.add(low, b.div_nonneg(b.mul(count, chunk), chunks))
             after = b.add(low, b.div_nonneg(b.mul(count, b.add(chunk, 1)), chunks))
             _call_task(frame, task_fn, scratch, 0, 0, group, first, after)
@@ -195,6 +202,7 @@ def _task_function(
     task = _Task(_task_frame(module, target, sig, plan, name), plan, variants)
     task.locate()
     task.keep_sums(sums)
+    task.make_panels()
     task.blocks_of_k()
     if not plan.blocks_per_share:
         task.finish_units()
@@ -226,6 +234,7 @@ class _Task:
     def __init__(self, frame: Frame, plan: Plan, variants: Variants):
         self.frame, self.plan, self.variants = frame, plan, variants
         self.b = frame.b
+        self.asked: list[ir.Value] = []  # where lhs of the next row tile is, if that depends on what has been copied
 
     def locate(self) -> None:
         """Where the task lies in the result."""
@@ -245,6 +254,12 @@ class _Task:
     def sums_of(self, number: Index) -> list[ir.Value]:
         """The part of the sums that belongs to one of the task's column blocks."""
         return columns.of_block(self.frame, self.plan, self.sums, number)
+
+    def make_panels(self) -> None:
+        """Make the panels of this task's column blocks, unless another task has."""
+        if self.variants.late:
+            with self.column_blocks() as number:
+                self.variants.late.make_panel(self.frame, self.b.add(self.first_block, number))
 
     def enter_block(self, block: Index) -> None:
         """Go on with a column block: where it starts, and how many columns are left from there."""
@@ -277,7 +292,7 @@ class _Task:
         """Run the row tiles once per block of k."""
         b, plan, frame = self.b, self.plan, self.frame
         if not plan.blocked:
-            self.row_tiles(self.lhs, self.rhs, 0, True, True)
+            self.row_tiles(self.lhs, self.rhs, 0, True, True, (0, 0))
             return
         around, cut = plan.k[: plan.cut], plan.k[plan.cut]
         size = frame.index(cut.extent)
@@ -301,7 +316,7 @@ class _Task:
             lhs, rhs = (self.moved(p, m, places) for p, m in ((self.lhs, plan.a), (self.rhs, plan.b)))
             first = b.compare("==", number, begin_block)
             last = b.compare("==", number, b.sub(count, 1))
-            self.row_tiles(lhs, rhs, steps, first, last)
+            self.row_tiles(lhs, rhs, steps, first, last, (number, begin))
 
     def moved(self, base: ir.Value, memory: Memory, places: dict[Axis, Index]) -> ir.Value:
         b = self.b
@@ -328,7 +343,7 @@ class _Task:
         left = b.min(b.sub(frame.index(plan.rows.along.extent), start), plan.rows.sizes[0])
         return places, left
 
-    def row_tiles(self, lhs, rhs, steps: Index, first, last) -> None:
+    def row_tiles(self, lhs, rhs, steps: Index, first, last, block: tuple[Index, Index]) -> None:
         b, plan = self.b, self.plan
         with contextlib.ExitStack() as loops:
             # a kept panel may come from far: all row tiles meet it before the next one
@@ -336,6 +351,8 @@ class _Task:
             unit = loops.enter_context(self.units())
             places, left = self.unit_places(unit)
             corner = self.moved(lhs, plan.a, places)
+            if self.variants.late:
+                self.asked = self.variants.late.copy_rows(self.frame, unit, *block, steps)
             with contextlib.nullcontext(number) if plan.keeps else self.column_blocks() as number:
                 here = self.beyond(rhs, plan.b.dtype, b.mul(number, self.frame.index(plan.block_stride)))
                 context = (corner, here, self.slot(unit, number), self.sums_of(number), places, steps, first, last)
@@ -401,6 +418,7 @@ class _Task:
             corner,
             rhs,
             slot,
+            *self.asked,
             *sums,
             *(b.index(all_places[axis]) for axis in tile_axes(plan)),
             b.index(steps),

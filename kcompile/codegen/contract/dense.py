@@ -19,7 +19,8 @@ from kcompile.codegen.contract.plan import Plan
 from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened
 from kcompile.codegen.kernel import Phase
-from kcompile.ir.dim import DimLike
+from kcompile.codegen.llvm_types import Index
+from kcompile.ir.dim import Axis, DimLike
 
 
 def elements(plan: Plan) -> DimLike:
@@ -29,7 +30,7 @@ def elements(plan: Plan) -> DimLike:
 
 def emit_phases(module, target, sig: Signature, plan: Plan, name: str) -> tuple[Phase, ...]:
     """Write the phase that computes lhs, if there must be one."""
-    if plan.problem.lhs.memory is not None:
+    if plan.problem.lhs.memory is not None or plan.copies_late:
         return ()
     if plan.problem.lhs.rows is not None:
         return _copied_rows(module, target, sig, plan, name)
@@ -54,29 +55,38 @@ def emit_phases(module, target, sig: Signature, plan: Plan, name: str) -> tuple[
 
 
 def _copied_rows(module, target, sig: Signature, plan: Plan, name: str) -> tuple[Phase, ...]:
-    problem, lanes, dtype = plan.problem, plan.lanes, plan.problem.dtype
-    rows, *around, inner = problem.lhs.rows, *plan.k
-    outer = tuple(a for a in dense_axes(problem) if a not in plan.k)
-    size = inner.extent
+    outer = row_axes(plan)
     frame = Frame.exported(module, target, f"{name}_lhs", sig)
     b = frame.b
     with b.loop("task", b["begin"], b["end"], **ROLLED) as task:
-        places = unflatten(frame, outer, task)
-        with contextlib.ExitStack() as stack:
-            for axis in around:
-                places[axis] = stack.enter_context(b.loop(axis.name, 0, frame.index(axis.extent), **ROLLED))
-            start = frame.with_places(places).index(rows.address)
-            to = frame.index(plan.a.at.offset)
-            for axis in (*outer, *around):
-                to = b.add(to, b.mul(places[axis], frame.index(plan.a.stride(axis))))
-            source, target_ = b.at(frame.pointers[rows.buffer], rows.dtype, start), frame.pointers[SHARED_SPACE]
-            with b.loop("p", 0, size, lanes, **ROLLED) as p:
-                p = b.min(p, size - lanes)  # the last vector may overlap another
-                if problem.pair:  # they lie as such: a copy of bits
-                    pair = b.at(source, rows.dtype, b.mul(p, 2))
-                    value = b.load_vector(pair, pairs.WHOLE, 0, lanes, align_bytes=rows.dtype.size_bytes)
-                else:
-                    value = widened(b, b.load_vector(source, rows.dtype, p, lanes), rows.dtype, dtype)
-                b.store_vector(value, target_, plan.a.dtype, b.add(to, p))
+        copy_row(frame, plan, unflatten(frame, outer, task), 0, plan.k[-1].extent)
     b.ret()
     return (Phase(f"{name}_lhs", extent(outer), extent(plan.k) * 2),)
+
+
+def row_axes(plan: Plan) -> tuple[Axis, ...]:
+    """Axes that count the rows of lhs."""
+    return tuple(a for a in dense_axes(plan.problem) if a not in plan.k)
+
+
+def copy_row(frame: Frame, plan: Plan, places: dict[Axis, Index], begin: Index, end: Index) -> None:
+    """Copy steps [begin, end) of the last axis of k in one row of lhs, `places` being where its axes are."""
+    b, problem, lanes, dtype = frame.b, plan.problem, plan.lanes, plan.problem.dtype
+    rows, around = problem.lhs.rows, plan.k[:-1]
+    places = dict(places)
+    with contextlib.ExitStack() as stack:
+        for axis in around:
+            places[axis] = stack.enter_context(b.loop(axis.name, 0, frame.index(axis.extent), **ROLLED))
+        start = frame.with_places(places).index(rows.address)
+        to = frame.index(plan.a.at.offset)
+        for axis in (*row_axes(plan), *around):
+            to = b.add(to, b.mul(places[axis], frame.index(plan.a.stride(axis))))
+        source, copy = b.at(frame.pointers[rows.buffer], rows.dtype, start), frame.pointers[SHARED_SPACE]
+        with b.loop("p", begin, end, lanes, **ROLLED) as p:
+            p = b.min(p, b.sub(end, lanes))  # the last vector may overlap another
+            if problem.pair:  # they lie as such: a copy of bits
+                pair = b.at(source, rows.dtype, b.mul(p, 2))
+                value = b.load_vector(pair, pairs.WHOLE, 0, lanes, align_bytes=rows.dtype.size_bytes)
+            else:
+                value = widened(b, b.load_vector(source, rows.dtype, p, lanes), rows.dtype, dtype)
+            b.store_vector(value, copy, plan.a.dtype, b.add(to, p))

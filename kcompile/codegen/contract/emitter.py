@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kcompile.codegen.contract import beside, blocked, columns, dense, dot, slide, sliding, turn
+from kcompile.codegen.contract import beside, blocked, columns, dense, dot, late, slide, sliding, turn
 from kcompile.codegen.contract.affine import ceildiv, names_of_sizes
 from kcompile.codegen.contract.classify import classify
 from kcompile.codegen.contract.frame import KEPT_SPACE, SHARED_SPACE, WORKER_SPACE, Signature, signature
@@ -64,6 +64,7 @@ class _Places:
     scratch: int = 0
     partials: DimLike = 0
     sums: DimLike = 0
+    marks: DimLike = 0
     end: DimLike = 0
     only_panels: bool = False  # nothing but them is kept in the shared workspace
 
@@ -77,7 +78,9 @@ class _Places:
         behind = partial_elements(plan), columns.elements(plan)
         partials = _aligned(sum(before, start=shared_elements(plan)))
         sums = _aligned(partials + behind[0])
-        return cls(blocked.scratch_bytes(plan), partials, sums, sums + behind[1], not any((*before, *behind)))
+        marks = _aligned(sums + behind[1])
+        end = marks + late.elements(plan)
+        return cls(blocked.scratch_bytes(plan), partials, sums, marks, end, not any((*before, *behind)))
 
 
 def _uses_shared(plan: Plan) -> bool:
@@ -90,7 +93,7 @@ def _emit_phases(module, target, sig: Signature, plan: AnyPlan, name: str, place
     if isinstance(plan, dot.DotPlan):
         return dot.emit_phases(module, target, sig, plan, name)
     before = dense.emit_phases(module, target, sig, plan, name)
-    return (*before, *blocked.emit_phases(module, target, sig, plan, name, places.partials, places.sums))
+    return (*before, *blocked.emit_phases(module, target, sig, plan, name, places.partials, places.sums, places.marks))
 
 
 def _positions(form: Contract, expr: Expr) -> tuple[int, ...]:

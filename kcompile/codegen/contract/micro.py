@@ -35,7 +35,7 @@ def tile_axes(plan: Plan) -> list[Axis]:
 def tile_function(module, target, sig: Signature, plan: Plan, name: str, steps: int, vectors: int, masked: bool):
     """Write the function that computes one tile of `steps` steps x `vectors` vectors.
 
-    Parameters: the leading ones, then lhs and rhs at the tile's corner and block start, scratch, the
+    Parameters: the leading ones, then lhs and rhs at the tile's corner and block start, scratch, what to ask for, the
     value of each axis of `tile_axes`, the number of steps of the cut axis, whether this is the first
     and the last block of k, and the number of columns that exist.
     """
@@ -43,6 +43,7 @@ def tile_function(module, target, sig: Signature, plan: Plan, name: str, steps: 
         pointer("a", align_bytes=1),
         pointer("b", align_bytes=1),
         pointer("scratch", align_bytes=plan.vector_bytes),
+        *ask.params(plan),
         *columns.params(plan),
         *(Param(f"at{i}", I64) for i, _ in enumerate(tile_axes(plan))),
         Param("steps", I64),

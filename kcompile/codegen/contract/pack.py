@@ -1,8 +1,8 @@
 """Copy rhs into panels: [outer][column block][k][columns of a block], in the dtype of the sum.
 
-One task packs one column block. Three ways, by what is contiguous: rows of vectors along the vector
-axis; squares transposed in registers where k is contiguous; else one element at a time, which also
-serves operands that are expressions. Columns beyond the last repeat it: nobody reads their sums.
+A phase packs one column block per task, or late.py each when it is first needed. Three ways, by what is contiguous:
+rows of vectors along the vector axis; squares transposed in registers where k is contiguous; else one element at a
+time, which also serves operands that are expressions. Columns beyond the last repeat it: nobody reads their sums.
 
 Panels of an operand that is the same from call to call lie in the kept workspace and are packed once.
 """
@@ -21,7 +21,6 @@ from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened
 from kcompile.codegen.kernel import Phase
 from kcompile.codegen.llvm_types import Index
-from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.types import DType
 
@@ -52,22 +51,25 @@ def fill(frame: Frame, plan: Plan, panel) -> None:
 
 def emit_phase(module, target, sig: Signature, plan: Plan, name: str, fill=fill) -> Phase:
     """Write the packing phase; `fill(frame, plan, panel)` writes the loops over one panel."""
-    outer = tuple(a for a in plan.outer if plan.problem.rhs.uses(a))
     frame = Frame.exported(module, target, f"{name}_pack", sig)
     b = frame.b
-    blocks = frame.index(plan.blocks)
-    with b.loop("task", b["begin"], b["end"], **ROLLED) as task:
-        places = unflatten(frame, outer, b.div_nonneg(task, blocks))
-        block = b.mod_nonneg(task, blocks)
-        places[plan.vector] = b.mul(block, plan.block_lanes)
-        start = b.mul(block, frame.index(plan.block_stride))
-        for axis in outer:
-            start = b.add(start, b.mul(places[axis], frame.index(plan.b.stride(axis))))
-        panel = b.at(frame.pointers[plan.b.buffer], plan.problem.dtype, start)
-        fill(frame.with_places(places), plan, panel)
+    with b.loop("task", b["begin"], b["end"], **ROLLED) as number:
+        one_panel(frame, plan, number, fill)
     b.ret()
-    tasks = dim.product(a.extent for a in outer) * plan.blocks
-    return Phase(f"{name}_pack", tasks, extent(plan.k) * plan.block_lanes)
+    return Phase(f"{name}_pack", plan.panels, extent(plan.k) * plan.block_lanes)
+
+
+def one_panel(frame: Frame, plan: Plan, number: Index, fill) -> None:
+    """Fill panel `number`, counted over `panel_axes` and column blocks."""
+    b = frame.b
+    blocks = frame.index(plan.blocks)
+    places = unflatten(frame, plan.panel_axes, b.div_nonneg(number, blocks))
+    block = b.mod_nonneg(number, blocks)
+    places[plan.vector] = b.mul(block, plan.block_lanes)
+    start = b.mul(block, frame.index(plan.block_stride))
+    for axis in plan.panel_axes:
+        start = b.add(start, b.mul(places[axis], frame.index(plan.b.stride(axis))))
+    fill(frame.with_places(places), plan, b.at(frame.pointers[plan.b.buffer], plan.problem.dtype, start))
 
 
 class _Packer:

@@ -7,6 +7,7 @@ direction than it lies. A named size counts as NOMINAL_SIZE, so plans do not dep
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -37,6 +38,7 @@ FEW_TASKS = 8  # fewer than this, and k is shared among tasks
 SHARE_CYCLES = 30_000  # a share of k should last this long: the partial tiles must be added again
 MASKED_VECTOR_BYTES = 32  # targets with vectors of this size have masked loads
 PAGED_ROWS = 512
+FEW_PLACES = 4  # of a page where rows begin
 FEW_ROWS = 16  # named sizes that are never more
 FEWEST_UNITS, LHS_SHARE = 4, 4  # row tiles that meet a kept panel; what they may take of the second-level cache
 UNITS_AGAIN = 16  # row tiles that use a block of rhs again before it is left
@@ -159,7 +161,8 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     columns = split_columns(vector.extent, vectors, lanes)
     block_lanes = columns.vectors * lanes
     blocks = column_blocks(vector.extent, columns, lanes)
-    packed = bool(problem.pair) or must_pack(problem.rhs, vector, columns, target) or pays_to_pack(problem, k_size)
+    packed = bool(problem.pair) or must_pack(problem.rhs, vector, columns, target)
+    packed = packed or pays_to_pack(problem, k_size, target)
     packed = not lhs_is_vector and not candidate.crosswise and (packed or pays_to_keep(problem, block_lanes, target))
     b, block_stride = problem.rhs.memory, block_lanes
     pack_cycles = 0.0 if problem.rhs.is_steady else pack_cost(problem, outer, k, vector, block_lanes, blocks, target)
@@ -318,13 +321,20 @@ def must_pack(operand: Operand, vector: Axis, columns, target: Target) -> bool:
     return columns.tail_lanes != 0 and target.vector_bytes < MASKED_VECTOR_BYTES
 
 
-def pays_to_pack(problem: Problem, k_size: int) -> bool:
-    """True if rows of rhs lie pages apart, and enough rows of lhs meet them to pay for a copy."""
+def pays_to_pack(problem: Problem, k_size: int, target: Target) -> bool:
+    """True if rows of rhs lie badly, and enough rows of lhs meet them to pay for a copy.
+
+    Rows pages apart are many pages. Rows that begin at a few places of their pages crowd into a few sets of the
+    second-level cache, which matters if they come from beyond it and are met again.
+    """
     b = problem.rhs.memory
-    if b is None or not problem.k or k_size < PAGED_ROWS // 2:
+    if b is None or not problem.k or k_size < PAGED_ROWS // 2 or nominal(extent(problem.m)) < PAGED_ROWS:
         return False
     stride_bytes = abs(nominal(b.stride(problem.k[-1]))) * b.dtype.size_bytes
-    return stride_bytes >= PAGE_BYTES and nominal(extent(problem.m)) >= PAGED_ROWS
+    if stride_bytes >= PAGE_BYTES or is_long(problem, target):
+        return stride_bytes >= PAGE_BYTES
+    nbytes = nominal(extent((*problem.n, *problem.k))) * b.dtype.size_bytes
+    return nbytes > target.l2_bytes and math.gcd(stride_bytes, PAGE_BYTES) * FEW_PLACES >= PAGE_BYTES
 
 
 def pays_to_keep(problem: Problem, block_lanes: int, target: Target) -> bool:
@@ -432,7 +442,9 @@ def with_chunks(plan: Plan, target: Target) -> Plan:
     limit = max(1, target.l2_bytes // SCRATCH_SHARE // tile_bytes)
     blocks = min(blocks, limit)
     units = int(min(units, limit // blocks))
-    return replace(plan, units_per_task=units, blocks_per_task=even_blocks(plan, units, blocks))
+    plan = replace(plan, units_per_task=units, blocks_per_task=even_blocks(plan, units, blocks))
+    late = plan.may_be_late
+    return replace(plan, packs_late=late, copies_late=late and plan.may_copy_late)
 
 
 def units_of_panel(plan: Plan, target: Target) -> int:

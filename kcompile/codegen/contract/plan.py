@@ -13,6 +13,7 @@ from kcompile.ir.dim import Axis, DimLike, nominal
 PRODUCTS_PER_OPERATION = 8  # this many multiply-adds take as long as one operation of a simple kernel
 PAGE_BYTES = 4096
 FAR_BYTES = 1 << 18  # fewer are in a near cache
+FEWEST_UNITS, FEWEST_GROUPS = 16, 4  # row tiles, and groups of column blocks, of a plan that packs late
 DIRECT, SCRATCH, TRANSPOSED = "direct", "scratch", "transposed"
 
 
@@ -37,6 +38,7 @@ class Plan:
     chains: partial sums of each result that a tile keeps, added at its end.
     ahead: each block of k asks for the lines of the next one (see longk.py).
     blocks_per_share: 0, or: k itself is shared among tasks, this many blocks each (see `shares`).
+    packs_late, copies_late: panels are made, rows of lhs are copied, by the task that first needs them (late.py).
     """
 
     problem: Problem
@@ -65,6 +67,8 @@ class Plan:
     asked: tuple[str, ...] = ()
     chains: int = 1
     beside: bool = False
+    packs_late: bool = False
+    copies_late: bool = False
 
     @property
     def ends_in_half(self) -> bool:
@@ -78,6 +82,20 @@ class Plan:
         if self.packed or not self.k or self.blocks == 1 or self.rows.max_rows < 6:
             return False
         return abs(nominal(self.b.stride(self.k[-1]))) * self.b.dtype.size_bytes >= PAGE_BYTES
+
+    @property
+    def may_be_late(self) -> bool:
+        """True if panels may be made by tasks: many row tiles meet each, and there are some groups of column blocks."""
+        if not self.packed or self.keeps or self.blocks_per_share:
+            return False
+        groups = nominal(extent(self.outer) * self.groups)
+        return nominal(self.units) >= FEWEST_UNITS and groups >= FEWEST_GROUPS
+
+    @property
+    def may_copy_late(self) -> bool:
+        """True if tasks may copy rows of lhs: those are copied that k runs along, and none twice."""
+        rows = self.problem.lhs.rows
+        return self.is_divisible and rows is not None and len(self.k) == 1 and not self.problem.pair
 
     @property
     def keeps(self) -> bool:
@@ -113,6 +131,21 @@ class Plan:
     def blocks(self) -> DimLike:
         """Column blocks."""
         return column_blocks(self.vector.extent, self.columns, self.lanes)
+
+    @property
+    def panel_axes(self) -> tuple[Axis, ...]:
+        """Axes run one point at a time that rhs has: each point has panels of its own."""
+        return tuple(a for a in self.outer if self.problem.rhs.uses(a))
+
+    @property
+    def panels(self) -> DimLike:
+        """Panels of a packed rhs."""
+        return extent(self.panel_axes) * self.blocks
+
+    @property
+    def tile_axes(self) -> tuple[Axis, ...]:
+        """Axes run one point at a time that lhs has: each point has row tiles of its own."""
+        return tuple(a for a in self.outer if self.problem.lhs.uses(a))
 
     @property
     def groups(self) -> DimLike:
@@ -204,13 +237,13 @@ class Plan:
         if self.blocks_per_task > 1:
             parts.append(f"tasks of {self.units_per_task}x{self.blocks_per_task} tiles")
         if self.packed:
-            parts.append("kept panels" if self.keeps else "packed")
+            parts.append("kept panels" if self.keeps else "packed late" if self.packs_late else "packed")
         if self.turned:
             parts.append("turned")
         if self.beside:
             parts.append("partners beside")
         if self.problem.lhs.rows:
-            parts.append("rows copied")
+            parts.append("rows copied late" if self.copies_late else "rows copied")
         if self.finish != DIRECT:
             parts.append(self.finish)
         return ", ".join(parts)
@@ -223,10 +256,7 @@ def shared_elements(plan: Plan) -> DimLike:
 
 def panel_elements(plan: Plan) -> DimLike:
     """Elements of the packed rhs."""
-    if not plan.packed:
-        return 0
-    axes = [a for a in plan.outer if plan.problem.rhs.uses(a)]
-    return dim.product(a.extent for a in axes) * plan.blocks * extent(plan.k) * plan.block_lanes
+    return plan.panels * extent(plan.k) * plan.block_lanes if plan.packed else 0
 
 
 def partial_elements(plan: Plan) -> DimLike:
