@@ -17,7 +17,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,6 +133,31 @@ def machine(num_threads: int | None = None) -> Machine:
     levels, points = _speeds(library, target, workers, hoped)
     handover = threads.handover_ns() if workers > 1 else 0
     return Machine(workers, flops, levels, pairs, max(mixed, flops / 2), points, handover)
+
+
+def sustained(num_threads: int) -> Callable[[float], float]:
+    """What multiplies and adds for about so many seconds and returns its operations per second.
+
+    `Machine.flops_per_s` is the best of short runs; this is what clock and neighbours leave in a run as long as others.
+    """
+    from kcompile.codegen import probe  # lazily, see `machine`
+    from kcompile.codegen.host import host_target
+
+    target, hoped = host_target(), machine(num_threads).flops_per_s
+    library, run = _library(target), _PARALLEL_FOR(threads.parallel_for_address())
+    function, per_round = library.address(probe.FMA), probe.flops_per_round(target)
+    space = _space(num_threads * probe.SPACE_BYTES)
+    space.view(np.float32)[:] = 0.5
+
+    def rate(seconds: float) -> float:
+        rounds = max(1, int(seconds * hoped / num_threads / per_round))
+        slots = np.array([address(space), rounds], np.int64)
+        started = time.perf_counter()
+        run(function, address(slots), num_threads, num_threads, 0)
+        return rounds * per_round * num_threads / (time.perf_counter() - started)
+
+    rate.library = library  # the code stays loaded as long as what calls it
+    return rate
 
 
 def table(found: Machine) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import kernels, kernels_kcompile, kernels_numpy
+from benchmarks import kernels, kernels_kcompile, kernels_numpy, products
 from benchmarks.kernel_cases import CASES, Case, arrays, moved_bytes, multiply_adds, traffic
 from benchmarks.kernel_worker import measure
 from kcompile.runtime.machine import Level, Machine
@@ -136,3 +136,8 @@ def test_rows_can_be_chosen():
     assert len(kernels.chosen("", False)) == len(CASES)
     assert [c.name for c in kernels.chosen("37x53x911", False)] == [c.name for c in CASES if "37x53x911" in c.name]
     assert all(c.quick for c in kernels.chosen("", True)) and kernels.chosen("", True)
+
+
+def test_a_product_is_compared_with_multiplications_beside_it():
+    seconds, beside, share, best = products.compare(16, 1, 0.0)
+    assert seconds > 0 and beside > 0 and 0 < share <= best

@@ -34,6 +34,11 @@ def test_panels_are_late_where_many_row_tiles_meet_them_in_some_groups():
     assert kept.keeps and not kept.packs_late
 
 
+def test_rows_at_few_places_of_their_pages_are_packed():
+    few, many = ({"m": 768, "n": n, "k": 768} for n in (768, 760))
+    assert planned(PRODUCT, few, X86_64_V4).packs_late and not planned(PRODUCT, many, X86_64_V4).packed
+
+
 def test_rows_are_copied_late_where_panels_are():
     plan = planned(PRODUCT, COPIED)
     assert plan.packs_late and plan.copies_late and plan.blocked
