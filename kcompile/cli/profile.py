@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; inputs are random numbers (zeros where they are integers)."""
+    if args.batch < 1 or (args.threads is not None and args.threads < 1):
+        raise ArgumentError(f"--batch and --threads expect at least 1, received {args.batch} and {args.threads}")
     traced = trace_predict(load_model(args.model, compile=False))
     sizes = {"batch": args.batch, **dict(_named_size(s) for s in args.size)}
     inputs = random_inputs(traced.graph, sizes)

@@ -41,6 +41,8 @@ class Executable:
     """A linked program: `program` says what its arguments are."""
 
     def __init__(self, program: Program, library: Library, constants: Mapping[str, np.ndarray], workers: int):
+        if workers < 1:
+            raise ArgumentError(f"a program runs on at least 1 thread, received {workers}")
         self.program = program
         self.workers = workers
         self.workspaces = Workspaces()

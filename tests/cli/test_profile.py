@@ -38,6 +38,12 @@ def test_the_command_writes_a_page(saved, tmp_path, capsys):
     assert "<svg" in page.read_text(encoding="utf-8") and "edges" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("wrong", [["--batch", "0"], ["--threads", "0"], ["--threads", "-3"]])
+def test_numbers_below_one_are_refused(saved, wrong, capsys):
+    assert main(["profile", saved, *wrong]) == 1
+    assert "at least 1" in capsys.readouterr().err
+
+
 def test_open_sizes_are_asked_for(tmp_path, capsys):
     path = str(tmp_path / "open.keras")
     keras.Sequential([keras.Input((None, 4)), layers.Dense(2)]).save(path)

@@ -158,6 +158,13 @@ def test_the_mask_of_a_dropout_is_drawn_in_the_epilogue():
         np.testing.assert_allclose(found["y"], expected["y"], rtol=1e-5, atol=1e-6)
 
 
+def test_the_mask_stays_apart_if_the_product_is_stored_anyway():
+    graph = dropped()
+    (product,) = [n for n in graph.live_nodes() if not n.is_source and n.op.name == "contract"]
+    graph.output("grad", ops.exp(product.output))
+    assert len(fuse(graph).clusters) == 2
+
+
 def test_a_mask_made_from_an_array_stays_apart():
     graph = Graph("compared")
     x, w, z = (graph.input(n, Type(f32, s)) for n, s in (("x", (8, 7)), ("w", (7, 33)), ("z", (8, 33))))

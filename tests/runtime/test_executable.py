@@ -208,3 +208,8 @@ def test_another_target_gives_the_same_numbers():
     program.run(inputs, variables)
     for name, value in assigned.items():
         np.testing.assert_allclose(variables[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_number_of_threads_below_one_is_refused():
+    with pytest.raises(ArgumentError, match="at least 1 thread, received -3"):
+        pipeline.compile(dense_training(), num_threads=-3)
