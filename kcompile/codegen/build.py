@@ -349,6 +349,19 @@ class KernelBuilder(IndexArithmetic):
         arguments = [stored, self.at(base, kind, index), I32(kind.size_bytes), mask]
         self._mark(self.intrinsic("llvm.masked.store", VOID, arguments, [stored.type, POINTER]))
 
+    def store_first(self, value: ir.Value, base: ir.Value, spec: DType | str, index: Index, count: int) -> None:
+        """Write the first `count` lanes of a vector, without a mask: as one shorter vector or as two that overlap.
+
+        What is loaded next from behind a masked store waits for it, though the store does not write there.
+        """
+        kind = dtype(spec)
+        stored = self._to_memory(value, kind)
+        size = 1 << (count.bit_length() - 1)
+        for start in dict.fromkeys((0, count - size)):
+            lanes = ir.Constant(ir.VectorType(I32, size), [I32(start + n) for n in range(size)])
+            part = self.ll.shuffle_vector(stored, stored, lanes)
+            self._mark(self.ll.store(part, self.at(base, kind, self.add(index, start)), align=kind.size_bytes))
+
     def gather(self, base: ir.Value, spec: DType | str, indices: ir.Value, mask: ir.Value) -> ir.Value:
         """Elements at a vector of i64 indices where the mask is on, zero elsewhere."""
         kind = dtype(spec)

@@ -305,3 +305,15 @@ def test_bool_is_a_byte_in_memory():
     assert memory_type("bool") == ir.IntType(8) and value_type("bool") == ir.IntType(1)
     assert memory_type("bf16", 4) == ir.VectorType(ir.IntType(16), 4)
     assert value_type("bf16") == FLOAT
+
+
+@pytest.mark.parametrize("count", (1, 2, 3, 7, 8, 13, 15))
+def test_the_first_lanes_are_stored_and_nothing_behind_them(count):
+    def write(b):
+        b.store_first(b.load_vector(b["x"], "f32", 0, 16), b["y"], "f32", 1, count)
+        b.ret()
+
+    x, y = aligned(16), aligned(20)
+    x[:], y[:] = np.arange(16), -1
+    function(write)(x, y, 0)
+    np.testing.assert_array_equal(y, [-1, *x[:count], *[-1] * (19 - count)])

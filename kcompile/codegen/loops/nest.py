@@ -34,6 +34,7 @@ from kcompile.codegen.loops.reductions import (
     MOST_IN_FLIGHT,
     along_row,
     down_columns,
+    ends_in_part,
     fits_registers,
     goes_beside,
     in_flight,
@@ -294,7 +295,8 @@ class Emitter:
         fills = fills_registers(group.body, self.b.target)
         at = cuts(group.body, lane)
         # LLVM's vectorisers take seconds for what is a whole tile's transform, and do not see what goes beside
-        if fills or (not at and goes_beside(group.body, self.b.target)):
+        beside = goes_beside(group.body, self.b.target) or ends_in_part(lane, low, high, self.b.target)
+        if fills or (not at and beside):
             pattern = pattern_of(self.part, group.body, lane, self.b.target, independent=True)
             if pattern is not None:
                 along_row(self.part, pattern, scope, low, high, group.body)

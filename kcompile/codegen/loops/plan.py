@@ -37,6 +37,7 @@ from kcompile.codegen.loops.flat import (
 from kcompile.codegen.loops.in_results import InResult, rows_in_results
 from kcompile.codegen.loops.reduce import accumulations, is_scan, stores_only
 from kcompile.codegen.loops.staggered import Stages, apart, slots, stages
+from kcompile.codegen.loops.vectors import has_masks
 from kcompile.forms import scalar
 from kcompile.forms.records import IN, INOUT, LOCAL, OUT, Accumulate, Buffer, Loops, Store, identity
 from kcompile.forms.scalar import Expr, Load, Where, const, load
@@ -61,6 +62,7 @@ SPLIT_RESULTS = 4096  # reductions to at most so many results are split along wh
 SHORTEST_CHUNK = 256  # elements of a row: more tasks than rows of so many have are not worth adding up again
 SCATTER_TASKS = 64
 SMOOTH_LANES = 8  # an axis this long is worth vectorising
+SHORTEST_LANES, SHORTEST_MASKED = 8, 5  # of a map: shorter axes are gathered across, or read whole and taken apart
 ROW_JAM, LEAST_JAM, LEAST_FAR_JAM = 16, 2, 3  # short rows that take turns
 UNKNOWN_SIZE = 64  # what an unknown size is taken for when costs are weighed
 
@@ -234,15 +236,30 @@ def _map(part: Part, target: Target) -> Schedule:
 def _lane_axis(outer: tuple[Axis, ...], statements, target: Target) -> Axis:
     """The outer axis with the most unit-stride accesses, long enough to fill vectors if one is.
 
-    A large body reads too much for lanes that have to be gathered: there a short vector is better.
+    A large body reads too much for lanes that have to be gathered: there a short vector is better. So it is where
+    masks are free, unless what is read across it lies so near that it can be read whole and taken apart.
     """
     large = fills_registers(statements, target)
+    masked = has_masks(target)
+
+    def is_short(axis: Axis) -> bool:
+        if large or not dim.is_static(axis.extent):
+            return False
+        if not masked or axis.extent == 1:
+            return axis.extent < SHORTEST_LANES
+        others = (a for a in outer if a is not axis)
+        return axis.extent < SHORTEST_MASKED and any(_is_near_along(statements, a) for a in others)
 
     def score(axis: Axis) -> tuple:
-        short = dim.is_static(axis.extent) and axis.extent < 8 and not large
-        return (not short, _unit_strides(statements, axis), outer.index(axis))
+        return (not is_short(axis), _unit_strides(statements, axis), outer.index(axis))
 
     return max(outer, key=score)
+
+
+def _is_near_along(statements, axis: Axis) -> bool:
+    """True if no access moves further than NEAR elements from point to point."""
+    places = [s.index[0] for s in statements] + [n.index[0] for n in loads_of(statements)]
+    return all(isinstance(step := stride(p, axis), int) and -NEAR <= step <= NEAR for p in places)
 
 
 def _crossing(part: Part, lane: Axis, statements, target: Target):

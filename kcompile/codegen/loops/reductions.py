@@ -35,6 +35,7 @@ MOST_IN_FLIGHT = 4
 STRAIGHT_VECTORS = 8  # a row of up to so many vectors is written without a loop
 STRAIGHT_COST = 400
 JAM_LOADS = 8  # vectors of terms made before they are added to the accumulators
+PART_VECTORS = 16  # a row of more than so many is long beside what is left of it
 COLUMN_COST = 320  # operations of one step down the columns
 
 
@@ -184,8 +185,9 @@ class _Row(Nest):
         """The part of a vector that is left, and the numbers."""
         whole = isinstance(behind, int) and behind == high
         if not whole and has_masks(self.b.target):
-            left = tail_mask(self.b, self.pattern.lanes, self.b.sub(high, behind))
-            self.step(behind, state, max((len(s) for s in state), default=1) - 1, left)
+            left = self.b.sub(high, behind)
+            mask = tail_mask(self.b, self.pattern.lanes, left)
+            self.step(behind, state, max((len(s) for s in state), default=1) - 1, mask, left)
         self.finish(state)
         if not whole and not has_masks(self.b.target):
             one = _Row(self.part, replace(self.pattern, lanes=1), self.scope, self.body)
@@ -219,9 +221,11 @@ class _Row(Nest):
                     s[:flight] = self.b.parted(v, lanes) if lanes_of(v) != lanes else [v]
             low += flight * lanes
 
-    def step(self, start: Index, state: list[list[ir.Value]], k: int, mask: ir.Value | None = None) -> None:
+    def step(
+        self, start: Index, state: list[list[ir.Value]], k: int, mask: ir.Value | None = None, left: Index | None = None
+    ) -> None:
         """One vector; its terms go to the k-th accumulators."""
-        here = Lanes(self.scope, self.pattern, start, mask)
+        here = Lanes(self.scope, self.pattern, start, mask, left)
         here.bind(self.pattern.axis, start)
         self.ask_ahead(here)
         found = self.terms(here)
@@ -322,6 +326,14 @@ def goes_beside(body, target: Target) -> bool:
     """True if several vectors of these statements are worth running side by side: short, and functions in them."""
     cost = scalar.cost(*(s.value for s in body)) + len(body)
     return has_masks(target) and 2 * cost <= BESIDE_COST and calls_functions(body)
+
+
+def ends_in_part(lane: Axis, low: Index, high: Index, target: Target) -> bool:
+    """True if a short row ends within a vector: LLVM's loops would go through the rest element by element."""
+    if not has_masks(target) or not isinstance(low, int) or not isinstance(high, int):
+        return False
+    whole, rest = divmod(high - low, target.lanes(4))
+    return rest > 0 and whole < PART_VECTORS
 
 
 def _grouped(values: list[ir.Value], size: int) -> list[list[ir.Value]]:

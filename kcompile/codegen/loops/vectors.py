@@ -82,7 +82,7 @@ def pattern_of(
         if moves:
             varying.add(node)
             if isinstance(node, Where) and has_load(node.inside, node.outside):
-                if node.condition in varying or not _is_load_or_zero(node):
+                if node.condition in varying or not _is_load_or_const(node):
                     return None
     for s in body:
         step = unit(s.buffer, s.index[0])
@@ -101,8 +101,8 @@ def is_number(part: Part, s: Store | Accumulate) -> bool:
     return isinstance(s, Accumulate) and buffer.role == LOCAL and buffer.type.size == 1
 
 
-def _is_load_or_zero(node: Where) -> bool:
-    return isinstance(node.inside, Load) and isinstance(node.outside, Const) and node.outside.value == 0
+def _is_load_or_const(node: Where) -> bool:
+    return isinstance(node.inside, Load) and isinstance(node.outside, Const)
 
 
 def _is_near(step) -> bool:
@@ -159,11 +159,17 @@ def calls_functions(body) -> bool:
 
 
 class Lanes(Scope):
-    """The points start, start + 1, ... of the pattern's axis as one vector; `mask` leaves some out."""
+    """The points start, start + 1, ... of the pattern's axis as one vector; `mask` leaves some out.
 
-    def __init__(self, around: Scope, pattern: Pattern, start: Index, mask: ir.Value | None = None):
+    left: how many points the mask lets through, if that is known.
+    """
+
+    def __init__(
+        self, around: Scope, pattern: Pattern, start: Index, mask: ir.Value | None = None, left: Index | None = None
+    ):
         super().__init__(around.b, around.sizes, around)
         self.around, self.pattern, self.mask, self.start = around, pattern, mask, start
+        self.left = left
         self.values: dict[Expr, ir.Value] = {}
 
     def compute(self, e: Expr) -> ir.Value:
@@ -184,7 +190,7 @@ class Lanes(Scope):
             places = ir.Constant(first.type, [I64(n * step) for n in range(lanes)])
             return b.ll.add(first, places)
         if isinstance(e, Where) and isinstance(e.inside, Load):
-            return self._load_or_zero(e)
+            return self._load_or_const(e)
         if divides_by_one(e, self.pattern):
             return self._by_reciprocal(e)
         args = [self.compute(a) for a in e.args]
@@ -202,13 +208,15 @@ class Lanes(Scope):
             value = b.fmul(value, b.splat(factor, lanes))
         return value
 
-    def _load_or_zero(self, e: Where) -> ir.Value:
+    def _load_or_const(self, e: Where) -> ir.Value:
         """A load whose condition is the same for all lanes: a mask where masks are free, else a branch."""
         b, condition = self.b, self.around.compute(e.condition)
+        outside = b.splat(self.around.compute(e.outside), self.pattern.lanes)
         if has_masks(b.target):
-            mask = b.splat(condition, self.pattern.lanes)
-            mask = mask if self.mask is None else b.ll.and_(mask, self.mask)
-            return self.load(e.inside.buffer, e.inside.index[0], mask)
+            every = b.splat(condition, self.pattern.lanes)
+            mask = every if self.mask is None else b.ll.and_(every, self.mask)
+            value = self.load(e.inside.buffer, e.inside.index[0], mask)
+            return value if e.outside.value == 0 else b.ll.select(every, value, outside)
         place = self.memory[e.inside.buffer].place(self, e.inside.index[0])
         before = b.ll.block
         with b.if_(condition):
@@ -217,7 +225,7 @@ class Lanes(Scope):
             behind = b.ll.block
         result = b.ll.phi(value.type)
         result.add_incoming(value, behind)
-        result.add_incoming(ir.Constant(value.type, None), before)
+        result.add_incoming(outside, before)
         return result
 
     def _loaded(self, atom) -> Index:
@@ -239,5 +247,7 @@ class Lanes(Scope):
             self.b.stream_vector(value, memory.base, memory.dtype, place)
         elif self.mask is None:
             self.b.store_vector(value, memory.base, memory.dtype, place)
+        elif isinstance(self.left, int):
+            self.b.store_first(value, memory.base, memory.dtype, place, self.left)
         else:
             self.b.store_masked(value, memory.base, memory.dtype, place, self.mask)

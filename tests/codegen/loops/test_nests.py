@@ -22,17 +22,35 @@ from kcompile.forms.records import (
 from kcompile.forms.scalar import call, load
 from kcompile.ir.dim import Axis, of
 from kcompile.ir.types import Type, f32, f64, i32, i64
-from kcompile.target import X86_64_V4
+from kcompile.target import X86_64_V3, X86_64_V4
 from tests.codegen.harness import run_form
 from tests.codegen.loops.kernels import B, check, draw, kinds, max_pool, only, scatter
 from tests.tolerances import assert_close
 
 
-@pytest.mark.parametrize("channels", (1, 3, 16, 20))
+@pytest.mark.parametrize("channels", (1, 3, 5, 16, 20, 61))
 def test_max_pool(channels):
     form = only(lambda g: max_pool(g, channels))
     assert kinds(form) == [[plan.MAP]]  # the window is written out
     check(form, {"batch": 3}, guarded=True)
+
+
+@pytest.mark.parametrize("channels", (10, 30))
+def test_a_window_over_the_border_takes_its_rest_of_channels_whole(channels):
+    def build(g):
+        x = g.input("x", Type(f32, (B, 6, 5, channels)))
+        x = ops.pad(x, low=(0, 0, 1, 0), high=(0, 1, 1, 0), interior=(0, 0, 0, 0), value=float("-inf"))
+        g.output("y", ops.window_max(x, window=(1, 3, 3, 1), strides=(1, 2, 2, 1), dilation=(1, 1, 1, 1)))
+
+    form = only(build)
+    assert plan.make_plan(form, X86_64_V4).phases[0][0].lane.extent == channels
+    check(form, {"batch": 2}, guarded=True)
+
+
+def test_few_channels_are_read_whole_where_masks_are_free():
+    form = only(lambda g: max_pool(g, 6))
+    lanes = [plan.make_plan(form, t).phases[0][0].lane.extent for t in (X86_64_V4, X86_64_V3)]
+    assert lanes[0] == 6 and lanes[1] != 6
 
 
 def test_large_windows_go_lane_by_lane():
