@@ -60,7 +60,7 @@ def _emit_sum(module, target, sig: Signature, plan: SlidingPlan, name: str) -> N
     wide, taps = frame.index(plan.padded_channels), plan.taps
     with b.loop("tap", b["begin"], b["end"], **ROLLED) as tap:
         places = unflatten(frame, plan.sliding.taps, tap)
-        for c, _, mask, valid in _blocks(frame, plan, 1, 0, frame.index(plan.channels)):
+        for c, (mask,), valid in _blocks(frame, plan, 1, 0, frame.index(plan.channels)):
             with b.carried_loop("share", 0, frame.index(plan.shares), [b.zero(dtype, plan.lanes)]) as loop:
                 place = b.add(b.mul(b.add(b.mul(loop.index, taps), tap), wide), c)
                 value = b.load_vector(frame.pointers[SHARED_SPACE], dtype, place, plan.lanes)
@@ -76,24 +76,35 @@ def _finish(frame: Frame, plan: SlidingPlan, value: ir.Value, mask, valid) -> No
 
 
 def _blocks(frame: Frame, plan: SlidingPlan, vectors: int, low: Index, high: Index) -> Iterator:
-    """Channels [low, high) in blocks: (first channel, vectors, mask, valid lanes); what is written goes into loops."""
+    """Channels [low, high) in blocks: (first channel, masks of its vectors, valid lanes of the last one).
+
+    What is written for a block goes into a loop. Where the channels are known, the last block has as many vectors as
+    are left, the last of them perhaps masked: one pass over rows less than if it went by itself.
+    """
     b, lanes, size = frame.b, plan.lanes, plan.channels
     count = b.sub(high, low)
     whole = b.mul(b.div_nonneg(count, vectors * lanes), vectors * lanes)
     known = size if dim.is_static(size) else None
     if known is None or known >= vectors * lanes:
         with b.loop("channel", low, b.add(low, whole), vectors * lanes, **ROLLED) as c:
-            yield c, vectors, None, None
+            yield c, [None] * vectors, None
     done = b.add(low, whole)
-    if vectors > 1 and (known is None or known % (vectors * lanes) >= lanes):
+    if known is not None:
+        left = known % (vectors * lanes)
+        if left:
+            valid = left % lanes or None
+            last = b.tail_mask(lanes, valid) if valid else None
+            with b.if_(b.compare("<", done, high)):
+                yield done, [*[None] * (-(-left // lanes) - 1), last], valid
+        return
+    if vectors > 1:
         whole = b.mul(b.div_nonneg(b.sub(high, done), lanes), lanes)
         with b.loop("channel", done, b.add(done, whole), lanes, **ROLLED) as c:
-            yield c, 1, None, None
+            yield c, [None], None
         done = b.add(done, whole)
-    if known is None or known % lanes:
-        with b.if_(b.compare("<", done, high)):
-            valid = b.sub(high, done)
-            yield done, 1, b.tail_mask(lanes, valid), valid
+    with b.if_(b.compare("<", done, high)):
+        valid = b.sub(high, done)
+        yield done, [b.tail_mask(lanes, valid)], valid
 
 
 @dataclass
@@ -296,17 +307,17 @@ class _MapRows(_Rows):
     def channels(self, frame: Frame, tile: _Tile) -> None:
         b = self.b
         rows = self.outer_rows(frame) if self.plan.is_unrolled else None
-        for c, vectors, mask, valid in _blocks(frame, self.plan, self.plan.vectors, b["channel"], b["channels"]):
-            acc = self.zeros(self.plan.height * tile.columns * vectors)
+        for c, masks, valid in _blocks(frame, self.plan, self.plan.vectors, b["channel"], b["channels"]):
+            acc = self.zeros(self.plan.height * tile.columns * len(masks))
             if rows is not None:
                 for row in rows:
-                    acc = self.row(frame, tile, row, c, vectors, mask, acc)
+                    acc = self.row(frame, tile, row, c, masks, acc)
             else:
                 with b.carried_loop("window", 0, extent(self.outer_axes()), acc, unroll=False) as loop:
                     row = self.row_of(frame, unflatten(frame, self.outer_axes(), loop.index))
-                    loop.next(*self.row(frame, tile, row, c, vectors, mask, list(loop.carried)))
+                    loop.next(*self.row(frame, tile, row, c, masks, list(loop.carried)))
                 acc = loop.results
-            self.finish(frame, tile, c, vectors, mask, valid, acc)
+            self.finish(frame, tile, c, masks, valid, acc)
 
     def outer_rows(self, frame: Frame) -> list[_Row]:
         axes = self.outer_axes()
@@ -314,10 +325,10 @@ class _MapRows(_Rows):
         places = [0] if self.plan.across is None else places_of(self.plan.across, self.plan.height)
         return [self.row_of(frame, outer, place) for outer in taps for place in places]
 
-    def row(self, frame: Frame, tile: _Tile, row: _Row, c: Index, vectors: int, mask, acc: list) -> list:
-        return _guarded(self.b, row.exists, acc, lambda acc: self.products(frame, tile, row, c, vectors, mask, acc))
+    def row(self, frame: Frame, tile: _Tile, row: _Row, c: Index, masks: list, acc: list) -> list:
+        return _guarded(self.b, row.exists, acc, lambda acc: self.products(frame, tile, row, c, masks, acc))
 
-    def products(self, frame: Frame, tile: _Tile, row: _Row, c: Index, vectors: int, mask, acc: list) -> list:
+    def products(self, frame: Frame, tile: _Tile, row: _Row, c: Index, masks: list, acc: list) -> list:
         """Every vector of the array with the taps that bring it to a point of the tile."""
         plan, new = self.plan, list(acc)
         lines = [(0, {})]
@@ -325,7 +336,7 @@ class _MapRows(_Rows):
             lines = _meeting(plan.across, plan.height, plan.across_taps)[row.place]
             lines = [(v, {plan.across.tap: q} if plan.across.tap else {}) for v, q in lines]
         meets = _meeting(plan.along, tile.columns, plan.along_taps)
-        for j in range(vectors):
+        for j, mask in enumerate(masks):
             channel = self.b.add(c, j * plan.lanes)
             weights = {}
             for place in sorted(meets):
@@ -337,11 +348,11 @@ class _MapRows(_Rows):
                         taps = {**row.taps, **taps, **({plan.along.tap: r} if plan.along.tap else {})}
                         at = self.other_at(frame, taps, channel)
                         weights[line, r] = self.vector(at, plan.other.dtype, mask)
-                    slot = (line * tile.columns + u) * vectors + j
+                    slot = (line * tile.columns + u) * len(masks) + j
                     new[slot] = multiply_add(self.b, plan.dtype, x, weights[line, r], new[slot])
         return new
 
-    def finish(self, frame: Frame, tile: _Tile, c: Index, vectors: int, mask, valid, acc: list) -> None:
+    def finish(self, frame: Frame, tile: _Tile, c: Index, masks: list, valid, acc: list) -> None:
         b = self.b
         for line in range(self.plan.height):
             with contextlib.ExitStack() as lines:
@@ -356,11 +367,11 @@ class _MapRows(_Rows):
                         has = self.has_column(tile, u)
                         if has is not True:
                             stack.enter_context(b.if_(has))
-                        for j in range(vectors):
+                        for j, mask in enumerate(masks):
                             places = {self.plan.along.image: b.add(tile.start, u)}
                             places[self.plan.sliding.channel] = b.add(c, j * self.plan.lanes)
-                            value = acc[(line * tile.columns + u) * vectors + j]
-                            _finish(here.with_places(places), self.plan, value, mask, valid)
+                            value = acc[(line * tile.columns + u) * len(masks) + j]
+                            _finish(here.with_places(places), self.plan, value, mask, None if mask is None else valid)
 
 
 def _meeting(slide, count: int, taps: int) -> dict[int, list[tuple[int, int]]]:
@@ -387,20 +398,20 @@ class _SumRows(_Rows):
             b.fill_bytes(b.at(self.partial, plan.dtype, b.add(b.mul(tap, wide), b["channel"])), 0, mine)
         with self.rows() as row:
             frame = self.enter(row)
-            for c, vectors, mask, _ in _blocks(frame, plan, plan.vectors, b["channel"], b["channels"]):
+            for c, masks, _ in _blocks(frame, plan, plan.vectors, b["channel"], b["channels"]):
                 with b.loop("window", 0, extent(self.outer_axes()), **ROLLED) as outer:
                     array_row = self.row_of(frame, unflatten(frame, self.outer_axes(), outer))
                     with b.if_(array_row.exists):
-                        self.add_row(frame, array_row, outer, c, vectors, mask)
+                        self.add_row(frame, array_row, outer, c, masks)
         b.ret()
 
-    def add_row(self, frame: Frame, row: _Row, outer: Index, c: Index, vectors: int, mask) -> None:
+    def add_row(self, frame: Frame, row: _Row, outer: Index, c: Index, masks: list) -> None:
         """The sums over one row of columns, added to the partial ones."""
-        b, plan = self.b, self.plan
+        b, plan, vectors = self.b, self.plan, len(masks)
         taps = plan.along_taps
         self.sets = max(1, -(-FMA_LATENCY * FMA_PER_CYCLE // (taps * vectors)))
         sums = self.zeros(taps * vectors * self.sets)
-        sums = self.over_tiles(sums, lambda tile, acc: self.products(frame, tile, row, c, vectors, mask, acc))
+        sums = self.over_tiles(sums, lambda tile, acc: self.products(frame, tile, row, c, masks, acc))
         wide = self.frame.index(plan.padded_channels)
         for r in range(taps):
             place = b.add(b.mul(b.add(b.mul(outer, taps), r), wide), c)
@@ -435,10 +446,10 @@ class _SumRows(_Rows):
             loop.next(*more(self.tile(loop.index, plan.columns, False), list(loop.carried)))
         return loop.results
 
-    def products(self, frame: Frame, tile: _Tile, row: _Row, c: Index, vectors: int, mask, acc: list) -> list:
+    def products(self, frame: Frame, tile: _Tile, row: _Row, c: Index, masks: list, acc: list) -> list:
         """Every column's vector with the array's under each tap."""
         b, plan, new = self.b, self.plan, list(acc)
-        for j in range(vectors):
+        for j, mask in enumerate(masks):
             channel = b.add(c, j * plan.lanes)
             read: dict[int, ir.Value | None] = {}
             for u in range(tile.columns):
@@ -454,6 +465,6 @@ class _SumRows(_Rows):
                         continue
                     if y is None:
                         y = self.vector(at, plan.other.dtype, self.masked(self.has_column(tile, u), mask))
-                    slot = (r * vectors + j) * self.sets + u % self.sets
+                    slot = (r * len(masks) + j) * self.sets + u % self.sets
                     new[slot] = multiply_add(b, plan.dtype, read[place], y, new[slot])
         return new
