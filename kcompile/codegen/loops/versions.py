@@ -5,7 +5,8 @@ loop over lanes, the answers turn plain loads into masked or gathered ones. So t
 
     for every row:  if i < 1: lanes of the first piece, no condition left;  else: lanes of the second
 
-A comparison and its opposite are one question, and what an answer makes unreachable asks nothing.
+A comparison and its opposite are one question, what an answer implies is none, and neither is what it makes
+unreachable: rows put together from three pieces each way are nine versions.
 """
 
 from __future__ import annotations
@@ -50,12 +51,22 @@ def _tree(statements: tuple, lane: Axis, most: int) -> Choice | tuple | None:
     condition, (asked, sense) = next(iter(questions.items()))
     branches = []
     for holds in (True, False):
-        decided = {c: holds == (s == sense) for c, (d, s) in questions.items() if d == asked}
+        decided = _implied(questions, asked, holds == sense)
         branch = _tree(_settled(statements, decided), lane, most - (_count(branches[0]) if branches else 1))
         if branch is None:
             return None
         branches.append(branch)
     return Choice(condition, *branches)
+
+
+def _implied(questions: dict[Expr, tuple[DimLike, bool]], asked: DimLike, is_negative: bool) -> dict[Expr, bool]:
+    """What is known of the questions where `asked` is negative, or is not: the same of all that lies beyond it."""
+    decided = {}
+    for condition, (difference, sense) in questions.items():
+        further = difference - asked
+        if dim.is_static(further) and (further <= 0 if is_negative else further >= 0):
+            decided[condition] = is_negative == sense
+    return decided
 
 
 def _count(tree: Choice | tuple) -> int:
@@ -75,6 +86,14 @@ def _settled(statements: tuple, decided: dict[Expr, bool]) -> tuple:
     return tuple(replace(s, value=_without(s.value, decided, memo)) for s in statements)
 
 
+def _open_part(condition: Expr, decided: dict[Expr, bool]) -> Expr:
+    """A condition that is not decided, without the side of it that is: it would be asked for again."""
+    if isinstance(condition, Call) and condition.fn in ("and", "or", "not"):
+        sides_left = [_open_part(a, decided) for a in condition.args if truth(a, decided) is None]
+        return sides_left[0] if len(sides_left) < len(condition.args) else call(condition.fn, *sides_left)
+    return condition
+
+
 def _without(e: Expr, decided: dict[Expr, bool], memo: dict[Expr, Expr]) -> Expr:
     """The expression with only the branches that are taken."""
     if e in memo:
@@ -83,7 +102,8 @@ def _without(e: Expr, decided: dict[Expr, bool], memo: dict[Expr, Expr]) -> Expr
     if isinstance(e, Where):
         known = truth(e.condition, decided)
         if known is None:
-            new = where(*(_without(a, decided, memo) for a in e.args))
+            parts = (_without(a, decided, memo) for a in (e.inside, e.outside))
+            new = where(_open_part(e.condition, decided), *parts)
         else:
             new = _without(e.inside if known else e.outside, decided, memo)
     elif isinstance(e, Call):

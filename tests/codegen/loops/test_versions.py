@@ -50,6 +50,23 @@ def test_interpolation_branches_by_row(rows, lanes):
     check(Loops((Buffer("x", small, IN), Buffer("y", large, OUT)), axes, (store,)), guarded=True)
 
 
+def test_what_an_answer_implies_is_not_asked():
+    """Rows of three pieces each way, every piece stating its range: nine versions."""
+    y, x, c = axes_for((3, 3, 24))
+
+    def three(place, parts):
+        late = where(call("ge", index(place - 2), index(0)), parts[2], const(0, f32))
+        middle = call("and", call("ge", index(place - 1), index(0)), call("lt", index(place - 1), index(1)))
+        return where(call("lt", index(place), index(1)), parts[0], where(middle, parts[1], late))
+
+    loads = [[load("x", ((3 * n + m) * 24 + of(c),), f32) for m in (2, 0, 1)] for n in (1, 2, 0)]
+    store = Store("y", ((of(y) * 3 + of(x)) * 24 + of(c),), three(of(y), [three(of(x), row) for row in loads]))
+    tree = versions((store,), c)
+    assert len(leaves(tree)) == 9 and conditions_left(tree) == 0
+    size = Type(f32, (9 * 24,))
+    check(Loops((Buffer("x", size, IN), Buffer("y", size, OUT)), (y, x, c), (store,)), guarded=True)
+
+
 def test_too_many_versions_are_none():
     i, c = axes_for((40, 16))
     zero = const(0, f32)
