@@ -16,6 +16,7 @@ turn.py        a large lhs copied so that k runs along its rows, or these lie ap
 pairs.py       products of bfloat16 two steps of k at a time: the problem over pairs, the instruction
 packpairs.py   rhs into panels of pairs
 beside.py      an lhs copied with the partners of each pair beside each other
+planes.py      an image turned, so that the pixels of a row lie side by side
 dense.py       an lhs that is an expression, computed first
 crosswise.py   tiles of a tall lhs with few columns: squares of lhs turned in registers
 ask.py         lines of far operands asked for early

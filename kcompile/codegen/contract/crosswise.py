@@ -28,7 +28,6 @@ from kcompile.ir.dim import Axis, nominal
 from kcompile.target import Target
 
 SHUFFLES_PER_CYCLE = 2
-SHARED_UNITS = 0.75  # products and shuffles have only some of their execution units in common
 FINISH_CYCLES = 4  # per row: turned back and stored, most of its lanes masked
 OTHER_REGISTERS = 4  # beside a square and the sums
 FEWEST_LANES, FEWEST_TILES = 4, 4
@@ -46,7 +45,7 @@ def serves(problem: Problem, vector: Axis, target: Target) -> bool:
         return False
     if lanes + vector.extent + OTHER_REGISTERS > target.vector_registers:
         return False
-    return a.stride(k[-1]) == 1 and nominal(problem.m[-1].extent) >= FEWEST_TILES * lanes and k[-1].extent >= lanes
+    return a.stride(k[-1]) == 1 and nominal(extent(problem.m)) >= FEWEST_TILES * lanes and k[-1].extent >= lanes
 
 
 def tile(problem: Problem, vector: Axis, lanes: int) -> tuple[RowTile, int, float]:
@@ -54,7 +53,7 @@ def tile(problem: Problem, vector: Axis, lanes: int) -> tuple[RowTile, int, floa
     along = problem.m[-1]
     sizes = row_sizes(along.extent, lanes)
     shuffles = lanes * (lanes.bit_length() - 1) / SHUFFLES_PER_CYCLE
-    square = SHARED_UNITS * (shuffles + lanes * vector.extent / FMA_PER_CYCLE)
+    square = shuffles + lanes * vector.extent / FMA_PER_CYCLE  # measured: they hardly overlap
     squares = nominal(extent(problem.k[:-1])) * -(-problem.k[-1].extent // lanes)
     cycles = squares * square + lanes * FINISH_CYCLES + TILE_OVERHEAD
     tiles = nominal(extent(problem.m[:-1])) * -(-nominal(along.extent) // lanes)

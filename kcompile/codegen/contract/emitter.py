@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kcompile.codegen.contract import beside, blocked, columns, dense, dot, late, slide, sliding, turn
+from kcompile.codegen.contract import beside, blocked, columns, dense, dot, late, planes, slide, sliding, turn
 from kcompile.codegen.contract.affine import ceildiv, names_of_sizes
 from kcompile.codegen.contract.classify import classify
 from kcompile.codegen.contract.frame import KEPT_SPACE, SHARED_SPACE, WORKER_SPACE, Signature, signature
@@ -74,7 +74,7 @@ class _Places:
             return cls(end=plan.partial_elements)
         if not isinstance(plan, Plan):
             return cls()
-        before = dense.elements(plan), turn.elements(plan), beside.elements(plan)
+        before = dense.elements(plan), turn.elements(plan), beside.elements(plan), planes.elements(plan)
         behind = partial_elements(plan), columns.elements(plan)
         partials = _aligned(sum(before, start=shared_elements(plan)))
         sums = _aligned(partials + behind[0])
@@ -84,7 +84,8 @@ class _Places:
 
 
 def _uses_shared(plan: Plan) -> bool:
-    return (plan.packed and not plan.keeps) or plan.turned or plan.beside or plan.problem.lhs.memory is None
+    copied = plan.turned or plan.beside or plan.planes or plan.problem.lhs.memory is None
+    return bool(copied) or (plan.packed and not plan.keeps)
 
 
 def _emit_phases(module, target, sig: Signature, plan: AnyPlan, name: str, places: _Places) -> tuple[Phase, ...]:
@@ -92,7 +93,10 @@ def _emit_phases(module, target, sig: Signature, plan: AnyPlan, name: str, place
         return slide.emit_phases(module, target, sig, plan, name)
     if isinstance(plan, dot.DotPlan):
         return dot.emit_phases(module, target, sig, plan, name)
-    before = dense.emit_phases(module, target, sig, plan, name)
+    before = (
+        *dense.emit_phases(module, target, sig, plan, name),
+        *planes.emit_phases(module, target, sig, plan, name),
+    )
     return (*before, *blocked.emit_phases(module, target, sig, plan, name, places.partials, places.sums, places.marks))
 
 

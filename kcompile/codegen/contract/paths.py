@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from kcompile.codegen.contract import ask, beside, crosswise, dot, pairs, tiles, turn
+from kcompile.codegen.contract import ask, beside, crosswise, dot, pairs, planes, tiles, turn
 from kcompile.codegen.contract.affine import Affine, Memory, affine, extent, linear_address
 from kcompile.codegen.contract.classify import Operand, Problem, classify
 from kcompile.codegen.contract.epilogue import is_light
@@ -96,6 +96,8 @@ def best_plan(form: Contract, target: Target) -> Plan | dot.DotPlan:
     problem = classify(form)
     plans = [make_plan(problem, target)]
     plans += [plan for side in ("lhs", "rhs") if (plan := copied_plan(form, problem, side, target)) is not None]
+    if planes.are_worth_a_try(problem, target):
+        plans += [plan for side in ("lhs", "rhs") if (plan := planes_plan(form, side, target)) is not None]
     in_pairs = pairs.paired(problem, target)
     if in_pairs is not None and (problem.n or problem.m):
         plans.append(tiled_plan(in_pairs, target))
@@ -124,6 +126,27 @@ def copied_plan(form: Contract, problem: Problem, side: str, target: Target) -> 
         return None
     axes = [a for a in copied.n if all(_is_column(s, a, copied) for s in copied.sums)]
     return min((plan_for(Candidate(copied, a, False), target) for a in axes), key=lambda p: p.cycles, default=None)
+
+
+def planes_plan(form: Contract, side: str, target: Target) -> Plan | None:
+    """The best plan that reads an image in planes, along the pixels of a row; None if an operand is not an image."""
+    found = planes.rewritten(form, side, target)
+    if found is None:
+        return None
+    turned, copy = found
+    problem = classify(turned)
+    view = problem if side == "rhs" else problem.swapped()
+    image = view.rhs.memory
+    if image is None or view.lhs.memory is None:
+        return None
+    axes = [a for a in view.n if image.stride(a) == 1 and dim.is_static(a.extent)]
+    plans = [plan_for(Candidate(view, a, False), target) for a in axes]
+    best = min((p for p in plans if not (p.packed or p.turned)), key=lambda p: p.cycles, default=None)
+    if best is None:
+        return None
+    count = nominal(copy.elements)
+    cycles = (PACK_SQUARES + _far(count * copy.dtype.size_bytes, target)) * count
+    return planes.in_workspace(best, copy, cycles)
 
 
 def rows_can_be_copied(problem: Problem, target: Target) -> bool:

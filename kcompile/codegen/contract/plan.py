@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kcompile.codegen.contract.affine import Memory, ceildiv, extent
 from kcompile.codegen.contract.classify import Problem
 from kcompile.codegen.contract.tiles import Columns, RowTile, column_blocks
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, nominal
+
+if TYPE_CHECKING:
+    from kcompile.codegen.contract.planes import Planes
 
 PRODUCTS_PER_OPERATION = 8  # this many multiply-adds take as long as one operation of a simple kernel
 PAGE_BYTES = 4096
@@ -26,6 +30,7 @@ class Plan:
     a, b:      lhs and rhs in memory. b's stride along `vector` is 1; a's is 0, or 1 if `lhs_is_vector`.
     packed: b is a copy in panels. turned: a is a copy with k along its rows (turn.py).
     beside: a is a copy whose elements lie beside their partners in k (beside.py).
+    planes: b is a copy of an image, its pixels side by side (planes.py).
     block_stride: elements of b from one column block to the next.
     outer:     axes run one point at a time: batch, and those of n that are not `vector`.
     k, cut, k_steps: axes of the sum; from `cut` on they form blocks of `k_steps` steps of axis `cut`.
@@ -69,6 +74,7 @@ class Plan:
     beside: bool = False
     packs_late: bool = False
     copies_late: bool = False
+    planes: Planes | None = None
 
     @property
     def ends_in_half(self) -> bool:
@@ -236,6 +242,8 @@ class Plan:
             parts.append("asked ahead")
         if self.blocks_per_task > 1:
             parts.append(f"tasks of {self.units_per_task}x{self.blocks_per_task} tiles")
+        if self.planes:
+            parts.append("planes")
         if self.packed:
             parts.append("kept panels" if self.keeps else "packed late" if self.packs_late else "packed")
         if self.turned:
