@@ -171,9 +171,8 @@ class Programs:
             return self._made(key, mode, model, batch, lambda: _described(batch, axes, alike), compile_graph)
         except CompilerBug:
             raise
-        except (
-            Exception
-        ):  # code of users may need numbers; what is wrong with the batch itself is found without symbols
+        except Exception:
+            # Code of users may need numbers; what is wrong with the batch itself is found without symbols.
             self._varying.refuse(kind)
             return None
 
