@@ -8,6 +8,7 @@ other thread is in LLVM: what it left unfinished would stay so in the child.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -22,13 +23,17 @@ VERSION = ".".join(map(str, llvm.llvm_version_info))  # part of every key of the
 _LOCK = threading.RLock()
 
 
+# llvmlite's own, of single calls: whoever drops a linked program makes one without our lock. Not part of its interface.
+_CALLS = getattr(llvm.ffi.lib, "_lock", None) or contextlib.nullcontext()
+
+
 def _before_fork() -> None:
     _LOCK.acquire()
-    llvm.ffi.lib._lock.__enter__()  # of single calls: whoever drops a linked program makes one without our lock
+    _CALLS.__enter__()
 
 
 def _after_fork() -> None:
-    llvm.ffi.lib._lock.__exit__(None, None, None)
+    _CALLS.__exit__(None, None, None)
     _LOCK.release()
 
 

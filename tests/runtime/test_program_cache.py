@@ -134,7 +134,8 @@ def test_what_changes_the_code_changes_the_key(monkeypatch):
     assert key(with_constant()) == keys[0]
 
 
-APART = {"__init__.py", "errors.py", "flags.py", "forks.py", "inspection.py", "observe.py", "plugins.py"}  # they change no code
+# They change no code
+APART = {"__init__.py", "errors.py", "flags.py", "forks.py", "inspection.py", "observe.py", "plugins.py"}
 
 
 @pytest.mark.parametrize(("start", "parts"), [("pipeline.py", programs.SOURCES), ("codegen/emit.py", FOLDERS)])
