@@ -187,16 +187,19 @@ def perspective_transform(images, start_points, end_points, interpolation="bilin
 
 
 def homography(start, end):
-    """The eight numbers of the projective map from `end` to `start`: two equations per point."""
+    """The eight numbers of the projective map from `end` to `start`: two equations per point.
+
+    They are solved in float64: with coordinates of pixels the equations amplify rounding a thousandfold.
+    """
     batch = next((p.shape[0] for p in (start, end) if rank(p) == 3 and p.shape[0] != 1), 1)
 
     def coordinates(points):
-        points = broadcast(points, (batch, 4, 2))
+        points = prim.cast(broadcast(points, (batch, 4, 2)), dtype="float64")
         return [prim.reshape(part(points, 2, n, 1), shape=(batch, 4)) for n in range(2)]
 
     (u, v), (x, y) = coordinates(start), coordinates(end)
-    one = broadcast(tensor(1.0, "float32"), (batch, 4))
-    zero = broadcast(tensor(0.0, "float32"), (batch, 4))
+    one = broadcast(tensor(1.0, "float64"), (batch, 4))
+    zero = broadcast(tensor(0.0, "float64"), (batch, 4))
 
     def rows(*columns):
         return prim.concat(*(prim.reshape(c, shape=(batch, 4, 1)) for c in columns), axis=2)
@@ -205,4 +208,4 @@ def homography(start, end):
     lower = rows(zero, zero, zero, x, y, one, prim.neg(prim.mul(v, x)), prim.neg(prim.mul(v, y)))
     target = prim.concat(u, v, axis=1)
     found = tensor(solve(prim.concat(upper, lower, axis=1), prim.reshape(target, shape=(batch, 8, 1))))
-    return prim.reshape(found, shape=(batch, 8))
+    return prim.cast(prim.reshape(found, shape=(batch, 8)), dtype="float32")

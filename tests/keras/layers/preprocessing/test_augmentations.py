@@ -188,7 +188,7 @@ def test_aug_mix_is_its_mixture():
 
 
 COMPILED = [
-    ("RandomPerspective", {"scale": 0.3, "seed": 1}),  # some warps amplify rounding
+    *(("RandomPerspective", {"scale": 0.3, "seed": n}) for n in (101, 117)),  # equations that amplify rounding
     ("RandomElasticTransform", {}),
     ("RandomColorJitter", {"brightness_factor": 0.2, "contrast_factor": 0.2, "saturation_factor": 0.4,
                            "hue_factor": 0.2}),
