@@ -7,6 +7,9 @@ loop over lanes, the answers turn plain loads into masked or gathered ones. So t
 
 A comparison and its opposite are one question, what an answer implies is none, and neither is what it makes
 unreachable: rows put together from three pieces each way are nine versions.
+
+What is computed from many elements of a border (the transform of a tile) stays one loop: beside its arithmetic the
+masked loads cost nothing that can be measured, and a copy for each answer is most of the program's code.
 """
 
 from __future__ import annotations
@@ -16,11 +19,12 @@ from dataclasses import dataclass, replace
 from kcompile.codegen.loops.conditions import sides
 from kcompile.codegen.loops.flat import mentions
 from kcompile.codegen.loops.segments import conditions_of, truth
-from kcompile.forms.scalar import Call, Expr, Where, call, cast, where
+from kcompile.forms.scalar import Call, Expr, Where, call, cast, walk, where
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, Loaded
 
 MOST_VERSIONS = 16
+MOST_NODES = 512  # expressions in all versions together
 LEAST_LANES = 8  # shorter loops are written out: a branch per row costs as much as they do
 
 
@@ -37,12 +41,14 @@ def versions(statements: tuple, lane: Axis) -> Choice | tuple:
     """The statements with what rows decide decided: a tree of choices; as they are if there is nothing or too much."""
     if dim.is_static(lane.extent) and lane.extent < LEAST_LANES:
         return statements
-    found = _tree(statements, lane, MOST_VERSIONS)
+    found = _tree(statements, lane, MOST_VERSIONS, MOST_NODES)
     return statements if found is None else found
 
 
-def _tree(statements: tuple, lane: Axis, most: int) -> Choice | tuple | None:
-    """None if there are more than `most` versions."""
+def _tree(statements: tuple, lane: Axis, most: int, nodes: int) -> Choice | tuple | None:
+    """None if there are more than `most` versions, or more than so many nodes in them."""
+    if _nodes(statements) > nodes:  # what an answer settles can make them fewer, seldom by much
+        return None
     questions = {c: found for c in conditions_of(statements) if (found := _question(c, lane)) is not None}
     if not questions:
         return statements
@@ -52,9 +58,11 @@ def _tree(statements: tuple, lane: Axis, most: int) -> Choice | tuple | None:
     branches = []
     for holds in (True, False):
         decided = _implied(questions, asked, holds == sense)
-        branch = _tree(_settled(statements, decided), lane, most - (_count(branches[0]) if branches else 1))
+        left = most - (_count(branches[0]) if branches else 1)
+        branch = _tree(_settled(statements, decided), lane, left, nodes)
         if branch is None:
             return None
+        nodes -= _size(branch)
         branches.append(branch)
     return Choice(condition, *branches)
 
@@ -71,6 +79,14 @@ def _implied(questions: dict[Expr, tuple[DimLike, bool]], asked: DimLike, is_neg
 
 def _count(tree: Choice | tuple) -> int:
     return _count(tree.then) + _count(tree.otherwise) if isinstance(tree, Choice) else 1
+
+
+def _size(tree: Choice | tuple) -> int:
+    return _size(tree.then) + _size(tree.otherwise) if isinstance(tree, Choice) else _nodes(tree)
+
+
+def _nodes(statements: tuple) -> int:
+    return sum(1 for _ in walk(*(s.value for s in statements)))
 
 
 def _question(condition: Expr, lane: Axis) -> tuple[DimLike, bool] | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kcompile.codegen.loops.versions import MOST_VERSIONS, Choice, versions
+from kcompile.codegen.loops.versions import MOST_NODES, MOST_VERSIONS, Choice, versions
 from kcompile.forms.records import IN, OUT, Buffer, Loops, Store, axes_for
 from kcompile.forms.scalar import Where, call, const, in_range, index, load, walk, where
 from kcompile.ir.dim import of
@@ -77,4 +77,24 @@ def test_too_many_versions_are_none():
     store = Store("y", (of(i) * 16 + of(c),), total)
     assert len(leaves(versions((store,), c))) <= MOST_VERSIONS
     flat = Type(f32, (640,))
+    check(Loops((Buffer("x", flat, IN), Buffer("y", flat, OUT)), (i, c), (store,)), guarded=True)
+
+
+def nodes(statements) -> int:
+    return sum(1 for s in statements for _ in walk(s.value))
+
+
+@pytest.mark.parametrize(("width", "is_copied"), [(2, True), (60, False)])
+def test_large_bodies_are_not_copied_for_their_border(width, is_copied):
+    """Sums over a window with a border above and below: versions share a budget of expressions."""
+    i, c = axes_for((6, 16))
+    total = const(0, f32)
+    for n in range(width):
+        for step in (-1, 1):
+            x = where(in_range(of(i) + step, 6), load("x", ((of(i) + step) * 16 + of(c),), f32), const(0, f32))
+            total = call("add", total, call("mul", x, const(1 + n, f32)))
+    store = Store("y", (of(i) * 16 + of(c),), total)
+    found = leaves(versions((store,), c))
+    assert (len(found) > 1) == is_copied and (not is_copied or sum(map(nodes, found)) <= MOST_NODES)
+    flat = Type(f32, (96,))
     check(Loops((Buffer("x", flat, IN), Buffer("y", flat, OUT)), (i, c), (store,)), guarded=True)
