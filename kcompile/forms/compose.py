@@ -96,13 +96,9 @@ def pruned(form: Form) -> Form:
 
 def touched(form: Form) -> set[str]:
     """Names of all buffers a form loads from or writes to."""
-    names: set[str] = set()
-    for statement in statements(form):
-        names.add(statement.buffer)
-        names |= {node.buffer for part in statement.index for node in loads(index(part))}
-    for expr in expressions(form):
-        names |= {node.buffer for node in loads(expr)}
-    return names
+    found = statements(form)
+    places = [index(i) for s in found for i in s.index]
+    return {s.buffer for s in found} | {node.buffer for node in loads(*places, *expressions(form))}
 
 
 def statements(form: Form) -> list[Store | Accumulate]:

@@ -32,10 +32,17 @@ def full_digest(form: Form) -> str:
 
 
 def canonical_text(form: Form) -> str:
-    """Return the form as a text that says everything but its name.
+    """Return the form as a text that says everything but its name; a form keeps it.
 
     Raises: CompilerBug for a record it does not know.
     """
+    kept = vars(form)  # beside the fields, which say all that equality looks at
+    if "_text" not in kept:
+        kept["_text"] = _written(form)
+    return kept["_text"]
+
+
+def _written(form: Form) -> str:
     writer = _Writer()
     for buffer in form.buffers:
         sizes = writer.index(buffer.type.shape)

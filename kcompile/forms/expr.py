@@ -47,15 +47,25 @@ LONGEST_TREE = 4096  # operations of an expression that is written out as a tree
 class Expr:
     """An interned scalar expression with a dtype."""
 
-    __slots__ = ("__weakref__", "dtype", "key")
+    __slots__ = ("__weakref__", "_parts", "dtype", "key")
 
     def __init__(self, key: tuple, dtype: DType):
         self.key, self.dtype = key, dtype
+        self._parts: tuple[Expr, ...] | None = None
 
     @property
     def args(self) -> tuple[Expr, ...]:
         """Sub-expressions, those inside loaded indices not included."""
         return ()
+
+    @property
+    def parts(self) -> tuple[Expr, ...]:
+        """Sub-expressions, those inside loaded indices included; asked for once in an expression's life."""
+        if self._parts is None:
+            places = self.index if isinstance(self, Load) else (self.value,) if isinstance(self, Index) else ()
+            loaded = [a.value for place in places for a in dim.atoms(place) if isinstance(a, Loaded)]
+            self._parts = (*self.args, *loaded)
+        return self._parts
 
     def __repr__(self) -> str:
         return expr_text(self)
@@ -101,21 +111,19 @@ class Where(Expr):
 
 def walk(*roots: Expr) -> Iterator[Expr]:
     """Yield every distinct sub-expression once, operands first, those inside loaded indices included."""
-    seen: set[int] = set()
-    stack: list[tuple[Expr, bool]] = [(r, False) for r in reversed(roots)]
+    seen: set[Expr] = set()
+    stack: list[Expr | None] = list(reversed(roots))
     while stack:
-        node, expanded = stack.pop()
-        if expanded:
-            yield node
-            continue
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        stack.append((node, True))
-        children = list(node.args)
-        for part in node.index if isinstance(node, Load) else (node.value,) if isinstance(node, Index) else ():
-            children += [a.value for a in dim.atoms(part) if isinstance(a, Loaded)]
-        stack += [(c, False) for c in reversed(children)]
+        node = stack.pop()
+        if node is None:  # the operands of the next are done
+            yield stack.pop()
+        elif node not in seen:
+            seen.add(node)
+            if parts := node.parts:
+                stack += (node, None)
+                stack += reversed(parts)
+            else:
+                yield node
 
 
 # text -------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from kcompile.ops.control import BodyBuilder, scan_of
 
 def has_loops(graph: Graph) -> bool:
     """True if a live node has a body."""
-    return any(not n.is_source and n.op.kind is Kind.CONTROL for n in graph.live_nodes())
+    loops = {n for n in graph.nodes if n.op is not None and n.op.kind is Kind.CONTROL}
+    return bool(loops) and not loops.isdisjoint(graph.live_nodes())
 
 
 def everywhere(run: Callable[[Graph], Graph]) -> Callable[[Graph], Graph]:
