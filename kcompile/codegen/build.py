@@ -38,13 +38,16 @@ from kcompile.codegen.llvm_types import (
     mangled,
     memory_type,
     rounded_constant,
+    undefined,
     value_type,
+    vector,
     with_element,
 )
 from kcompile.codegen.module import (
     Distinct,
     Param,
     describe_pointer,
+    leave_loop,
 )
 from kcompile.errors import CompilerBug
 from kcompile.ir.types import DType, dtype
@@ -89,6 +92,7 @@ class KernelBuilder(IndexArithmetic):
         linkage: str = "",
         attributes: Sequence[str] = (),
     ):
+        super().__init__()
         self.module, self.target = module, target
         self.fn = ir.Function(module, ir.FunctionType(result, [p.type for p in params]), name)
         self.fn.linkage = linkage
@@ -127,18 +131,18 @@ class KernelBuilder(IndexArithmetic):
 
     def index(self, value: Index) -> ir.Value:
         """An index as an i64 value."""
-        return I64(value) if isinstance(value, int) else value
+        return constant(I64, value) if isinstance(value, int) else value
 
     def splat(self, value: ir.Value, lanes: int | None) -> ir.Value:
         """Every lane the same; a scalar stays as it is if `lanes` is None."""
         if lanes is None:
             return value
-        kind = ir.VectorType(value.type, lanes)
+        kind = vector(value.type, lanes)
         if isinstance(value, ir.Constant):
             return ir.Constant(kind, [value] * lanes)
-        first = self.ll.insert_element(ir.Constant(kind, ir.Undefined), value, I32(0))
-        zeros = ir.Constant(ir.VectorType(I32, lanes), [I32(0)] * lanes)
-        return self._copy_rounded(value, self.ll.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros))
+        nothing = undefined(kind)
+        first = self.ll.insert_element(nothing, value, constant(I32, 0))
+        return self._copy_rounded(value, self.ll.shuffle_vector(first, nothing, constant(vector(I32, lanes), 0)))
 
     def extract(self, vector: ir.Value, lane: Index) -> ir.Value:
         return self._copy_rounded(vector, self.ll.extract_element(vector, self.index(lane)))
@@ -148,8 +152,8 @@ class KernelBuilder(IndexArithmetic):
 
     def shuffle(self, a: ir.Value, b: ir.Value | None, lanes: Sequence[int]) -> ir.Value:
         """Pick lanes of `a` followed by those of `b`."""
-        mask = ir.Constant(ir.VectorType(I32, len(lanes)), [I32(i) for i in lanes])
-        return self.ll.shuffle_vector(a, b if b is not None else ir.Constant(a.type, ir.Undefined), mask)
+        mask = ir.Constant(vector(I32, len(lanes)), [I32(i) for i in lanes])
+        return self.ll.shuffle_vector(a, b if b is not None else undefined(a.type), mask)
 
     def in_pieces(self, lanes: int, emit: Callable[..., ir.Value], *vectors: ir.Value) -> ir.Value:
         """`emit` applied to every `lanes` neighbouring lanes of vectors, side by side again."""
@@ -171,7 +175,7 @@ class KernelBuilder(IndexArithmetic):
 
     def iota(self, lanes: int, kind: ir.Type = I64) -> ir.Constant:
         """0, 1, 2, ..."""
-        return ir.Constant(ir.VectorType(kind, lanes), [ir.Constant(kind, i) for i in range(lanes)])
+        return ir.Constant(vector(kind, lanes), [ir.Constant(kind, i) for i in range(lanes)])
 
     # index arithmetic: ints fold, the rest is i64 without overflow ............................
 
@@ -273,7 +277,9 @@ class KernelBuilder(IndexArithmetic):
         """Address of element `index` of an array."""
         if isinstance(index, int) and index == 0:
             return base
-        return self.ll.gep(base, [self.index(index)], inbounds=True, source_etype=memory_type(spec))
+        element = memory_type(spec)
+        key = "at", base, index, element
+        return self.once(key, self.ll.gep, base, [self.index(index)], inbounds=True, source_etype=element)
 
     def at_byte(self, base: ir.Value, offset_bytes: Index) -> ir.Value:
         """Address `offset_bytes` behind `base`."""
@@ -358,7 +364,7 @@ class KernelBuilder(IndexArithmetic):
         stored = self._to_memory(value, kind)
         size = 1 << (count.bit_length() - 1)
         for start in dict.fromkeys((0, count - size)):
-            lanes = ir.Constant(ir.VectorType(I32, size), [I32(start + n) for n in range(size)])
+            lanes = ir.Constant(vector(I32, size), [I32(start + n) for n in range(size)])
             part = self.ll.shuffle_vector(stored, stored, lanes)
             self._mark(self.ll.store(part, self.at(base, kind, self.add(index, start)), align=kind.size_bytes))
 
@@ -380,7 +386,7 @@ class KernelBuilder(IndexArithmetic):
 
     def _addresses(self, base: ir.Value, kind: DType, indices: ir.Value) -> ir.Value:
         place = ir.instructions.GEPInstr(self.ll.block, base, [indices], True, "", memory_type(kind))
-        place.type = ir.VectorType(POINTER, lanes_of(indices))  # llvmlite does not see the vector index
+        place.type = vector(POINTER, lanes_of(indices))  # llvmlite does not see the vector index
         self.ll._insert(place)
         return place
 
@@ -491,6 +497,8 @@ class KernelBuilder(IndexArithmetic):
                vectorise, unroll, interleave: leave to LLVM (None), forbid (False), or say how far.
         """
         ll = self.ll
+        if vectorise is not False and not any(lanes_of(value) for value in carry):
+            leave_loop(self.module)
         head, body, end = (self.fn.append_basic_block(f"{name}.{part}") for part in ("head", "body", "end"))
         before = ll.block
         ll.branch(head)

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from kcompile.codegen.llvm import WRITTEN
 from kcompile.codegen.llvm_types import POINTER, value_type
+from kcompile.codegen.text import module_text
 from kcompile.target import Target
 
+_LEFT = "kcompile.left"
 ARENA_ALIGN_BYTES = 64  # workspaces start on a cache line; arguments may be aligned to one element only
 
 
@@ -20,9 +23,19 @@ def new_module(name: str, target: Target) -> ir.Module:
     return module
 
 
+def leave_loop(module: ir.Module) -> None:
+    """Note that a loop of numbers is left to LLVM to vectorise."""
+    module.add_named_metadata(_LEFT)
+
+
 def finished_text(module: ir.Module) -> str:
-    """The text of a module that is finished with: it is taken apart, so that it goes without the cycle collector."""
-    text = str(module)
+    """The text of a module that is finished with: it is taken apart, so that it goes without the cycle collector.
+
+    If all its loops are of vectors already, it says so (see `llvm.WRITTEN`).
+    """
+    if _LEFT not in module.namedmetadata:
+        module.add_named_metadata(WRITTEN)
+    text = module_text(module)
     for function in module.functions:
         for block in function.blocks:
             for phi in block.instructions:

@@ -11,7 +11,19 @@ from llvmlite import ir
 from kcompile.codegen import llvm
 from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.host import host_target
-from kcompile.codegen.llvm_types import DOUBLE, FLOAT, I64, POINTER, VOID, memory_type, value_type
+from kcompile.codegen.llvm_types import (
+    DOUBLE,
+    FLOAT,
+    I1,
+    I64,
+    POINTER,
+    VOID,
+    constant,
+    memory_type,
+    undefined,
+    value_type,
+    vector,
+)
 from kcompile.codegen.module import Param, new_module, pointer
 from kcompile.errors import CompilerBug
 from kcompile.runtime.link import link
@@ -48,6 +60,26 @@ def aligned(count: int, dtype=np.float32) -> np.ndarray:
 def b() -> KernelBuilder:
     target = X86_64_V4
     return KernelBuilder(new_module("m", target), target, "f", PARAMS)
+
+
+def test_indices_are_computed_once_in_a_block(b):
+    first = b.at(b["x"], "f32", b.add(b.mul(b["n"], 3), 1))
+    assert b.at(b["x"], "f32", b.add(b.mul(b["n"], 3), 1)) is first
+    assert b.at(b["x"], "f64", b.add(b.mul(b["n"], 3), 1)) is not first
+    with b.if_(b.compare("<", b["n"], 4)):
+        inside = b.add(b.mul(b["n"], 3), 2)
+    assert b.add(b.mul(b["n"], 3), 2) is not inside  # it may not have been computed
+
+
+def test_constants_are_shared_and_short():
+    kind = vector(FLOAT, 4)
+    assert vector(FLOAT, 4) is kind and kind == ir.VectorType(FLOAT, 4)
+    assert constant(kind, 0.0) is constant(kind, 0.0)
+    texts = {constant(kind, v).get_reference() for v in (0.0, -0.0, 1.0)}
+    assert len(texts) == 3 and all(t.startswith("splat (float ") for t in texts)
+    assert constant(I1, True).get_reference() != constant(I64, 1).get_reference()
+    assert ir.Constant(kind, [FLOAT(1), FLOAT(2), FLOAT(1), FLOAT(1)]).get_reference().count("float") == 4
+    assert undefined(kind).get_reference() == "undef"
 
 
 def test_index_arithmetic_on_ints_emits_nothing(b):

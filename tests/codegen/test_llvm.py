@@ -12,7 +12,7 @@ from kcompile.codegen import llvm
 from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.host import host_target
 from kcompile.codegen.llvm_types import FLOAT
-from kcompile.codegen.module import Param, new_module, pointer
+from kcompile.codegen.module import Param, finished_text, new_module, pointer
 from kcompile.errors import CompilerBug
 from kcompile.runtime.link import link
 from kcompile.target import PRESETS, X86_64_V3, X86_64_V4, Target
@@ -51,6 +51,34 @@ def test_reduction_vectorises_only_where_reassociated():
 
     assert "vaddps" in total(True)
     assert "vaddps" not in total(False)
+
+
+def doubled(in_vectors: bool) -> str:
+    """y = x + x over 64 numbers, as a loop of vectors or one that LLVM shall vectorise."""
+    module = new_module("m", host_target())
+    arrays = [pointer(name, align_bytes=4) for name in "xy"]
+    b = KernelBuilder(module, host_target(), "doubled", arrays)
+    lanes = 16 if in_vectors else 1
+    with b.loop("i", 0, 64, lanes, vectorise=not in_vectors and None) as i:
+        x = b.load_vector(b["x"], "f32", i, lanes) if in_vectors else b.load(b["x"], "f32", i)
+        b.store(b.helper("twice", x.type, [x], lambda inner, x: inner.fadd(x, x)), b["y"], "f32", i)
+    b.ret()
+    return finished_text(module)
+
+
+def test_modules_say_whether_a_loop_is_left_to_vectorise():
+    x = np.arange(64, dtype=np.float32)
+    for in_vectors in (True, False):
+        text = doubled(in_vectors)
+        assert (f"!{llvm.WRITTEN} = " in text) == in_vectors
+        assembly = llvm.assembly(text, host_target())
+        assert "twice" not in assembly  # a helper is part of the loop either way
+        y = np.zeros_like(x)
+        library = link([llvm.compile_module(text, host_target())])
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address("doubled"))(
+            x.ctypes.data, y.ctypes.data
+        )
+        assert np.array_equal(y, 2 * x)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -22,7 +22,7 @@ from kcompile.codegen.contract.frame import Frame
 from kcompile.codegen.contract.tiles import FMA_LATENCY, FMA_PER_CYCLE, TILE_OVERHEAD, RowTile, row_sizes
 from kcompile.codegen.contract.transpose import transposed
 from kcompile.codegen.contract.widen import widened
-from kcompile.codegen.llvm_types import I1, Index, memory_type
+from kcompile.codegen.llvm_types import I1, Index, memory_type, undefined, vector
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, nominal
 from kcompile.target import Target
@@ -85,7 +85,7 @@ class Crosswise:
         for chain in range(1, self.chains):
             part = acc[chain * self.columns : (chain + 1) * self.columns]
             sums = [add(x, y) for x, y in zip(sums, part)]
-        nothing = ir.Constant(zero.type, ir.Undefined)
+        nothing = undefined(zero.type)
         return transposed(b, [*sums, *[nothing] * (self.lanes - self.columns)])[: len(offsets)]
 
     def _nest(self, axes: Sequence[Axis], acc, lhs, rhs, offsets):
@@ -115,8 +115,8 @@ class Crosswise:
         b, lanes = self.b, self.lanes
         mask = None
         if steps < lanes:
-            mask = ir.Constant(ir.VectorType(I1, lanes), [I1(int(i < steps)) for i in range(lanes)])
-        nothing = ir.Constant(b.zero(self.dtype, lanes).type, ir.Undefined)
+            mask = ir.Constant(vector(I1, lanes), [I1(int(i < steps)) for i in range(lanes)])
+        nothing = undefined(b.zero(self.dtype, lanes).type)
         rows = [self._vector(lhs, b.add(place, offset), mask) for offset in offsets]
         square = transposed(b, [*rows, *[nothing] * (lanes - len(rows))])
         step, across = (self.frame.index(self.rhs.stride(axis)) for axis in (self.k[-1], self.vector))

@@ -15,7 +15,7 @@ from llvmlite import ir
 from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.contract.affine import affine, linear_address
 from kcompile.codegen.contract.frame import Frame, address_of, operation, scalar_value
-from kcompile.codegen.llvm_types import lanes_of, value_type
+from kcompile.codegen.llvm_types import lanes_of, undefined, value_type
 from kcompile.forms.records import ACC, Store
 from kcompile.forms.scalar import Const, Expr, Index, Load, Where, axes_in, cost, walk
 from kcompile.ir import dim
@@ -102,7 +102,7 @@ def _vector_load(at: Along, node: Load) -> ir.Value:
 def _lane_by_lane(at: Along, expr: Expr) -> ir.Value:
     b = at.b
     start = at.frame.places.get(at.axis, 0)
-    result: ir.Value = ir.Constant(value_type(expr.dtype, at.lanes), ir.Undefined)
+    result: ir.Value = undefined(value_type(expr.dtype, at.lanes))
     for lane in range(at.lanes):
         place = b.add(start, lane if at.valid is None else b.min(lane, b.max(b.sub(at.valid, 1), 0)))
         acc = b.extract(at.acc, lane) if at.acc is not None else None

@@ -19,7 +19,7 @@ from kcompile.codegen.contract.frame import Frame, Signature
 from kcompile.codegen.contract.plan import DIRECT, Plan
 from kcompile.codegen.contract.tiles import unroll_steps
 from kcompile.codegen.contract.widen import widened
-from kcompile.codegen.llvm_types import I1, I64, Index, memory_type
+from kcompile.codegen.llvm_types import I1, I64, Index, memory_type, vector
 from kcompile.codegen.module import Param, pointer
 from kcompile.ir.dim import Axis
 from kcompile.ir.types import DType
@@ -90,7 +90,7 @@ def column_masks(b: KernelBuilder, plan: Plan, vectors: int, valid: Index) -> li
     if known is None:
         return [b.tail_mask(lanes, b.sub(valid, j * lanes)) for j in range(vectors)]
     if known:
-        masks[-1] = ir.Constant(ir.VectorType(I1, lanes), [I1(int(i < known)) for i in range(lanes)])
+        masks[-1] = ir.Constant(vector(I1, lanes), [I1(int(i < known)) for i in range(lanes)])
     return masks
 
 

@@ -27,7 +27,7 @@ from llvmlite import ir
 from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.contract.affine import Affine, Memory, ceildiv
 from kcompile.codegen.contract.classify import Operand, Pair, Problem
-from kcompile.codegen.llvm_types import I16, I32, constant, with_element
+from kcompile.codegen.llvm_types import I16, I32, constant, vector, with_element
 from kcompile.forms.scalar import rewrite
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
@@ -86,7 +86,7 @@ def _paired_operand(operand: Operand, last: Axis, pair: Axis) -> Operand:
 
 def multiply_add(b: KernelBuilder, x: ir.Value, y: ir.Value, acc: ir.Value) -> ir.Value:
     """acc + the products of two vectors of pairs."""
-    halves = ir.VectorType(_BFLOAT, 2 * acc.type.count)
+    halves = vector(_BFLOAT, 2 * acc.type.count)
     name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * acc.type.count}"
     arguments = [acc, b.ll.bitcast(x, halves), b.ll.bitcast(y, halves)]
     return b.ll.call(b.declare(name, acc.type, [a.type for a in arguments]), arguments)

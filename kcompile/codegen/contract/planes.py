@@ -22,7 +22,7 @@ from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, Frame, Signatu
 from kcompile.codegen.contract.plan import Plan
 from kcompile.codegen.contract.transpose import transposed
 from kcompile.codegen.kernel import Phase
-from kcompile.codegen.llvm_types import I1, Index
+from kcompile.codegen.llvm_types import I1, Index, vector
 from kcompile.forms.records import IN, Buffer, Contract
 from kcompile.forms.scalar import Load, load
 from kcompile.ir import dim
@@ -132,5 +132,5 @@ def _line(b, source: ir.Value, copy: Planes, at: Index, lanes: int) -> ir.Value:
     """The channels of a pixel from one place on, no more of them than there are."""
     if copy.channels >= lanes:
         return b.load_vector(source, copy.dtype, at, lanes)
-    mask = ir.Constant(ir.VectorType(I1, lanes), [I1(int(i < copy.channels)) for i in range(lanes)])
+    mask = ir.Constant(vector(I1, lanes), [I1(int(i < copy.channels)) for i in range(lanes)])
     return b.load_masked(source, copy.dtype, at, mask)

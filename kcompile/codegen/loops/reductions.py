@@ -18,7 +18,7 @@ from dataclasses import replace
 from llvmlite import ir
 
 from kcompile.codegen.build import KernelBuilder
-from kcompile.codegen.llvm_types import I1, I32, Index, lanes_of
+from kcompile.codegen.llvm_types import I1, I32, Index, lanes_of, vector
 from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Part, dims_of
@@ -200,7 +200,7 @@ class _Row(Nest):
     def nothing(self, flight: int) -> list[list[ir.Value]]:
         """The state before the first vector."""
         sums = [[self.start(n) for _ in range(flight)] for n in self.numbers]
-        return sums + [[ir.Constant(ir.VectorType(I1, self.pattern.lanes), None)] for _ in self.watched]
+        return sums + [[ir.Constant(vector(I1, self.pattern.lanes), None)] for _ in self.watched]
 
     def loop(self, low: Index, high: Index, flight: int, state: list[list[ir.Value]]) -> list[list[ir.Value]]:
         """Whole vectors, `flight` at a time."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from kcompile.codegen.build import KernelBuilder
-from kcompile.codegen.llvm_types import FLOAT, I32, lanes_of
+from kcompile.codegen.llvm_types import FLOAT, I32, lanes_of, vector
 from kcompile.codegen.num import Num, at_least, at_most, fma, horner, where
 from kcompile.codegen.vmath import coefficients as tables
 from kcompile.codegen.vmath.formats import F32, Format, format_of
@@ -122,7 +122,7 @@ def has_table(x: ir.Type, b: KernelBuilder) -> bool:
 def _looked_up(numbers: Sequence[float], places: Num) -> Num:
     """numbers[place mod 16] in every lane."""
     b = places.b
-    table = ir.Constant(ir.VectorType(FLOAT, len(numbers)), [FLOAT(n) for n in numbers])
+    table = ir.Constant(vector(FLOAT, len(numbers)), [FLOAT(n) for n in numbers])
 
     def look_up(piece: ir.Value) -> ir.Value:
         fn = b.declare("llvm.x86.avx512.permvar.sf.512", table.type, [table.type, piece.type])
