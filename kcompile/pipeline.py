@@ -5,14 +5,16 @@
       fuse                   clusters of nodes
       lower                  a form per cluster
       place                  an order of steps, a place per value
-      kernels                look up, emit, LLVM: object code per form; equal forms once
+      kernels                look up, emit: a kernel per form; equal forms once; helpers begin to compile
       plan                   offsets in one arena
       entry                  the code that calls the kernels, emitted and compiled
+      LLVM                   object code of the kernels that are left
       link                   Executable
 
 Kernels come from the disk cache where it has their forms; then they are neither emitted nor compiled.
 
-`build` stops before linking: export needs the objects, `inspect` everything in between.
+`compile` is in ready.py: it asks the disk cache for the whole program first. `build` stops before linking: export
+needs the objects, `inspect` everything in between.
 """
 
 from __future__ import annotations
@@ -26,10 +28,9 @@ import numpy as np
 from kcompile import flags, plugins
 from kcompile.assemble import assemble, plan_level
 from kcompile.codegen.entry import emit_entry
-from kcompile.codegen.host import host_target
 from kcompile.codegen.kernel import Kernel
 from kcompile.codegen.llvm import assembly, compile_module, optimised_ir
-from kcompile.codegen.program import CONSTANT, INPUT, KEPT, OUTPUT, RUNS, VARIABLE, Argument, Program, runs
+from kcompile.codegen.program import CONSTANT, INPUT, KEPT, OUTPUT, RUNS, VARIABLE, Argument, Program
 from kcompile.errors import ArgumentError
 from kcompile.forms.records import Form
 from kcompile.forms.text import form_text
@@ -61,14 +62,15 @@ from kcompile.passes.results import own_results
 from kcompile.passes.steps import Placed, constant_name, output_name
 from kcompile.passes.sums import reuse_sums
 from kcompile.passes.winograd import PRECISIONS, use_winograd
-from kcompile.runtime import cache, programs, threads
+from kcompile.ready import compile as compile  # its door: looks whether all of this was done before
+from kcompile.ready import counters, default_target
+from kcompile.runtime import cache
 from kcompile.runtime.compare import ComparedExecutable
-from kcompile.runtime.executable import Executable
 from kcompile.runtime.garbage import uncollected
 from kcompile.runtime.interpreted import InterpretedProgram
-from kcompile.runtime.kernels import kernel_key, make_kernels
-from kcompile.runtime.link import link
-from kcompile.target import Target, named
+from kcompile.runtime.kernels import kernel_key, making
+from kcompile.runtime.link import Library
+from kcompile.target import Target
 
 OPTIMISED_STEPS = 64  # of an entry: above, its own instructions are a small share of a run
 
@@ -116,18 +118,6 @@ PASSES: tuple[Pass, ...] = (
 
 
 @dataclass
-class Counters:
-    """What was compiled in this process; tests and `inspect` read it."""
-
-    programs: int = 0
-    emitted: int = 0  # kernels whose IR was written; what the disk cache had does not count
-    kernels: int = 0  # modules that LLVM compiled; what the disk cache had does not count
-
-
-counters = Counters()
-
-
-@dataclass
 class Build:
     """Everything the stages left: from the traced graph to object code."""
 
@@ -149,48 +139,9 @@ class Build:
     kernel_times: Mapping[str, KernelTimes] = field(default_factory=dict)  # of the new ones, by name
 
 
-@uncollected
-def compile(
-    graph: Graph,
-    *,
-    target: Target | None = None,
-    num_threads: int | None = None,
-    name: str | None = None,
-    precision: str = "default",
-) -> Executable:
-    """Return native code for a graph.
-
-    Args:    precision: "default", "high" or "highest": which algorithms inference may use, see passes/winograd.py.
-    Raises:  LoweringError listing every node that has no native form; ArgumentError for another precision.
-    """
-    target = target or default_target()
-    name = name or graph.name
-    observer = Observer(name)
-    observer.traced(graph)
-    key = observer.stage("key", programs.key, graph, name, target, precision) if _is_plain(observer) else None
-    found = observer.stage("find", programs.find, key) if key else None
-    if found is None:
-        found = built = build(graph, target=target, name=name, observer=observer, precision=precision)
-        if key:
-            keys = {n: kernel_key(form, target) for n, form in built.forms.items()}
-            programs.keep(key, built.program, built.objects[-1], keys, built.constants)
-    library = observer.stage("link", link, found.objects, threads.symbols())
-    counters.programs += 1
-    workers = min(num_threads or threads.num_threads(), threads.MAX_THREADS)
-    observer.summary(
-        f"{len(graph.live_nodes())} nodes, {sum(1 for _ in runs(found.program.steps))} kernel calls of "
-        f"{len(found.objects) - 1} kernels, arena {found.program.arena_bytes} bytes"
-        + (", whole from the disk cache" if isinstance(found, programs.Stored) else f", {found.new} of them new")
-    )
-    if flags.get("compare"):
-        return ComparedExecutable(found.program, library, found.constants, workers, built.forms)
-    return Executable(found.program, library, found.constants, workers)
-
-
-def _is_plain(observer: Observer) -> bool:
-    """True if nobody wants to see or change what happens between the stages, so that they may be skipped."""
-    asked = any(flags.get(f) for f in ("verify", "poison", "compare", "skip"))
-    return bool(flags.get("cache")) and not asked and observer.level <= 1 and observer.dump is None
+def compared(built: Build, library: Library, workers: int) -> ComparedExecutable:
+    """Return a program that runs each kernel beside the meaning of its form."""
+    return ComparedExecutable(built.program, library, built.constants, workers, built.forms)
 
 
 def interpreted(graph: Graph) -> InterpretedProgram:
@@ -221,29 +172,33 @@ def build(
     calls = observer.stage("lower", lower, fusion)
     shares = not flags.get("compare")  # it copies whole operands, also what lies behind one that begins later
     placed = observer.stage("place", partial(place, shares=shares), graph, calls)
-    before = counters.emitted
-    kernels, forms, objects = _kernels(placed, target, observer)
-    level = observer.stage("plan", plan_level, placed, kernels)
-    arguments = _arguments(graph, placed, level.panels)
-    numbers = {_place_name(a): n for n, a in enumerate(arguments)}
-    changed = tuple(numbers[a.target.node.name] for a in graph.assignments.values())
-    program = assemble(_symbol_name(name or graph.name), arguments, numbers, level, changed)
-    entry_ir = observer.stage("entry", emit_entry, program)
-    objects.append(observer.stage("entry LLVM", _entry_object, entry_ir, len(program.steps), target))
+    forms = list(dict.fromkeys(_forms(placed)))
+    if observer.verifies:
+        for form in forms:
+            verify_form(form)
+    with making(forms, target, observer) as work:
+        level = observer.stage("plan", plan_level, placed, work.kernels)
+        arguments = _arguments(graph, placed, level.panels)
+        numbers = {_place_name(a): n for n, a in enumerate(arguments)}
+        changed = tuple(numbers[a.target.node.name] for a in graph.assignments.values())
+        program = assemble(_symbol_name(name or graph.name), arguments, numbers, level, changed)
+        entry_ir = observer.stage("entry", emit_entry, program)
+        entry = observer.stage("entry LLVM", _entry_object, entry_ir, len(program.steps), target)
+        made = work.finish()
+    new = sum(m.is_new for m in made.values())
+    counters.emitted += new
+    counters.kernels += new
+    kernels = {m.kernel.name: m.kernel for m in made.values()}
+    forms = {m.kernel.name: form for form, m in made.items()}
+    objects = [*(m.object_code for m in made.values()), entry]
     built = Build(
-        *(traced, graph, target, fusion, calls, {k.name: k for k in kernels.values()}, forms, placed, level.plan),
-        *(program, entry_ir, _constants(graph), objects, counters.emitted - before),
+        *(traced, graph, target, fusion, calls, kernels, forms, placed, level.plan),
+        *(program, entry_ir, _constants(graph), objects, new),
         times=observer.times,
         kernel_times=observer.kernels,
     )
     _report(observer, built)
     return built
-
-
-def default_target() -> Target:
-    """This machine, or what KCOMPILE_TARGET names."""
-    name = flags.get("target")
-    return named(name) if name else host_target()
 
 
 def passes(target: Target | None = None, precision: str = "default") -> list[Pass]:
@@ -265,22 +220,6 @@ def passes(target: Target | None = None, precision: str = "default") -> list[Pas
 # kernels ---------------------------------------------------------------------------------------
 
 
-def _kernels(
-    placed: Placed, target: Target, observer: Observer
-) -> tuple[dict[Form, Kernel], dict[str, Form], list[bytes]]:
-    """Make each distinct form once; returns kernels by form, forms by kernel name, and object files."""
-    forms = list(dict.fromkeys(_forms(placed)))
-    if observer.verifies:
-        for form in forms:
-            verify_form(form)
-    made = make_kernels(forms, target, observer)
-    new = sum(m.is_new for m in made.values())
-    counters.emitted += new
-    counters.kernels += new
-    by_name = {m.kernel.name: form for form, m in made.items()}
-    return {form: m.kernel for form, m in made.items()}, by_name, [m.object_code for m in made.values()]
-
-
 def _forms(placed: Placed) -> Iterator[Form]:
     """The forms of all steps, those of loops' bodies included."""
     for step in placed.steps:
@@ -288,6 +227,11 @@ def _forms(placed: Placed) -> Iterator[Form]:
             yield from _forms(placed.bodies[step.number])
         elif step.call is not None:
             yield step.call.form
+
+
+def keys_of(built: Build) -> dict[str, str]:
+    """The names under which a program's kernels are kept on disk, by the kernels' own."""
+    return {name: kernel_key(form, built.target) for name, form in built.forms.items()}
 
 
 # the program -----------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ FLOORS = [
     ("kcompile.passes",),
     ("kcompile.codegen",),
     ("kcompile.runtime", "kcompile.observe"),
-    ("kcompile.pipeline", "kcompile.assemble", "kcompile.inspection"),
+    ("kcompile.pipeline", "kcompile.ready", "kcompile.assemble", "kcompile.inspection"),
     ("kcompile.export",),
     ("kcompile.keras.tracing", "kcompile.keras.settings", "kcompile.keras.dtype_policies", "kcompile.keras.absent"),
     ("kcompile.keras",),

@@ -3,12 +3,13 @@
 look up     by the form's text: a hit needs neither emission nor LLVM
 emit        LLVM IR of the forms that are missing
 compile     object code of those, kept for next time; long lists by several processes, beginning while kernels
-            are still being emitted
+            are still being emitted, and going on while the program around them is put together
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from kcompile.codegen import emit, stored
@@ -31,20 +32,35 @@ class Made:
     is_new: bool  # False: it was in the disk cache
 
 
-def make_kernels(forms: Iterable[Form], target: Target, observer: Observer) -> dict[Form, Made]:
-    """Return a compiled kernel for each distinct form."""
+@dataclass(frozen=True)
+class Work:
+    """Kernels that are being compiled."""
+
+    kernels: dict[Form, Kernel]
+    finish: Callable[[], dict[Form, Made]]  # takes a share of what is left, waits for the rest
+
+
+@contextmanager
+def making(forms: Iterable[Form], target: Target, observer: Observer) -> Iterator[Work]:
+    """A kernel for each distinct form, looked up or emitted; helpers compile while the block runs."""
     distinct = list(dict.fromkeys(forms))
-    made = observer.stage("look up", _look_up, distinct, target)
-    missing = [f for f in distinct if f not in made]
+    found = observer.stage("look up", _look_up, distinct, target)
+    missing = [f for f in distinct if f not in found]
+
+    def finish() -> dict[Form, Made]:
+        made = dict(found)
+        for form, compiled in zip(missing, observer.stage("LLVM", compilers.results)):
+            cache.counters.compiles += 1
+            kernel = kernels[form]
+            cache.put(kernel_key(form, target), stored.to_bytes(kernel, compiled.object_code))
+            made[form] = Made(kernel, compiled.object_code, True)
+            observer.compiled(kernel.name, compiled.seconds, len(compiled.object_code))
+        return {form: made[form] for form in distinct}
+
     with Compilers(target, helpers(len(missing))) as compilers:
-        kernels = [_emit(form, target, compilers, observer) for form in missing]
-        objects = observer.stage("LLVM", compilers.results)
-    for form, kernel, compiled in zip(missing, kernels, objects):
-        cache.counters.compiles += 1
-        cache.put(kernel_key(form, target), stored.to_bytes(kernel, compiled.object_code))
-        made[form] = Made(kernel, compiled.object_code, True)
-        observer.compiled(kernel.name, compiled.seconds, len(compiled.object_code))
-    return {form: made[form] for form in distinct}
+        emitted = {form: _emit(form, target, compilers, observer) for form in missing}
+        kernels = {form: emitted[form] if form in emitted else found[form].kernel for form in distinct}
+        yield Work(kernels, finish)
 
 
 def _emit(form: Form, target: Target, compilers: Compilers, observer: Observer) -> Kernel:

@@ -57,14 +57,14 @@ from kcompile.runtime import cache
 from kcompile.target import Target
 
 # All that stands between a traced graph and a program; tests follow the imports.
-SOURCES = (*FOLDERS, "ops", "passes", "runtime", "assemble.py", "autodiff.py", "pipeline.py")
+SOURCES = (*FOLDERS, "ops", "passes", "runtime", "assemble.py", "autodiff.py", "pipeline.py", "ready.py")
 MOST_CONSTANT_BYTES = 1 << 24  # a program with more keeps them in memory only
 _PLAIN = (str, bool, int, float, Dim, DType, type(None))
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What `pipeline.compile` links."""
+    """What `ready.compile` links."""
 
     program: Program
     objects: list[bytes]

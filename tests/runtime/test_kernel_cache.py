@@ -117,7 +117,8 @@ def test_a_damaged_entry_is_made_again(folder, spoil):
 def test_a_program_that_shares_kernels_compiles_only_the_others():
     first = pipeline.build(dense_training())
     keep = next(iter(first.forms.values()))
-    made = kernels.make_kernels([keep, keep], first.target, pipeline.Observer("one"))
+    with kernels.making([keep, keep], first.target, pipeline.Observer("one")) as work:
+        made = work.finish()
     assert [m.is_new for m in made.values()] == [False]
 
 

@@ -307,9 +307,9 @@ def _traced(layer: Any, training: bool | None, args: Any, kwargs: Any, sizes: tu
 
 
 def _compiled(layer: Any, traced: Traced) -> Any:
-    from kcompile import pipeline  # loads LLVM
+    from kcompile import ready  # loads LLVM
 
-    return pipeline.compile(traced.graph, num_threads=layer.threads_of_calls, precision="highest")
+    return ready.compile(traced.graph, num_threads=layer.threads_of_calls, precision="highest")
 
 
 def _frozen(nested: Any) -> Any:

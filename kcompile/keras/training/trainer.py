@@ -351,9 +351,9 @@ class Trainer(Compiling):
         return program
 
     def _compile_graph(self, graph):
-        from kcompile import pipeline  # loads LLVM, which an interpreted model never needs
+        from kcompile import ready  # loads LLVM, which an interpreted model never needs
 
-        return pipeline.compile(graph, num_threads=self._training.num_threads, precision=self._training.precision)
+        return ready.compile(graph, num_threads=self._training.num_threads, precision=self._training.precision)
 
     def _checked_program(self, mode: str, batch: Batch) -> StepProgram:
         program = self._program(mode, batch)
