@@ -19,7 +19,7 @@ import llvmlite.binding as llvm
 from kcompile.errors import CompilerBug
 from kcompile.target import Target
 
-WRITTEN = "kcompile.vectors"  # named metadata of a module in which no loop is left to vectorise
+WRITTEN = "kcompile.vectors"  # named metadata of a module in which nothing is left to vectorise
 VERSION = ".".join(map(str, llvm.llvm_version_info))  # part of every key of the object cache
 _LOCK = threading.RLock()
 

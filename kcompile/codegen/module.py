@@ -24,7 +24,7 @@ def new_module(name: str, target: Target) -> ir.Module:
 
 
 def leave_loop(module: ir.Module) -> None:
-    """Note that a loop of numbers is left to LLVM to vectorise."""
+    """Note that something is left to all of LLVM's passes: a loop of numbers to vectorise, as a rule."""
     module.add_named_metadata(_LEFT)
 
 

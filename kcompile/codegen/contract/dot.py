@@ -23,7 +23,7 @@ from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened
 from kcompile.codegen.kernel import Phase
 from kcompile.codegen.llvm_types import I64, Index, memory_type
-from kcompile.codegen.module import Param
+from kcompile.codegen.module import Param, leave_loop
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, nominal
 from kcompile.target import Target
@@ -118,6 +118,7 @@ def _load_again_cycles(elements: DimLike, size_bytes: int, target: Target) -> fl
 
 def emit_phases(module, target, sig: Signature, plan: DotPlan, name: str) -> tuple[Phase, ...]:
     """Write the kernel; return its phases."""
+    leave_loop(module)  # windows of a few channels take up to a third longer with the passes for code in vectors
     tile = _tile_function(module, target, sig, plan, f"{name}.dot")
     frame = Frame.exported(module, target, name, sig)
     b = frame.b

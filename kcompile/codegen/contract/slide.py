@@ -18,7 +18,7 @@ from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened
 from kcompile.codegen.kernel import Phase
 from kcompile.codegen.llvm_types import I64, Index, memory_type
-from kcompile.codegen.module import Param
+from kcompile.codegen.module import Param, leave_loop
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis
 from kcompile.ir.types import DType
@@ -26,6 +26,7 @@ from kcompile.ir.types import DType
 
 def emit_phases(module, target, sig: Signature, plan: SlidingPlan, name: str) -> tuple[Phase, ...]:
     """Write all functions of the kernel; return its phases."""
+    leave_loop(module)  # large images take a tenth longer with the passes for code in vectors
     more = [Param(p, I64) for p in ("task", "first", "end", "channel", "channels")]
     frame = Frame.internal(module, target, f"{name}.rows", sig, more)
     (_SumRows if plan.sliding.is_sum else _MapRows)(frame, plan).write()
