@@ -54,6 +54,8 @@ def _written(form: Form) -> str:
         writer.line("rhs", writer.expr(form.rhs))
         if form.steady:
             writer.line("steady", str(len(form.steady)), *map(_quoted, form.steady))
+        for border in form.borders:
+            writer.line("border", _quoted(border.buffer), *map(writer.index, border.inside))
         body = form.stores
     else:
         writer.line("loops", writer.axes(form.outer))

@@ -14,6 +14,7 @@ Contract: out[out_axes] = sum over `over` of lhs * rhs, then the statements of `
 read the sum as `load(ACC, (), dtype)`. Those that accumulate come first: sums over all out_axes but the one
 they are indexed by (bias gradients, batch statistics), complete when the kernel ends.
 `steady` names buffers that hold the same numbers from call to call: a copy made of them may be kept.
+`borders` tells of buffers that hold zeros around something: products with those may be left out.
 """
 
 from __future__ import annotations
@@ -87,6 +88,16 @@ class Loops:
 
 
 @dataclass(frozen=True)
+class Border:
+    """`buffer` holds zeros wherever an index lies outside of `inside`: per dimension, the first place and the one
+    behind the last.
+    """
+
+    buffer: str
+    inside: tuple[tuple[DimLike, DimLike], ...]
+
+
+@dataclass(frozen=True)
 class Contract:
     """A sum of products: every axis of `out_axes` and `over` indexes lhs, rhs, or both."""
 
@@ -99,6 +110,7 @@ class Contract:
     dtype: DType  # of the accumulation
     name: str = "contract"
     steady: tuple[str, ...] = ()
+    borders: tuple[Border, ...] = ()
     facts: dict = field(default_factory=dict, compare=False, hash=False)
 
     kind = "contract"

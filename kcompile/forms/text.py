@@ -8,7 +8,7 @@ kernel k0_add(x0: f32[batch,128], x1: f32[128]) -> y: f32[batch,128]
 from __future__ import annotations
 
 from kcompile.forms.expr import index_text, shared_parts, size_text, tree_text
-from kcompile.forms.records import IN, LOCAL, Accumulate, Buffer, Contract, Form, Nest, Statement
+from kcompile.forms.records import IN, LOCAL, Accumulate, Border, Buffer, Contract, Form, Nest, Statement
 from kcompile.ir.dim import Axis
 
 ACCUMULATE = {"sum": "+=", "prod": "*=", "max": "max=", "min": "min="}
@@ -20,6 +20,11 @@ def _axes(axes: tuple[Axis, ...]) -> str:
 
 def _buffer(buffer: Buffer) -> str:
     return f"{buffer.name}: {buffer.type}"
+
+
+def _border(border: Border) -> str:
+    sides = (f"{size_text(first)}:{size_text(behind)}" for first, behind in border.inside)
+    return f"{border.buffer}[{', '.join(sides)}]"
 
 
 def form_text(form: Form) -> str:
@@ -37,6 +42,7 @@ def form_text(form: Form) -> str:
         product = f"{tree_text(form.lhs, 6)} * {tree_text(form.rhs, 7)}"
         target = index_text(tuple(a.name for a in form.out_axes))
         lines.append(f"    acc{target} += {product}  in {form.dtype}")
+        lines += [f"    zeros around {_border(border)}" for border in form.borders]
         lines.append("  epilogue")
         lines += _statement_lines(form.stores, "    ")
     else:

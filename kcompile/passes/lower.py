@@ -7,7 +7,7 @@ and are compiled once, whatever layer they come from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from kcompile.errors import CompilerBug
@@ -17,6 +17,7 @@ from kcompile.forms.records import (
     LOCAL,
     OUT,
     Accumulate,
+    Border,
     Buffer,
     Contract,
     Form,
@@ -27,7 +28,7 @@ from kcompile.forms.records import (
     border,
     indices,
 )
-from kcompile.forms.scalar import Expr, Load, const, load, walk
+from kcompile.forms.scalar import Expr, Load, const, load, loads, walk
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.graph import Graph, Node, Value
@@ -37,7 +38,7 @@ from kcompile.ops.control import Scan, scan_of
 from kcompile.passes.alias import storage
 from kcompile.passes.fuse import CONTRACT, MAP, ROW, TILES, Cluster, Fusion, fuse
 from kcompile.passes.nests import merged_nests
-from kcompile.passes.roots import is_map_node, is_scalar_constant
+from kcompile.passes.roots import is_border, is_map_node, is_scalar_constant
 from kcompile.passes.rows import SplitRows, split_rows
 
 Index = "tuple[DimLike, ...]"
@@ -270,7 +271,16 @@ class _Lowering:
             return (*sums, *own)
 
         lhs, rhs, all_stores = compose.contract_with(form, self.operand_of(anchor), stores)
-        return replace(form, buffers=tuple(self.buffers), lhs=lhs, rhs=rhs, stores=all_stores)
+        borders = tuple(self.borders(dict.fromkeys(node.buffer for node in loads(lhs, rhs))))
+        return replace(form, buffers=tuple(self.buffers), lhs=lhs, rhs=rhs, stores=all_stores, borders=borders)
+
+    def borders(self, names: Iterable[str]) -> Iterator[Border]:
+        """The borders of zeros around those of these inputs that have one."""
+        for name in names:
+            node = self.reads[name].node if name in self.reads else None
+            if node is not None and is_border(node) and node.attrs["value"] == 0:
+                low, shape = node.attrs["low"], node.inputs[0].shape
+                yield Border(name, tuple((first, first + size) for first, size in zip(low, shape, strict=True)))
 
     def column_sum(self, unit: Node, at: Index) -> Accumulate:
         value = self.expression(unit.inputs[0], at)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kcompile.forms import compose
-from kcompile.forms.records import IN, Buffer, Contract, Form, Nest
+from kcompile.forms.records import IN, Border, Buffer, Contract, Form, Nest
 from kcompile.forms.scalar import Expr, Load, loads, rewrite, rewrite_index
 from kcompile.forms.scalar import index as index_expr
 from kcompile.forms.scalar import load as load_expr
@@ -50,6 +50,12 @@ def _moved(form: Form) -> tuple[Form, dict[str, DimLike]]:
     return _counted_from(form, starts), {n: _flat(s, buffers[n]) for n, s in starts.items()}
 
 
+def _moved_border(border: Border, start: tuple[int, ...] | None) -> Border:
+    if start is None:
+        return border
+    return replace(border, inside=tuple((a - s, b - s) for (a, b), s in zip(border.inside, start, strict=True)))
+
+
 def _loads(form: Form) -> list[Load]:
     places = [index_expr(i) for s in compose.statements(form) for i in s.index]
     return loads(*compose.expressions(form), *places)
@@ -83,5 +89,6 @@ def _counted_from(form: Form, starts: Starts) -> Form:
 
     if isinstance(form, Contract):
         lhs, rhs = (rewrite(e, on_load, memo=memo) for e in (form.lhs, form.rhs))
-        return replace(form, lhs=lhs, rhs=rhs, stores=tuple(counted(s) for s in form.stores))
+        borders = tuple(_moved_border(b, starts.get(b.buffer)) for b in form.borders)
+        return replace(form, lhs=lhs, rhs=rhs, stores=tuple(counted(s) for s in form.stores), borders=borders)
     return replace(form, body=tuple(counted(s) for s in form.body))

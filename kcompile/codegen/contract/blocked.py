@@ -234,6 +234,7 @@ class _Task:
     def __init__(self, frame: Frame, plan: Plan, variants: Variants):
         self.frame, self.plan, self.variants = frame, plan, variants
         self.b = frame.b
+        self.begun: list[ir.Value] = []  # for `Plan.windows_begun`
         self.asked: list[ir.Value] = []  # where lhs of the next row tile is, if that depends on what has been copied
 
     def locate(self) -> None:
@@ -292,7 +293,7 @@ class _Task:
         """Run the row tiles once per block of k."""
         b, plan, frame = self.b, self.plan, self.frame
         if not plan.blocked:
-            self.row_tiles(self.lhs, self.rhs, 0, True, True, (0, 0))
+            self.row_tiles(self.lhs, self.rhs, 0, True, True, (0, 0), {})
             return
         around, cut = plan.k[: plan.cut], plan.k[plan.cut]
         size = frame.index(cut.extent)
@@ -316,7 +317,7 @@ class _Task:
             lhs, rhs = (self.moved(p, m, places) for p, m in ((self.lhs, plan.a), (self.rhs, plan.b)))
             first = b.compare("==", number, begin_block)
             last = b.compare("==", number, b.sub(count, 1))
-            self.row_tiles(lhs, rhs, steps, first, last, (number, begin))
+            self.row_tiles(lhs, rhs, steps, first, last, (number, begin), places)
 
     def moved(self, base: ir.Value, memory: Memory, places: dict[Axis, Index]) -> ir.Value:
         b = self.b
@@ -343,8 +344,11 @@ class _Task:
         left = b.min(b.sub(frame.index(plan.rows.along.extent), start), plan.rows.sizes[0])
         return places, left
 
-    def row_tiles(self, lhs, rhs, steps: Index, first, last, block: tuple[Index, Index]) -> None:
+    def row_tiles(
+        self, lhs, rhs, steps: Index, first, last, block: tuple[Index, Index], begun: dict[Axis, Index]
+    ) -> None:
         b, plan = self.b, self.plan
+        self.begun = [b.index(begun[axis]) for axis in plan.windows_begun]
         with contextlib.ExitStack() as loops:
             # a kept panel may come from far: all row tiles meet it before the next one
             number = loops.enter_context(self.column_blocks()) if plan.keeps else None
@@ -425,6 +429,7 @@ class _Task:
             b.condition(first),
             b.condition(last),
             b.index(self.valid),
+            *self.begun,
         ]
         b.call(self.variants.tiles[size, is_tail], arguments)
 

@@ -4,6 +4,9 @@ An axis of the output belongs to lhs alone (m), to rhs alone (n), or to both (ba
 is k. Neighbouring axes of one part become one axis wherever every address allows it, so a 1x1
 convolution is a plain matrix product and the window row of a convolution is one axis of k.
 
+Axes that say how much of a border a window meets (border.py) stay apart if asked: only then can products with the
+border be left out along them.
+
 The epilogue is rewritten onto the merged axes. Its addresses cancel by Dim arithmetic.
 """
 
@@ -13,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from kcompile.codegen.contract.affine import Affine, Memory, affine, linear_address, memory_of
+from kcompile.codegen.contract.border import Window, windows
 from kcompile.forms.records import ACC, Accumulate, Contract, Store
 from kcompile.forms.scalar import Expr, Index, Load, axes_in, rewrite, walk
 from kcompile.ir import dim
@@ -76,6 +80,7 @@ class Problem:
     """out[batch, m, n] = sum over k of lhs[batch, m, k] * rhs[batch, k, n], then sums over columns, then stores.
 
     Axes of each part are in memory order of the result (k: of rhs), outermost first. pair: operands are read in pairs.
+    windows: where products with the zeros of a border may be left out, along axes that are here.
     """
 
     batch: tuple[Axis, ...]
@@ -89,6 +94,7 @@ class Problem:
     shapes: dict[str, Shape]
     dtype: DType
     pair: Pair | None = None
+    windows: tuple[Window, ...] = ()
 
     def swapped(self) -> Problem:
         """The same with lhs and rhs, and so m and n, exchanged."""
@@ -102,10 +108,12 @@ class Problem:
         return None if at is None else at.stride(axis)
 
 
-def classify(form: Contract, copied: str = "") -> Problem:
+def classify(form: Contract, copied: str = "", apart: bool = False) -> Problem:
     """Return the Problem a form states.
 
-    Args: copied: "lhs" or "rhs", an operand that is to be copied first; its addresses keep no axes apart.
+    Args:
+        copied: "lhs" or "rhs", an operand that is to be copied first; its addresses keep no axes apart.
+        apart: axes of windows on a border are not merged with others.
     """
     shapes = {b.name: b.type.shape for b in form.buffers}
     shapes[ACC] = ()
@@ -123,12 +131,14 @@ def classify(form: Contract, copied: str = "") -> Problem:
     k = _ordered(k, key.stride) if key.memory else k
 
     views = _epilogue_views(form.stores, shapes)
+    borders = windows(form)
+    kept = _Opaque(frozenset(a for w in borders for a in (w.out, w.tap)) if apart else frozenset())
     moved: dict[Axis, DimLike] = {}
     groups = []
     for part, is_out in ((batch, True), (m, True), (n, True), (k, False)):
         read = [o for o, side in ((lhs, "lhs"), (rhs, "rhs")) if side != copied]
         sides = [o.memory.at if o.memory else _Opaque(frozenset(axes_in(o.expr))) for o in read]
-        merged, places = _merge(part, [*sides, *(views if is_out else ())])
+        merged, places = _merge(part, [*sides, kept, *(views if is_out else ())])
         groups.append(tuple(merged))
         moved.update(places)
 
@@ -140,6 +150,7 @@ def classify(form: Contract, copied: str = "") -> Problem:
         sums=tuple(_moved_store(s, moved) for s in form.stores if isinstance(s, Accumulate)),
         shapes=shapes,
         dtype=form.dtype,
+        windows=tuple(w for w in borders if not {w.out, w.tap} & moved.keys()),
     )
 
 

@@ -13,6 +13,7 @@ from llvmlite import ir
 from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.contract import ask, columns, pairs
 from kcompile.codegen.contract.affine import Memory
+from kcompile.codegen.contract.border import Window, cuts, segments
 from kcompile.codegen.contract.crosswise import Crosswise
 from kcompile.codegen.contract.epilogue import Along, store_vector
 from kcompile.codegen.contract.frame import Frame, Signature
@@ -37,7 +38,7 @@ def tile_function(module, target, sig: Signature, plan: Plan, name: str, steps: 
 
     Parameters: the leading ones, then lhs and rhs at the tile's corner and block start, scratch, what to ask for, the
     value of each axis of `tile_axes`, the number of steps of the cut axis, whether this is the first
-    and the last block of k, and the number of columns that exist.
+    and the last block of k, the number of columns that exist, and where the block begins in `plan.windows_begun`.
     """
     more = [
         pointer("a", align_bytes=1),
@@ -50,6 +51,7 @@ def tile_function(module, target, sig: Signature, plan: Plan, name: str, steps: 
         Param("first", I1),
         Param("last", I1),
         Param("valid", I64),
+        *(Param(f"begun{i}", I64) for i, _ in enumerate(plan.windows_begun)),
     ]
     frame = Frame.internal(module, target, name, sig, more)
     b = frame.b
@@ -115,6 +117,7 @@ class _Micro:
         self.frame, self.plan, self.rows, self.vectors, self.masks = frame, plan, rows, vectors, masks
         self.b, self.dtype, self.lanes = frame.b, plan.problem.dtype, plan.lanes
         self.row_offsets = [self._row_offset(r) for r in rows]
+        self.windows = {w.tap: w for w in plan.windows}
 
     def _row_offset(self, row: dict[Axis, int]) -> Index:
         total: Index = 0
@@ -161,21 +164,61 @@ class _Micro:
 
     def sum(self, acc: Tile) -> Tile:
         """Add the products of one block of k."""
-        axes, rows, chains = self.plan.k[self.plan.cut :], len(self.rows), self.plan.chains
+        plan, rows, chains = self.plan, len(self.rows), self.plan.chains
+        axes = (*(a for a in plan.k[: plan.cut] if a in self.windows), *plan.k[plan.cut :])
         zero = self.b.zero(self.dtype, self.lanes)
         acc = [*acc, *([zero] * self.vectors for _ in range((chains - 1) * rows))]
-        acc = self._nest(axes, acc, self.b["a"], self.b["b"], True)
+        acc = self._nest(axes, acc, self.b["a"], self.b["b"])
         total = acc[:rows]
         for chain in range(1, chains):
             part = acc[chain * rows : (chain + 1) * rows]
             total = [[add(self.b, self.dtype, x, y) for x, y in zip(*pair)] for pair in zip(total, part)]
         return total
 
-    def _nest(self, axes, acc: Tile, a: ir.Value, bp: ir.Value, outermost: bool, place: Index = 0) -> Tile:
+    def _nest(self, axes, acc: Tile, a: ir.Value, bp: ir.Value) -> Tile:
         if not axes:
-            return self._step(acc, a, bp, place, 0)
+            return self._step(acc, a, bp, 0, 0)
         axis, inner = axes[0], axes[1:]
-        steps, half = self._steps(axis, outermost)
+        if axis in self.windows:
+            return self._in_window(self.windows[axis], inner, acc, a, bp)
+        return self._all_steps(axis, inner, acc, a, bp, *self._steps(axis))
+
+    def _in_window(self, window: Window, inner, acc: Tile, a: ir.Value, bp: ir.Value) -> Tile:
+        """Loops over the steps of a window's axis that some rows need, each over these rows."""
+        b, plan, axis = self.b, self.plan, window.tap
+        strides = [(m, self.frame.index(m.stride(axis))) for m in (plan.a, plan.b)]
+        begun, end = self._block_of(axis)
+        in_tile = window.out in (plan.rows.along, *plan.rows.inside)
+        rows = [row[window.out] if in_tile else 0 for row in self.rows]
+        first, count = min(rows), max(rows) + 1 - min(rows)
+        is_whole = window.out in plan.rows.inside or plan.rows.sizes == (window.out.extent,)
+        place = first if in_tile and is_whole else b.add(self.frame.places.get(window.out, 0), first)
+        for part in segments(b, window, place, count, cuts(window, count, plan.windows_in_tile), begun, end):
+            if isinstance(part.begin, int) and isinstance(part.end, int) and part.begin == part.end:
+                continue
+            low, high = first + part.cut_low, first + count - part.cut_high
+            kept = [i for i, row in enumerate(rows) if low <= row < high]
+            some = self if len(kept) == len(self.rows) else self._of_rows(kept)
+            at = [self._advance(p, m, b.mul(s, b.sub(part.begin, begun))) for p, (m, s) in zip((a, bp), strides)]
+            summed = some._all_steps(axis, inner, [acc[i] for i in kept], *at, b.sub(part.end, part.begin), 0)
+            acc = list(acc)
+            for i, row in zip(kept, summed):
+                acc[i] = row
+        return acc
+
+    def _of_rows(self, kept: list[int]) -> _Micro:
+        """The writer for some of the rows."""
+        return _Micro(self.frame, self.plan, [self.rows[i] for i in kept], self.vectors, self.masks)
+
+    def _block_of(self, axis: Axis) -> tuple[Index, Index]:
+        """The steps of an axis that this block of k has."""
+        b, plan = self.b, self.plan
+        if axis not in plan.windows_begun:
+            return 0, axis.extent
+        begun = b[f"begun{plan.windows_begun.index(axis)}"]
+        return begun, b.add(begun, b["steps"] if axis == plan.k[plan.cut] else 1)
+
+    def _all_steps(self, axis: Axis, inner, acc: Tile, a: ir.Value, bp: ir.Value, steps: Index, half: Index) -> Tile:
         body = 1
         for other in inner:
             body = body * other.extent if isinstance(other.extent, int) else 10**9
@@ -187,13 +230,14 @@ class _Micro:
             unroll = 1
         return self._unrolled(axis, inner, acc, a, bp, steps, unroll, half)
 
-    def _steps(self, axis: Axis, outermost: bool) -> tuple[Index, Index]:
+    def _steps(self, axis: Axis) -> tuple[Index, Index]:
         """Steps along an axis in this block; 0 or 1 half pairs behind them."""
         b, pair = self.b, self.plan.problem.pair
-        steps = b["steps"] if outermost and self.plan.blocked else self.frame.index(axis.extent)
+        is_cut = self.plan.blocked and axis == self.plan.k[self.plan.cut]
+        steps = b["steps"] if is_cut else self.frame.index(axis.extent)
         if pair is None or axis != pair.axis or pair.is_even:
             return steps, 0
-        elements = steps if outermost and self.plan.blocked else self.frame.index(pair.elements)
+        elements = steps if is_cut else self.frame.index(pair.elements)
         return b.div_nonneg(elements, 2), b.mod_nonneg(elements, 2)
 
     def _unrolled(self, axis: Axis, inner, acc: Tile, a, bp, steps: Index, unroll: int, half: Index) -> Tile:
@@ -205,7 +249,7 @@ class _Micro:
             for u in range(count):
                 pa = self._advance(a, self.plan.a, b.mul(stride_a, u))
                 pb = self._advance(bp, self.plan.b, b.mul(stride_b, u))
-                acc = self._nest(inner, acc, pa, pb, False) if inner else self._step(acc, pa, pb, b.add(place, u), u)
+                acc = self._nest(inner, acc, pa, pb) if inner else self._step(acc, pa, pb, b.add(place, u), u)
             return acc
 
         def behind(a, bp, count: int):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from kcompile.codegen.contract import ask, beside, crosswise, dot, pairs, planes, tiles, turn
 from kcompile.codegen.contract.affine import Affine, Memory, affine, extent, linear_address
+from kcompile.codegen.contract.border import ENTRY_CYCLES, share
 from kcompile.codegen.contract.classify import Operand, Problem, classify
 from kcompile.codegen.contract.epilogue import is_light
 from kcompile.codegen.contract.frame import SHARED_SPACE
@@ -95,6 +96,9 @@ def best_plan(form: Contract, target: Target) -> Plan | dot.DotPlan:
     """The cheapest plan for a form: its operands where they lie, or the rows of one of them copied first; or pairs."""
     problem = classify(form)
     plans = [make_plan(problem, target)]
+    apart = classify(form, apart=True)
+    if len(apart.windows) > len(problem.windows):
+        plans = [least_entered(plans[0], make_plan(apart, target))]
     plans += [plan for side in ("lhs", "rhs") if (plan := copied_plan(form, problem, side, target)) is not None]
     if planes.are_worth_a_try(problem, target):
         plans += [plan for side in ("lhs", "rhs") if (plan := planes_plan(form, side, target)) is not None]
@@ -103,6 +107,29 @@ def best_plan(form: Contract, target: Target) -> Plan | dot.DotPlan:
         plans.append(tiled_plan(in_pairs, target))
         plans += [p for side in ("lhs", "rhs") if (p := copied_plan(form, in_pairs, side, target)) is not None]
     return min(plans, key=lambda p: p.cycles)
+
+
+def least_entered(*plans: Plan | dot.DotPlan) -> Plan | dot.DotPlan:
+    """The cheapest of plans that differ in how many loops a tile has, for products with a border are left out."""
+    return min(plans, key=lambda p: p.cycles + (_entries(p) * ENTRY_CYCLES if isinstance(p, Plan) else 0))
+
+
+def _entries(plan: Plan) -> int:
+    """How often an innermost loop is begun."""
+    return nominal(extent(plan.outer) * plan.blocks * plan.units) * nominal(extent(plan.k[:-1]))
+
+
+def left_over(plan: Plan) -> float:
+    """The share of a plan's products that is no product with a border."""
+    left, in_tile = 1.0, dict(plan.windows_in_tile)
+    for window in plan.windows:
+        size, counts = window.out.extent, [1] * window.out.extent
+        if window.out == plan.rows.along:
+            counts = [step for step, often in tiles.cover(size, plan.rows.sizes) for _ in range(often)]
+        elif window in in_tile:
+            counts = [size]
+        left *= share(window, counts, plan.windows_in_tile)
+    return left
 
 
 def copied_plan(form: Contract, problem: Problem, side: str, target: Target) -> Plan | None:
@@ -180,7 +207,8 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     k_size = max(1, nominal(extent(k)))
     lhs_is_vector = candidate.lhs_is_vector
     long = not lhs_is_vector and not candidate.crosswise and is_long(problem, target)
-    rows, vectors, cycles = _tile(candidate, outer, lanes, target)
+    rows, vectors, products = _tile(candidate, outer, lanes, target)
+    cycles = products
     columns = split_columns(vector.extent, vectors, lanes)
     block_lanes = columns.vectors * lanes
     blocks = column_blocks(vector.extent, columns, lanes)
@@ -243,6 +271,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     )
     if candidate.crosswise:
         return with_chunks(plan, target)
+    plan = replace(plan, cycles=cycles - products * (1 - left_over(plan)))
     if long:
         return along_k(plan, target)
     plan = replace(plan, asked=ask.asked(plan, target))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcompile.codegen.contract.affine import Memory, ceildiv, extent
+from kcompile.codegen.contract.border import Window
 from kcompile.codegen.contract.classify import Problem
 from kcompile.codegen.contract.tiles import Columns, RowTile, column_blocks
 from kcompile.ir import dim
@@ -123,6 +124,24 @@ class Plan:
             if nominal(dim.product(self.problem.shapes[self.b.buffer])) * self.b.dtype.size_bytes < FAR_BYTES:
                 return 0
         return extent(self.k) * self.block_lanes
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """Windows on a border whose zeros are not multiplied."""
+        if self.lhs_is_vector or self.crosswise or self.chains > 1 or self.problem.pair:
+            return ()
+        return tuple(w for w in self.problem.windows if w.out != self.vector)
+
+    @property
+    def windows_in_tile(self) -> tuple[tuple[Window, int], ...]:
+        """Those whose place in the result moves along the rows of a tile, and how many rows that is."""
+        rows = {self.rows.along: self.rows.sizes[0], **{a: a.extent for a in self.rows.inside}}
+        return tuple((w, rows[w.out]) for w in self.windows if w.out in rows)
+
+    @property
+    def windows_begun(self) -> tuple[Axis, ...]:
+        """Their axes of k whose first step in a block a tile must be told."""
+        return tuple(w.tap for w in self.windows if self.blocked and w.tap in self.k[: self.cut + 1])
 
     @property
     def block_lanes(self) -> int:
@@ -244,6 +263,8 @@ class Plan:
             parts.append(f"tasks of {self.units_per_task}x{self.blocks_per_task} tiles")
         if self.planes:
             parts.append("planes")
+        if self.windows:
+            parts.append(f"border of {' and '.join(w.tap.name for w in self.windows)} left out")
         if self.packed:
             parts.append("kept panels" if self.keeps else "packed late" if self.packs_late else "packed")
         if self.turned:
