@@ -191,8 +191,7 @@ class _Micro:
         in_tile = window.out in (plan.rows.along, *plan.rows.inside)
         rows = [row[window.out] if in_tile else 0 for row in self.rows]
         first, count = min(rows), max(rows) + 1 - min(rows)
-        is_whole = window.out in plan.rows.inside or plan.rows.sizes == (window.out.extent,)
-        place = first if in_tile and is_whole else b.add(self.frame.places.get(window.out, 0), first)
+        place = first if plan.is_whole(window.out) else b.add(self.frame.places[window.out], first)
         for part in segments(b, window, place, count, cuts(window, count, plan.windows_in_tile), begun, end):
             if isinstance(part.begin, int) and isinstance(part.end, int) and part.begin == part.end:
                 continue

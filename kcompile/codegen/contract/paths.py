@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from kcompile.codegen.contract import ask, beside, crosswise, dot, pairs, planes, tiles, turn
 from kcompile.codegen.contract.affine import Affine, Memory, affine, extent, linear_address
-from kcompile.codegen.contract.border import ENTRY_CYCLES, share
+from kcompile.codegen.contract.border import ENTRY_CYCLES, SEGMENT_CYCLES, cuts, share
 from kcompile.codegen.contract.classify import Operand, Problem, classify
 from kcompile.codegen.contract.epilogue import is_light
 from kcompile.codegen.contract.frame import SHARED_SPACE
@@ -111,12 +111,34 @@ def best_plan(form: Contract, target: Target) -> Plan | dot.DotPlan:
 
 def least_entered(*plans: Plan | dot.DotPlan) -> Plan | dot.DotPlan:
     """The cheapest of plans that differ in how many loops a tile has, for products with a border are left out."""
-    return min(plans, key=lambda p: p.cycles + (_entries(p) * ENTRY_CYCLES if isinstance(p, Plan) else 0))
+    return min(plans, key=lambda p: p.cycles + (_loop_cycles(replace(p, windows=())) if isinstance(p, Plan) else 0))
 
 
-def _entries(plan: Plan) -> int:
-    """How often an innermost loop is begun."""
-    return nominal(extent(plan.outer) * plan.blocks * plan.units) * nominal(extent(plan.k[:-1]))
+def with_windows(plan: Plan, products: float) -> Plan:
+    """The plan leaving out the borders of those windows that this is worth the loops for; products: their cycles."""
+    if plan.lhs_is_vector or plan.crosswise or plan.chains > 1 or plan.problem.pair:
+        return plan
+    none = _loop_cycles(plan)
+    for window in plan.problem.windows:
+        more = replace(plan, windows=(*plan.windows, window))
+        if window.out != plan.vector and _left_cycles(more, products) < _left_cycles(plan, products):
+            plan = more
+    return replace(plan, cycles=plan.cycles - products + _left_cycles(plan, products) - none)
+
+
+def _left_cycles(plan: Plan, products: float) -> float:
+    return products * left_over(plan) + _loop_cycles(plan)
+
+
+def _loop_cycles(plan: Plan) -> float:
+    """Cycles to begin and end the loops over k."""
+    in_tile = plan.windows_in_tile
+    cost = {w.tap: ENTRY_CYCLES if plan.is_whole(w.out) else SEGMENT_CYCLES for w, _ in in_tile}
+    segments = {w.tap: cost[w.tap] * sum(cuts(w, rows, in_tile)) for w, rows in in_tile}
+    cycles = 0
+    for axis in reversed(plan.k):
+        cycles = ENTRY_CYCLES + segments.get(axis, 0) + nominal(axis.extent) * cycles
+    return nominal(extent(plan.outer) * plan.blocks * plan.units) * cycles
 
 
 def left_over(plan: Plan) -> float:
@@ -271,7 +293,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     )
     if candidate.crosswise:
         return with_chunks(plan, target)
-    plan = replace(plan, cycles=cycles - products * (1 - left_over(plan)))
+    plan = with_windows(plan, products)
     if long:
         return along_k(plan, target)
     plan = replace(plan, asked=ask.asked(plan, target))

@@ -45,6 +45,7 @@ class Plan:
     ahead: each block of k asks for the lines of the next one (see longk.py).
     blocks_per_share: 0, or: k itself is shared among tasks, this many blocks each (see `shares`).
     packs_late, copies_late: panels are made, rows of lhs are copied, by the task that first needs them (late.py).
+    windows: those on a border whose zeros are not multiplied (border.py).
     """
 
     problem: Problem
@@ -76,6 +77,7 @@ class Plan:
     packs_late: bool = False
     copies_late: bool = False
     planes: Planes | None = None
+    windows: tuple[Window, ...] = ()
 
     @property
     def ends_in_half(self) -> bool:
@@ -126,17 +128,14 @@ class Plan:
         return extent(self.k) * self.block_lanes
 
     @property
-    def windows(self) -> tuple[Window, ...]:
-        """Windows on a border whose zeros are not multiplied."""
-        if self.lhs_is_vector or self.crosswise or self.chains > 1 or self.problem.pair:
-            return ()
-        return tuple(w for w in self.problem.windows if w.out != self.vector)
-
-    @property
     def windows_in_tile(self) -> tuple[tuple[Window, int], ...]:
         """Those whose place in the result moves along the rows of a tile, and how many rows that is."""
         rows = {self.rows.along: self.rows.sizes[0], **{a: a.extent for a in self.rows.inside}}
         return tuple((w, rows[w.out]) for w in self.windows if w.out in rows)
+
+    def is_whole(self, axis: Axis) -> bool:
+        """True if every tile has all of an axis of the result along its rows."""
+        return axis in self.rows.inside or (axis == self.rows.along and self.rows.sizes == (axis.extent,))
 
     @property
     def windows_begun(self) -> tuple[Axis, ...]:

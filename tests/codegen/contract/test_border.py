@@ -1,4 +1,4 @@
-"""Products with a border of zeros are left out: the results are those of NumPy, and what lies in the border is not read.
+"""Products with a border of zeros are left out: results are those of NumPy, and what lies in the border is not read.
 
 Where a tile leaves out all it could, numbers in the border that would show (NaN) change nothing.
 """
@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kcompile.codegen.contract import border, describe
+from kcompile.codegen.contract import border, describe, paths
 from kcompile.codegen.contract.classify import classify
+from kcompile.codegen.host import host_target
 from kcompile.forms.digest import digest
 from kcompile.forms.records import Border
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, symbol
-from kcompile.codegen.host import host_target
 from tests.codegen.contract.check import TOLERANCE, operands, reference
 from tests.codegen.contract.forms import contract_form
 from tests.codegen.contract.native import run_form
@@ -23,6 +23,13 @@ BATCH = symbol("batch")
 FORWARD = "b,i+r,j+s,c;r,s,c,n->b,i,j,n"
 FILTER = "b,i+r,j+s,c;b,i,j,n->r,s,c,n"
 DATA = "b,i+r,j+s,n;r,s,c,n->b,i,j,c"
+
+
+@pytest.fixture(autouse=True)
+def loops_cost_nothing(monkeypatch):
+    """Small sizes: leave out all that can be, whether it pays or not."""
+    monkeypatch.setattr(paths, "ENTRY_CYCLES", 0)
+    monkeypatch.setattr(paths, "SEGMENT_CYCLES", 0)
 
 
 def bordered(spec: str, sizes: dict, widths: tuple[tuple[int, int], ...]):
@@ -131,3 +138,11 @@ def test_windows_are_those_of_the_border():
     assert len(classify(both).windows) == 1  # s is one axis with c
     assert len(classify(both, apart=True).windows) == 2
     assert digest(both) != digest(form) != digest(contract_form(FORWARD, sizes))
+
+
+def test_more_loops_than_products_are_not_worth_it(monkeypatch):
+    monkeypatch.undo()
+    few = bordered(FORWARD, {"b": 1, "i": 56, "j": 56, "r": 3, "s": 3, "c": 1, "n": 32}, ((1, 1), (1, 1)))
+    many = bordered(FORWARD, {"b": 1, "i": 7, "j": 7, "r": 3, "s": 3, "c": 64, "n": 32}, ((1, 1), (1, 1)))
+    assert "border of r and s" not in describe(few, host_target())
+    assert "border of r and s" in describe(many, host_target())
