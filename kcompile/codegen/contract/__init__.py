@@ -11,7 +11,7 @@ plan.py        Plan: all decisions of the tiled path as data
 blocked.py     the tiled path: loops of tasks, blocks of k and tiles; phases
 micro.py       the register tile
 pack.py        rhs into panels
-border.py      windows on a border of zeros: which products are left out
+border.py      windows on a border of zeros: which products are left out; border_cost.py: whether that pays
 late.py        panels and copied rows made by the task that first needs them
 turn.py        a large lhs copied so that k runs along its rows, or these lie apart
 pairs.py       products of bfloat16 two steps of k at a time: the problem over pairs, the instruction

@@ -31,8 +31,6 @@ from kcompile.ir.dim import Axis
 
 MOST_CUT = 3  # rows of a tile left out at either end: each number of them is a loop of its own
 MOST_LOOPS = 25  # of one tile function, one inside the other
-ENTRY_CYCLES = 12  # to enter and leave one more loop
-SEGMENT_CYCLES = 40  # the same where its steps depend on the tile's place: they are worked out, and jumps not foreseen
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from kcompile.codegen.contract import ask, beside, crosswise, dot, pairs, planes, tiles, turn
 from kcompile.codegen.contract.affine import Affine, Memory, affine, extent, linear_address
-from kcompile.codegen.contract.border import ENTRY_CYCLES, SEGMENT_CYCLES, cuts, share
+from kcompile.codegen.contract.border_cost import apart_if_better, with_windows
 from kcompile.codegen.contract.classify import Operand, Problem, classify
 from kcompile.codegen.contract.epilogue import is_light
 from kcompile.codegen.contract.frame import SHARED_SPACE
@@ -98,7 +98,7 @@ def best_plan(form: Contract, target: Target) -> Plan | dot.DotPlan:
     plans = [make_plan(problem, target)]
     apart = classify(form, apart=True)
     if len(apart.windows) > len(problem.windows):
-        plans = [least_entered(plans[0], make_plan(apart, target))]
+        plans = [apart_if_better(plans[0], make_plan(apart, target))]
     plans += [plan for side in ("lhs", "rhs") if (plan := copied_plan(form, problem, side, target)) is not None]
     if planes.are_worth_a_try(problem, target):
         plans += [plan for side in ("lhs", "rhs") if (plan := planes_plan(form, side, target)) is not None]
@@ -107,51 +107,6 @@ def best_plan(form: Contract, target: Target) -> Plan | dot.DotPlan:
         plans.append(tiled_plan(in_pairs, target))
         plans += [p for side in ("lhs", "rhs") if (p := copied_plan(form, in_pairs, side, target)) is not None]
     return min(plans, key=lambda p: p.cycles)
-
-
-def least_entered(*plans: Plan | dot.DotPlan) -> Plan | dot.DotPlan:
-    """The cheapest of plans that differ in how many loops a tile has, for products with a border are left out."""
-    return min(plans, key=lambda p: p.cycles + (_loop_cycles(replace(p, windows=())) if isinstance(p, Plan) else 0))
-
-
-def with_windows(plan: Plan, products: float) -> Plan:
-    """The plan leaving out the borders of those windows that this is worth the loops for; products: their cycles."""
-    if plan.lhs_is_vector or plan.crosswise or plan.chains > 1 or plan.problem.pair:
-        return plan
-    none = _loop_cycles(plan)
-    for window in plan.problem.windows:
-        more = replace(plan, windows=(*plan.windows, window))
-        if window.out != plan.vector and _left_cycles(more, products) < _left_cycles(plan, products):
-            plan = more
-    return replace(plan, cycles=plan.cycles - products + _left_cycles(plan, products) - none)
-
-
-def _left_cycles(plan: Plan, products: float) -> float:
-    return products * left_over(plan) + _loop_cycles(plan)
-
-
-def _loop_cycles(plan: Plan) -> float:
-    """Cycles to begin and end the loops over k."""
-    in_tile = plan.windows_in_tile
-    cost = {w.tap: ENTRY_CYCLES if plan.is_whole(w.out) else SEGMENT_CYCLES for w, _ in in_tile}
-    segments = {w.tap: cost[w.tap] * sum(cuts(w, rows, in_tile)) for w, rows in in_tile}
-    cycles = 0
-    for axis in reversed(plan.k):
-        cycles = ENTRY_CYCLES + segments.get(axis, 0) + nominal(axis.extent) * cycles
-    return nominal(extent(plan.outer) * plan.blocks * plan.units) * cycles
-
-
-def left_over(plan: Plan) -> float:
-    """The share of a plan's products that is no product with a border."""
-    left, in_tile = 1.0, dict(plan.windows_in_tile)
-    for window in plan.windows:
-        size, counts = window.out.extent, [1] * window.out.extent
-        if window.out == plan.rows.along:
-            counts = [step for step, often in tiles.cover(size, plan.rows.sizes) for _ in range(often)]
-        elif window in in_tile:
-            counts = [size]
-        left *= share(window, counts, plan.windows_in_tile)
-    return left
 
 
 def copied_plan(form: Contract, problem: Problem, side: str, target: Target) -> Plan | None:

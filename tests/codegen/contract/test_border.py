@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kcompile.codegen.contract import border, describe, paths
+from kcompile.codegen.contract import border, border_cost, describe
 from kcompile.codegen.contract.classify import classify
 from kcompile.codegen.host import host_target
 from kcompile.forms.digest import digest
@@ -28,8 +28,8 @@ DATA = "b,i+r,j+s,n;r,s,c,n->b,i,j,c"
 @pytest.fixture(autouse=True)
 def loops_cost_nothing(monkeypatch):
     """Small sizes: leave out all that can be, whether it pays or not."""
-    monkeypatch.setattr(paths, "ENTRY_CYCLES", 0)
-    monkeypatch.setattr(paths, "SEGMENT_CYCLES", 0)
+    for name in ("ENTRY_CYCLES", "SEGMENT_CYCLES", "SMALLER_TILE"):
+        monkeypatch.setattr(border_cost, name, 0)
 
 
 def bordered(spec: str, sizes: dict, widths: tuple[tuple[int, int], ...]):
