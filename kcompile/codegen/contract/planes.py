@@ -72,7 +72,15 @@ def rewritten(form: Contract, side: str, target: Target) -> tuple[Contract, Plan
     copy = Planes(image.buffer, image.dtype, dim.product(shape[:-2]), pixels, channels, width)
     buffer = Buffer(NAME, Type(image.dtype, (*shape[:-2], channels, width)), IN)
     turned = load(NAME, (*around, channel, pixel), image.dtype)
-    return replace(form, buffers=(*form.buffers, buffer), **{side: turned}), copy
+    borders = [replace(b, buffer=NAME, inside=_turned(b.inside)) for b in form.borders if b.buffer == image.buffer]
+    changed = {side: turned, "borders": (*form.borders, *borders)}
+    return replace(form, buffers=(*form.buffers, buffer), **changed), copy
+
+
+def _turned(places: tuple) -> tuple:
+    """What is said of each dimension of an image, for its copy."""
+    *around, pixel, channel = places
+    return (*around, channel, pixel)
 
 
 def are_worth_a_try(problem: Problem, target: Target) -> bool:

@@ -146,3 +146,10 @@ def test_more_loops_than_products_are_not_worth_it(monkeypatch):
     many = bordered(FORWARD, {"b": 1, "i": 7, "j": 7, "r": 3, "s": 3, "c": 64, "n": 32}, ((1, 1), (1, 1)))
     assert "border of r and s" not in describe(few, host_target())
     assert "border of r and s" in describe(many, host_target())
+
+
+def test_images_read_in_planes():
+    sizes = {"b": BATCH, "i": 12, "j": 40, "r": 5, "s": 3, "c": 9, "n": 3}
+    form = bordered(FORWARD, sizes, ((2, 2), (1, 1)))
+    assert "planes, border of r left out" in describe(form, host_target())
+    check(FORWARD, sizes, ((2, 2), (1, 1)), {"batch": 2}, is_exact=False)
