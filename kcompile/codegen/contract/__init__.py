@@ -4,6 +4,7 @@ emitter.py     emit: form -> Kernel
 affine.py      addresses as strides
 classify.py    which axis is m, n, k or batch; neighbours merged
 paths.py       candidates, their costs, the plan of the cheapest
+images.py      tiles of one image, where a batch of them is one axis
 thin.py        a second plan for few rows, where rows are a named size
 tiles.py       register tile and block sizes: pure functions of sizes and target
 longk.py       sums much longer than the result is large: blocks of k outermost

@@ -4,8 +4,8 @@ An axis of the output belongs to lhs alone (m), to rhs alone (n), or to both (ba
 is k. Neighbouring axes of one part become one axis wherever every address allows it, so a 1x1
 convolution is a plain matrix product and the window row of a convolution is one axis of k.
 
-Axes that say how much of a border a window meets (border.py) stay apart if asked: only then can products with the
-border be left out along them.
+Axes stay apart if asked: those that say how much of a border a window meets (border.py), for only then can products
+with it be left out along them; a size known only when the kernel runs, for the others then make up known tiles.
 
 The epilogue is rewritten onto the merged axes. Its addresses cancel by Dim arithmetic.
 """
@@ -108,12 +108,12 @@ class Problem:
         return None if at is None else at.stride(axis)
 
 
-def classify(form: Contract, copied: str = "", apart: bool = False) -> Problem:
+def classify(form: Contract, copied: str = "", apart: Sequence[Axis] = ()) -> Problem:
     """Return the Problem a form states.
 
     Args:
         copied: "lhs" or "rhs", an operand that is to be copied first; its addresses keep no axes apart.
-        apart: axes of windows on a border are not merged with others.
+        apart: axes that are not merged with others.
     """
     shapes = {b.name: b.type.shape for b in form.buffers}
     shapes[ACC] = ()
@@ -131,8 +131,7 @@ def classify(form: Contract, copied: str = "", apart: bool = False) -> Problem:
     k = _ordered(k, key.stride) if key.memory else k
 
     views = _epilogue_views(form.stores, shapes)
-    borders = windows(form)
-    kept = _Opaque(frozenset(a for w in borders for a in (w.out, w.tap)) if apart else frozenset())
+    borders, kept = windows(form), _Opaque(frozenset(apart))
     moved: dict[Axis, DimLike] = {}
     groups = []
     for part, is_out in ((batch, True), (m, True), (n, True), (k, False)):

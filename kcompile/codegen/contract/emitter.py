@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kcompile.codegen.contract import beside, blocked, columns, dense, dot, late, planes, slide, sliding, turn
+from kcompile.codegen.contract import beside, blocked, columns, dense, dot, images, late, planes, slide, sliding, turn
 from kcompile.codegen.contract.affine import ceildiv, names_of_sizes
 from kcompile.codegen.contract.classify import classify
 from kcompile.codegen.contract.frame import KEPT_SPACE, SHARED_SPACE, WORKER_SPACE, Signature, signature
-from kcompile.codegen.contract.paths import best_plan
 from kcompile.codegen.contract.plan import Plan, panel_elements, partial_elements, shared_elements
 from kcompile.codegen.contract.thin import FEW, Thin, only_if, thin_plan
 from kcompile.codegen.kernel import Kernel, Phase
@@ -126,7 +125,7 @@ def thin_of(form: Contract, plan: AnyPlan, target: Target) -> Thin | None:
 
 def plan_of(form: Contract, target: Target) -> AnyPlan:
     """The decisions made for a form: what slides has a path of its own, the rest the cheapest of the others."""
-    return sliding.plan(form, target) or best_plan(form, target)
+    return sliding.plan(form, target) or images.plan(form, target)
 
 
 def sizes_of(form: Contract) -> set[str]:

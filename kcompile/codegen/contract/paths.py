@@ -8,11 +8,12 @@ direction than it lies. A named size counts as NOMINAL_SIZE, so plans do not dep
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from kcompile.codegen.contract import ask, beside, crosswise, dot, pairs, planes, tiles, turn
 from kcompile.codegen.contract.affine import Affine, Memory, affine, extent, linear_address
+from kcompile.codegen.contract.border import windows
 from kcompile.codegen.contract.border_cost import apart_if_better, with_windows
 from kcompile.codegen.contract.classify import Operand, Problem, classify
 from kcompile.codegen.contract.epilogue import is_light
@@ -92,24 +93,28 @@ def make_plan(problem: Problem, target: Target) -> Plan | dot.DotPlan:
     return min((p for p in plans if p is not None), key=lambda p: p.cycles)
 
 
-def best_plan(form: Contract, target: Target) -> Plan | dot.DotPlan:
-    """The cheapest plan for a form: its operands where they lie, or the rows of one of them copied first; or pairs."""
-    problem = classify(form)
+def best_plan(form: Contract, target: Target, apart: Sequence[Axis] = ()) -> Plan | dot.DotPlan:
+    """The cheapest plan for a form: its operands where they lie, or the rows of one of them copied first; or pairs.
+
+    Args: apart: axes that are not merged with others.
+    """
+    problem = classify(form, apart=apart)
     plans = [make_plan(problem, target)]
-    apart = classify(form, apart=True)
-    if len(apart.windows) > len(problem.windows):
-        plans = [apart_if_better(plans[0], make_plan(apart, target))]
-    plans += [plan for side in ("lhs", "rhs") if (plan := copied_plan(form, problem, side, target)) is not None]
+    in_windows = classify(form, apart=(*apart, *(a for w in windows(form) for a in (w.out, w.tap))))
+    if len(in_windows.windows) > len(problem.windows):
+        plans = [apart_if_better(plans[0], make_plan(in_windows, target))]
+    sides = ("lhs", "rhs")
+    plans += [plan for side in sides if (plan := copied_plan(form, problem, side, target, apart)) is not None]
     if planes.are_worth_a_try(problem, target):
         plans += [plan for side in ("lhs", "rhs") if (plan := planes_plan(form, side, target)) is not None]
     in_pairs = pairs.paired(problem, target)
     if in_pairs is not None and (problem.n or problem.m):
         plans.append(tiled_plan(in_pairs, target))
-        plans += [p for side in ("lhs", "rhs") if (p := copied_plan(form, in_pairs, side, target)) is not None]
+        plans += [p for side in sides if (p := copied_plan(form, in_pairs, side, target, apart)) is not None]
     return min(plans, key=lambda p: p.cycles)
 
 
-def copied_plan(form: Contract, problem: Problem, side: str, target: Target) -> Plan | None:
+def copied_plan(form: Contract, problem: Problem, side: str, target: Target, apart: Sequence[Axis] = ()) -> Plan | None:
     """The best plan that reads a copy of one operand in scalars; None if that has nothing to offer.
 
     Rows that crowd each other out of the cache are spread by a copy, and rows that lie apart come together, so that
@@ -118,7 +123,7 @@ def copied_plan(form: Contract, problem: Problem, side: str, target: Target) -> 
     view = problem if side == "lhs" else problem.swapped()
     if not rows_can_be_copied(view, target):
         return None
-    copied = classify(form, side)
+    copied = classify(form, side, apart)
     copied = pairs.paired(copied, target) if problem.pair else copied
     if copied is None:
         return None

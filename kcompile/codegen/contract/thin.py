@@ -62,7 +62,7 @@ def thin_plan(problem: Problem, main: Plan | dot.DotPlan, target: Target) -> Thi
     limit = 0
     for count in range(1, MOST + 1):
         with dim.assuming(count):
-            few, many = _cycles(plan, target), _cycles(main, target)
+            few, many = cycles(plan, target), cycles(main, target)
         if few > many or (count == 1 and many - few < WORTH_CYCLES):
             break
         limit = count
@@ -116,20 +116,20 @@ def _with_shares_of(plan: Plan, main: Plan) -> Plan:
     return replace(plan, k=main.k, cut=cut, k_steps=k_steps, blocked=True, blocks_per_share=blocks, finish=finish)
 
 
-def _cycles(plan: Plan | dot.DotPlan, target: Target) -> float:
+def cycles(plan: Plan | dot.DotPlan, target: Target) -> float:
     """What a plan costs at the sizes assumed now."""
     if isinstance(plan, dot.DotPlan):
         return dot.plan(plan.problem, target).cycles
     steps = max(1, nominal(extent(plan.k)))
     wide, size = plan.columns.vectors, plan.vector.extent
-    cycles = tiles.tile_cost(plan.rows, wide, size, steps, plan.lanes, plan.lhs_is_vector)
-    cycles *= max(1, nominal(extent(plan.outer)))
+    total = tiles.tile_cost(plan.rows, wide, size, steps, plan.lanes, plan.lhs_is_vector)
+    total *= max(1, nominal(extent(plan.outer)))
     if plan.packed and not plan.keeps:
         panels = plan.outer, plan.k, plan.vector, plan.block_lanes, plan.blocks
-        cycles += pack_cost(plan.problem, *panels, target)
+        total += pack_cost(plan.problem, *panels, target)
     if plan.turned:
-        cycles += PACK_ROWS * nominal(extent((*plan.problem.m, *plan.k)))
-    return cycles
+        total += PACK_ROWS * nominal(extent((*plan.problem.m, *plan.k)))
+    return total
 
 
 def only_if(phases: tuple[Phase, ...], wanted: DimLike) -> tuple[Phase, ...]:

@@ -136,7 +136,7 @@ def test_windows_are_those_of_the_border():
     assert classify(form).windows == (window,)
     both = bordered(FORWARD, sizes, ((1, 1), (1, 1)))
     assert len(classify(both).windows) == 1  # s is one axis with c
-    assert len(classify(both, apart=True).windows) == 2
+    assert len(classify(both, apart=form.over).windows) == 2
     assert digest(both) != digest(form) != digest(contract_form(FORWARD, sizes))
 
 
