@@ -41,6 +41,7 @@ from kcompile.passes.memory import Buffer, Plan, check_plan, plan_memory
 from kcompile.passes.rows import in_rows, row_bytes
 from kcompile.passes.steps import ARENA, Place, Placed, Step, output_name
 
+LIKELY = {WORKERS: 2}
 POISON = 0xFF  # repeated, a NaN in every float dtype
 PREPARED = "prepared:"  # + a step's number: what its kernel makes of operands that do not change
 PANELS = "panels:"  # + a step's number: the same, kept from call to call
@@ -90,7 +91,7 @@ def plan_level(placed: Placed, kernels: Mapping[Form, Kernel], loop: LoopCall | 
             buffers += _workspaces(level, step, workers, loop)
     if loop is not None and loop.scan.strips:  # where things lie is the same in the last strip
         buffers = [replace(b, nbytes=loop.scan.strips.full(b.nbytes)) for b in buffers]
-    level.plan = plan_memory(buffers)
+    level.plan = plan_memory(buffers, LIKELY, closed=loop is not None)  # the arena around a loop has to hold it
     if flags.get("verify"):
         check_plan(level.plan)
     return level
@@ -184,7 +185,7 @@ def assemble(
     steps = _steps(level, number, level.placed.steps[len(first) :])
     return Program(
         *(name, tuple(arguments), (*sorted(symbols), WORKERS), (*prepare, *steps), level.plan.arena_bytes),
-        *(len(prepare), changed),
+        *(len(prepare), changed, level.plan.rules),
     )
 
 

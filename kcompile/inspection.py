@@ -39,7 +39,7 @@ def stages_text(built: Build) -> str:
         f"{len(built.kernels) - built.new} of them in the disk cache",
         "emit": f"{built.new} kernels",
         "LLVM": f"{built.new} kernels",
-        "plan": f"{len(built.plan.buffers)} buffers in {built.plan.arena_bytes} bytes",
+        "plan": f"{len(built.plan.buffers)} buffers in {built.program.arena_text()}",
         "entry LLVM": f"{sum(map(len, built.objects)):,} bytes of object code for {built.target.cpu}",
     }
     names = list(dict.fromkeys(["trace", *built.times]))
@@ -76,7 +76,7 @@ def times_text(built: Build, most: int = SLOWEST) -> str:
 
 def plan_text(built: Build) -> str:
     """Every step in order, the arena, and each refused fusion with its reason."""
-    lines = [f"program {built.program.name}: {len(built.placed.steps)} steps, arena {built.plan.arena_bytes} bytes"]
+    lines = [f"program {built.program.name}: {len(built.placed.steps)} steps, arena of {built.program.arena_text()}"]
     kernel_of = {form: name for name, form in built.forms.items()}
     lines += _step_lines(built.placed, kernel_of)
     if built.fusion.refusals:
@@ -121,13 +121,14 @@ def memory_text(built: Build, sizes: Mapping[str, int]) -> str:
     plan = built.plan
     last = max((b.last for b in plan.buffers), default=0) + 1
     scale = max(1, -(-last // PICTURE_COLUMNS))
-    total = dim.evaluate(plan.arena_bytes, sizes)
+    named = plan.named(sizes)
+    total = dim.evaluate(plan.arena_bytes, named)
     lines = [f"arena of {total:,} bytes for {dict(sizes)}; one column is {scale} step{'s' * (scale > 1)}"]
-    by_offset = sorted(plan.buffers, key=lambda b: (dim.evaluate(plan.offsets[b.name], sizes), b.first))
+    by_offset = sorted(plan.buffers, key=lambda b: (dim.evaluate(plan.offsets[b.name], named), b.first))
     for buffer in by_offset:
         first, end = buffer.first // scale, buffer.last // scale + 1
         bar = "." * first + "#" * (end - first) + "." * (-(-last // scale) - end)
-        offset, nbytes = (dim.evaluate(v, sizes) for v in (plan.offsets[buffer.name], buffer.nbytes))
+        offset, nbytes = (dim.evaluate(v, named) for v in (plan.offsets[buffer.name], buffer.nbytes))
         lines.append(f"{offset:>12,} {nbytes:>12,}  {bar}  {buffer.name}")
     return "\n".join(lines)
 

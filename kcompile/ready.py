@@ -69,7 +69,7 @@ def compile(
     workers = min(num_threads or threads.num_threads(), threads.MAX_THREADS)
     observer.summary(
         f"{len(graph.live_nodes())} nodes, {sum(1 for _ in runs(found.program.steps))} kernel calls of "
-        f"{len(found.objects) - 1} kernels, arena {found.program.arena_bytes} bytes"
+        f"{len(found.objects) - 1} kernels, arena of {found.program.arena_text()}"
         + (", whole from the disk cache" if isinstance(found, programs.Stored) else f", {found.new} of them new")
     )
     if flags.get("compare"):

@@ -24,7 +24,8 @@ def simulate(graph: Graph, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.
     placed = place(graph, lower(fuse(graph)))
     plan = plan_memory(placed.buffers)
     check_plan(plan)
-    memory = {ARENA: np.full(dim.evaluate(plan.arena_bytes, sizes) + 64, 0xFF, np.uint8)}  # NaN, until written
+    named = plan.named(sizes)
+    memory = {ARENA: np.full(dim.evaluate(plan.arena_bytes, named) + 64, 0xFF, np.uint8)}  # NaN, until written
     for name, array in arrays.items():
         memory[name] = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8).copy()
     for node in graph.live_nodes():
@@ -38,7 +39,7 @@ def simulate(graph: Graph, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.
     def piece(where, nbytes):
         start = dim.evaluate(where.offset_bytes, sizes)
         if where.space == ARENA:
-            start += dim.evaluate(plan.offsets[where.name], sizes)
+            start += dim.evaluate(plan.offsets[where.name], named)
         return memory[where.space if where.space == ARENA else where.name][start:][: dim.evaluate(nbytes, sizes)]
 
     def whole(where, nbytes):

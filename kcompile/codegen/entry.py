@@ -58,6 +58,7 @@ def emit_entry(program: Program, *, weighs: bool = True) -> str:
 def _arena_bytes(program: Program) -> str:
     body = Lines({})
     body.load_sizes(program.symbols)
+    body.define(program.rules)
     body.line(f"ret i64 {body.size(program.arena_bytes)}")
     return body.text(f"define i64 @{program.name}_arena_bytes(ptr %sizes)")
 
@@ -70,6 +71,7 @@ def _steps(program: Program, function: str, begin: int, end: int, weighs: bool =
     if weighs:
         text, given = _weighed_sizes(body, program)
     body.load_sizes(program.symbols)
+    body.define(program.rules)
     bases = {n: body.element("ptr", "%args", n) for n in range(len(program.arguments))}
     functions = emit_steps(body, program.steps[begin:end], bases, program.symbols, program.name)
     for n in program.numbers(RUNS) if function == "run" else ():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kcompile.ir import dim
 from kcompile.ir.dim import DimLike, FloorDiv, Symbol
+from kcompile.ir.rules import Largest, Rule
 
 
 class Lines:
@@ -60,6 +63,23 @@ class Lines:
     def load_sizes(self, symbols: tuple[str, ...]) -> None:
         for n, name in enumerate(symbols):
             self.symbols[name] = self.element("i64", "%sizes", n)
+
+    def define(self, rules: Sequence[Rule]) -> None:
+        """Work out what the names in offsets stand for."""
+        compared: dict[tuple[DimLike, DimLike], str] = {}
+        for rule in rules:
+            if isinstance(rule, Largest):
+                highest, *others = map(self.size, rule.of)
+                for other in others:
+                    highest = self.value(f"call i64 @llvm.smax.i64(i64 {highest}, i64 {other})")
+                self.symbols[rule.name] = highest
+                continue
+            totals = rule.low, rule.high
+            if totals not in compared:
+                compared[totals] = self.value(f"icmp sle i64 {self.size(rule.low)}, {self.size(rule.high)}")
+            first, second = self.size(rule.first), self.size(rule.second)
+            chosen = f"select i1 {compared[totals]}, i64 {first}, i64 {second}"
+            self.symbols[rule.name] = self.value(chosen)
 
     def element(self, type_: str, base: str, n: int | str) -> str:
         place = self.value(f"getelementptr {type_}, ptr {base}, i64 {n}")

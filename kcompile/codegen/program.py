@@ -6,11 +6,13 @@ steps in order. It knows nothing of graphs; the pipeline translates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kcompile.codegen.kernel import Kernel, Phase
+from kcompile.ir import dim
 from kcompile.ir.dim import DimLike
+from kcompile.ir.rules import Rule, with_rules
 from kcompile.ir.types import Type
 
 INPUT, VARIABLE, CONSTANT, OUTPUT = "input", "variable", "constant", "output"
@@ -197,6 +199,7 @@ class Program:
     prepare: so many steps, the first ones, depend on variables alone. They fill the KEPT arguments and need
              running only if a variable has changed since.
     changed: numbers of the variables a run changes.
+    rules:   what the names in offsets and in `arena_bytes` stand for that are no sizes.
     """
 
     name: str
@@ -206,6 +209,18 @@ class Program:
     arena_bytes: DimLike
     prepare: int = 0
     changed: tuple[int, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+    def arena_bytes_for(self, sizes: Mapping[str, int]) -> int:
+        """Bytes of arena a run needs."""
+        return dim.evaluate(self.arena_bytes, with_rules(self.rules, sizes))
+
+    def arena_text(self) -> str:
+        """The size of the arena, for likely sizes if no polynomial says it."""
+        if not self.rules:
+            return f"{self.arena_bytes} bytes"
+        likely = {name: 2 if name == WORKERS else dim.NOMINAL_SIZE for name in self.symbols}
+        return f"{self.arena_bytes_for(likely):,} bytes where sizes are {dim.NOMINAL_SIZE}"
 
     def numbers(self, role: str) -> list[int]:
         """Positions of the arguments of one role."""

@@ -18,6 +18,7 @@ from kcompile.forms import interpret
 from kcompile.forms.records import IN, INOUT, LOCAL, Form
 from kcompile.forms.text import form_text
 from kcompile.ir import dim
+from kcompile.ir.rules import with_rules
 from kcompile.runtime.executable import Bound, Executable, address
 
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
@@ -54,7 +55,7 @@ class ComparedBound(Bound):
 
     def _call(self, table: np.ndarray, sizes: np.ndarray, function) -> None:
         executable = self._executable
-        named = dict(zip(executable.program.symbols, sizes.tolist()))
+        named = with_rules(executable.program.rules, dict(zip(executable.program.symbols, sizes.tolist())))
         block = executable.workspaces.take(executable.arena_bytes(tuple(sizes.tolist())))
 
         place = _places([int(a) for a in table], address(block), named)

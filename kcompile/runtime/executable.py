@@ -76,7 +76,7 @@ class Executable:
         found = self._scratch.get(sizes)
         if found is None:
             named = dict(zip(self.program.symbols, sizes))
-            found = self._scratch[sizes] = dim.evaluate(self.program.arena_bytes, named)
+            found = self._scratch[sizes] = self.program.arena_bytes_for(named)
         return found
 
     def staging_bytes(self, sizes: tuple[int, ...]) -> int:
@@ -230,7 +230,7 @@ class Bound:
         kept = [self._output_block(table, n, a, outputs, named, rows) for n, a in self._outputs]
         numbers = tuple(sizes.tolist())
         staging_bytes = 0 if order is None else executable.staging_bytes(numbers)
-        arena = executable.arena_bytes(numbers)
+        arena = max(executable.arena_bytes(part) for part in self._parts(numbers, rows))
         block = executable.workspaces.take(arena + staging_bytes + 64)
         try:
             staging = -(-(address(block) + arena) // 64) * 64
@@ -244,6 +244,12 @@ class Bound:
         del kept
         if code:
             raise CompilerBug(f"program {program.name} stopped with code {code}")
+
+    def _parts(self, numbers: tuple[int, ...], rows: int) -> list[tuple[int, ...]]:
+        """The sizes of a batch, and of the short one at the end: it may need more, if it is cut into more parts."""
+        at = self._batch_symbol
+        short = rows % numbers[at] if at is not None and numbers[at] else 0
+        return [numbers, (*numbers[:at], short, *numbers[at + 1 :])] if short else [numbers]
 
     def _output_block(self, table, n: int, argument: Argument, outputs, named, rows: int) -> Any:
         shape = tuple(dim.evaluate(s, named) for s in argument.type.shape)

@@ -164,7 +164,7 @@ def profile(
         len(bound.times),
         max(float(np.median(bound.whole)) - bound.clock_ns, 0.0) * 1e-9,
         tuple(records),
-        dim.evaluate(built.plan.arena_bytes, bound.named),
+        built.program.arena_bytes_for(bound.named),
         tuple(_pieces(built, bound.named)),
     )
 
@@ -336,6 +336,7 @@ def _pieces(built: Build, named: Mapping[str, int]) -> list[Piece]:
         return min(first_record.get(number, last), last)
 
     pieces = []
+    named = built.plan.named(named)
     for b in built.plan.buffers:
         offset, nbytes = (dim.evaluate(v, named) for v in (built.plan.offsets[b.name], b.nbytes))
         end = first_record.get(b.last + 1, record) - 1

@@ -50,6 +50,7 @@ from kcompile.ir.body import bodies_of
 from kcompile.ir.dim import Dim, DimLike, FloorDiv, Symbol
 from kcompile.ir.graph import CONSTANT as CONSTANT_ROLE
 from kcompile.ir.graph import Graph
+from kcompile.ir.rules import Either, Largest, Rule
 from kcompile.ir.text import to_text
 from kcompile.ir.types import DTYPES, DType, Type
 from kcompile.ops import BUILT_IN
@@ -144,6 +145,7 @@ def to_bytes(program: Program, entry: bytes, kernel_keys: Mapping[str, str], con
         "arena": sizes.number(program.arena_bytes),
         "prepare": program.prepare,
         "changed": list(program.changed),
+        "rules": [_written_rule(rule, sizes) for rule in program.rules],
         "arguments": [
             [a.name, a.type.dtype.name, [sizes.number(s) for s in a.type.shape], a.role] for a in program.arguments
         ],
@@ -192,6 +194,20 @@ def _read_sizes(rows: Sequence[Any]) -> list[Any]:
         else:
             found.append(int(row))
     return found
+
+
+def _written_rule(rule: Rule, sizes: _Sizes) -> list:
+    """Its name, and the list of which it is the largest, or the four sizes of a choice."""
+    if isinstance(rule, Largest):
+        return [rule.name, [sizes.number(value) for value in rule.of]]
+    return [rule.name, *(sizes.number(v) for v in (rule.low, rule.high, rule.first, rule.second))]
+
+
+def _read_rule(written: Sequence, sizes: Sequence) -> Rule:
+    name, *values = written
+    if len(values) == 1:
+        return Largest(name, tuple(sizes[n] for n in values[0]))
+    return Either(name, *(sizes[n] for n in values))
 
 
 def _written_step(step: Run | Copy | Fill | Loop, numbers: Mapping[str, int], sizes: _Sizes) -> list:
@@ -252,7 +268,7 @@ def read(data: bytes) -> Stored:
     steps = tuple(_read_step(s, kernels, sizes) for s in record["steps"])
     program = Program(
         *(record["name"], arguments, tuple(record["symbols"]), steps, sizes[record["arena"]]),
-        *(record["prepare"], tuple(record["changed"])),
+        *(record["prepare"], tuple(record["changed"]), tuple(_read_rule(r, sizes) for r in record["rules"])),
     )
     entry, rest = rest[: record["entry_bytes"]], rest[record["entry_bytes"] :]
     constants = {}

@@ -177,7 +177,7 @@ def test_with_named_lengths_scratch_grows_with_the_length(options):
     program = pipeline.build(graph).program
 
     def nbytes(time: int) -> int:
-        return dim.evaluate(program.arena_bytes, {"batch": 2, "time": time, "workers": 1})
+        return program.arena_bytes_for({"batch": 2, "time": time, "workers": 1})
 
     assert nbytes(8192) <= 2 * nbytes(4096) + 4096
     assert [len(list(runs(s.steps))) for s in inner_loops(graph)] == [3, 6]

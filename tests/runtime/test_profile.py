@@ -13,7 +13,6 @@ from kcompile.codegen.operations import weight
 from kcompile.codegen.program import Run
 from kcompile.errors import ArgumentError
 from kcompile.forms.work import Work, work
-from kcompile.ir import dim
 from kcompile.runtime import profile as module
 from kcompile.runtime.machine import COMPUTE, Level, Machine
 from kcompile.runtime.profile import profile
@@ -91,7 +90,7 @@ def test_the_steps_compute_what_the_program_does():
 def test_pieces_are_the_plan():
     built, _, found = profiled(dense_training)
     sizes = {"batch": 6, "workers": found.machine.threads}
-    assert found.arena_bytes == dim.evaluate(built.plan.arena_bytes, sizes)
+    assert found.arena_bytes == built.program.arena_bytes_for(sizes)
     assert {p.name for p in found.pieces} == {b.name for b in built.plan.buffers}
     for a in found.pieces:
         assert 0 <= a.first <= a.last < len(found.records) and a.offset + a.nbytes <= found.arena_bytes

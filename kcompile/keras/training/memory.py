@@ -13,7 +13,6 @@ from kcompile.codegen.program import BATCH, KEPT, WORKERS
 from kcompile.errors import ArgumentError
 from kcompile.inspection import memory_text
 from kcompile.ir import dim
-from kcompile.ir.dim import DimLike
 from kcompile.keras.training.data import ArrayData, convert_all
 from kcompile.keras.training.programs import PREDICT, TEST, TRAIN, Batch
 from kcompile.passes.memory import lower_bound_bytes
@@ -28,21 +27,19 @@ class MemoryPlan:
 
     mode:       train, test or predict.
     variables:  weights, optimizer slots, metric totals and whatever else outlives a step.
-    arena:      activations, gradients and scratch of one step: a polynomial of the named sizes, `batch` among them.
     kept:       what is made of weights once and kept from step to step: panels, transformed filters.
     sizes:      the other named sizes, as in the data the plan was made for.
     """
 
     mode: str
     variables: int
-    arena: DimLike
     sizes: Mapping[str, int]
     built: pipeline.Build
     kept: int = 0
 
     def arena_bytes(self, batch_size: int) -> int:
-        """Bytes of the arena for a batch of this many rows."""
-        return dim.evaluate(self.arena, self._named(batch_size))
+        """Bytes of the arena for a batch of this many rows: activations, gradients and scratch of one step."""
+        return self.built.program.arena_bytes_for(self._named(batch_size))
 
     def total_bytes(self, batch_size: int) -> int:
         """Bytes of everything but the data: variables, what is kept of them, and arena."""
@@ -102,13 +99,12 @@ def memory_plan(model: Any, x: Any = None, y: Any = None) -> MemoryPlan:
         mode = TEST if model.optimizer is None else TRAIN
     batch = Batch(x, y)
     program = model._program(mode, batch)
-    built = pipeline.build(program.traced.graph)
+    built = pipeline.build(program.traced.graph, precision=model._training.precision)
     arrays = program.traced.arrays()
     workers = min(model._training.num_threads or threads.num_threads(), threads.MAX_THREADS)
     return MemoryPlan(
         mode=mode,
         variables=sum(a.nbytes for a in {id(a): a for a in arrays.values()}.values()),
-        arena=built.program.arena_bytes,
         sizes={**_sizes(built.program, batch.inputs()), WORKERS: workers},
         built=built,
         kept=sum(dim.evaluate(built.program.arguments[n].type.nbytes, {}) for n in built.program.numbers(KEPT)),

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from kcompile import keras as ours
-from kcompile.ir import dim
 from kcompile.passes import strips
 
 WIDTH, STRIP = 6, 8
@@ -94,10 +93,10 @@ def test_scratch_grows_with_the_length_and_not_with_its_square(case):
     model = model_of(ours, case)
     x, y = data(case, 9)
     for given in ((x,), (x, y)):
-        total = model.memory_plan(*given).built.plan.arena_bytes
-        named = dim.symbols(total) - {"batch", "workers"}
+        program = model.memory_plan(*given).built.program
+        named = set(program.symbols) - {"batch", "workers"}
         small, large = (
-            dim.evaluate(total, {"batch": 2, "workers": 2, **dict.fromkeys(named, n)}) for n in (4096, 8192)
+            program.arena_bytes_for({"batch": 2, "workers": 2, **dict.fromkeys(named, n)}) for n in (4096, 8192)
         )
         assert named
         assert large <= 2 * small
