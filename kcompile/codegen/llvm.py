@@ -104,7 +104,9 @@ def _optimised(ir_text: str, target: Target, opt: int) -> tuple[llvm.ModuleRef, 
     tuning.loop_vectorization = tuning.slp_vectorization = opt >= 2
     tuning.loop_interleaving = tuning.loop_unrolling = opt >= 2
     builder = llvm.create_pass_builder(machine, tuning)
-    builder.getModulePassManager().run(module, builder)
+    manager = builder.getModulePassManager()
+    manager.run(module, builder)
+    _drop(manager)
     return module, machine
 
 
@@ -123,6 +125,17 @@ def _simplify(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
     for function in module.functions:
         if not function.is_declaration:
             passes.run(function, builder)
+    _drop(inline)
+    _drop(passes)
+
+
+def _drop(manager: llvm.ModulePassManager | llvm.FunctionPassManager) -> None:
+    """Free a pass manager, some 60 KB: llvmlite has the functions, spelled like this, but does not call them."""
+    kind = "Module" if isinstance(manager, llvm.ModulePassManager) else "Function"
+    free = getattr(llvm.ffi.lib, f"LLVMPY_DisposeNew{kind}PassManger", None)
+    if free is not None:
+        free(manager)
+        manager.detach()
 
 
 _HEADER = re.compile(r"^target (triple|datalayout) = .*\n?", re.MULTILINE)

@@ -21,6 +21,9 @@ from kcompile.runtime.arena import address, aligned_empty
 _clock = itertools.count(1)
 _stamps: dict[int, int] = {}  # address of a block -> when Python changed something in it last
 _writers: dict[int, weakref.WeakSet] = {}  # address of a block -> the runs of programs that write it
+_writers_lock = forks.lock()
+FEW_BLOCKS = 256
+_many = FEW_BLOCKS  # entries of `_writers` at which it is looked through
 _CELL_STEP = 1 << 40  # runs before a cell could look like a younger one's
 _latest = np.zeros(1, np.int64)  # the last stamp of all
 
@@ -32,9 +35,20 @@ class Runs:
 
     def __init__(self, blocks: Iterable[int]):
         self.cell = np.full(1, next(_clock) * _CELL_STEP, np.int64)
-        for block in blocks:
-            _writers.setdefault(block, weakref.WeakSet()).add(self)
+        _enter(self, blocks)
         _stamp(())  # whoever reads these blocks looks for writers again
+
+
+def _enter(runs: Runs, blocks: Iterable[int]) -> None:
+    """Note who writes the blocks, and forget blocks that nobody writes any more, each time there are twice as many."""
+    global _many
+    with _writers_lock:
+        for block in blocks:
+            _writers.setdefault(block, weakref.WeakSet()).add(runs)
+        if len(_writers) > _many:
+            for block in [b for b, those in _writers.items() if not those]:
+                del _writers[block]
+            _many = max(FEW_BLOCKS, 2 * len(_writers))
 
 
 def block_of(array: np.ndarray) -> int:

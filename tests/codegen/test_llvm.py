@@ -140,3 +140,25 @@ def test_threads_may_compile_at_once():
     with ThreadPoolExecutor(4) as pool:
         objects = list(pool.map(lambda k: llvm.compile_module(saxpy(target, f"f{k % 2}"), target), range(8)))
     assert len(set(objects)) == 2
+
+
+def test_compilations_leave_nothing_behind():
+    """A pass manager is 60 KB that nobody else frees."""
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        pytest.skip("needs glibc")
+
+    class Held(ctypes.Structure):
+        names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+        _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+    libc.mallinfo2.restype = Held
+    texts = [saxpy(host_target(), f"saxpy{n}") for n in range(12)]
+    for text in texts[:4]:
+        llvm.compile_module(text, host_target(), opt=0)
+    before = libc.mallinfo2()
+    for text in texts[4:]:
+        llvm.compile_module(text, host_target(), opt=0)
+    after = libc.mallinfo2()
+    grown = after.uordblks + after.hblkhd - before.uordblks - before.hblkhd
+    assert grown < 8 * 20_000

@@ -84,6 +84,14 @@ def test_outputs_of_all_rows():
     np.testing.assert_array_equal(p, program.run({"x": x}, {})["p"])
 
 
+def test_the_arena_of_a_pass_holds_its_short_batch():
+    """Sums over fewer rows may be cut into more parts, each with scratch of its own."""
+    program = pipeline.compile(softmax_graph())
+    program.arena_bytes = lambda sizes: {4: 64, 3: 1 << 20}[sizes[0]]
+    program.bind({}).run_batches({"x": np.ones((23, 10), np.float32)}, order=None, batch_size=4, first=0, count=6)
+    assert program.workspaces.take(0).nbytes >= 1 << 20
+
+
 def test_refused_inputs():
     program = pipeline.compile(softmax_graph())
     with pytest.raises(ArgumentError, match="input 'x' is missing"):

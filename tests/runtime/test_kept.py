@@ -182,3 +182,15 @@ def test_a_program_that_trains_keeps_nothing():
     w = g.sources["w"]
     g.assign(w, w * 0.5)
     assert pipeline.compile(g).program.numbers(KEPT) == []
+
+
+def test_writers_that_are_gone_are_forgotten():
+    blocks = [np.zeros(1) for _ in range(4 * kept.FEW_BLOCKS)]
+    before = len(kept._writers)
+    for block in blocks:
+        kept.Runs((kept.block_of(block),))
+    assert len(kept._writers) <= before + kept.FEW_BLOCKS + 1
+    lasting = kept.Runs((kept.block_of(blocks[0]),))
+    for block in blocks:
+        kept.Runs((kept.block_of(block),))
+    assert lasting in kept._writers[kept.block_of(blocks[0])]
