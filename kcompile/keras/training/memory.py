@@ -66,11 +66,15 @@ class MemoryPlan:
         return memory_text(self.built, self._named(batch_size))
 
     def __str__(self) -> str:
-        kept = f", {self.kept:,} bytes made of them and kept" if self.kept else ""
-        lines = [f"{self.mode} step: {self.variables:,} bytes of variables{kept}"]
-        lines.append("   batch         arena         total")
+        kept = f", {readable(self.kept)} made of them and kept" if self.kept else ""
+        lines = [f"{self.mode} step: {readable(self.variables)} of variables{kept}"]
+        lines.append("   batch        arena        total")
         for batch in SHOWN_BATCHES:
-            lines.append(f"{batch:>8,} {self.arena_bytes(batch):>13,} {self.total_bytes(batch):>13,}")
+            arena, total = readable(self.arena_bytes(batch)), readable(self.total_bytes(batch))
+            lines.append(f"{batch:>8,} {arena:>12} {total:>12}")
+        few, many = SHOWN_BATCHES[-2:]
+        per_row = (self.arena_bytes(many) - self.arena_bytes(few)) // (many - few)
+        lines.append(f"each further row of a large batch: {readable(per_row)}; the data itself comes on top")
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -79,6 +83,16 @@ class MemoryPlan:
         if batch_size < 1:
             raise ArgumentError(f"`batch_size` must be at least 1. Received: {batch_size}")
         return {**self.sizes, BATCH: batch_size}
+
+
+def readable(nbytes: int) -> str:
+    """A number of bytes in the unit that leaves one to four digits in front of the point."""
+    size = float(nbytes)
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GiB"
 
 
 def memory_plan(model: Any, x: Any = None, y: Any = None) -> MemoryPlan:

@@ -6,6 +6,7 @@ import pytest
 from benchmarks import models_keras, workloads
 from kcompile import keras
 from kcompile.errors import ArgumentError
+from kcompile.keras.training.memory import readable
 from kcompile.keras.training.programs import TRAIN, Batch
 from kcompile.passes.memory import check_plan
 
@@ -94,6 +95,7 @@ def test_prediction_needs_no_data():
     assert plan.mode == "predict"
     assert plan.arena_bytes(32) < small_cnn().memory_plan(*rows(1)).arena_bytes(32)
     assert "128" in str(plan) and "arena" in plan.picture(8)
+    assert [readable(n) for n in (5, 1536, 3 << 20, 5 << 40)] == ["5 bytes", "1.5 KiB", "3.0 MiB", "5,120.0 GiB"]
 
 
 def test_largest_batch():
