@@ -20,6 +20,7 @@ from kcompile import plugins
 from kcompile.errors import ArgumentError, SavedFileError, UnknownNameError, suggestion
 from kcompile.ir.types import DType
 from kcompile.keras import dtype_policies
+from kcompile.keras.lambdas import is_lambda, known_lambda, lambda_config
 from kcompile.keras.tracing.dtypes import standardize_dtype
 from kcompile.keras.tracing.tensor import KerasTensor
 
@@ -154,9 +155,11 @@ def _module_of(cls: type, group: str | None) -> str:
 
 
 def _function_config(function: Callable) -> Any:
+    if is_lambda(function):
+        return lambda_config(function)
     name = getattr(function, "__name__", None)
-    if name is None or name == "<lambda>":
-        raise ArgumentError("a lambda cannot be written into a config: define a named function and register it")
+    if name is None:
+        raise ArgumentError(f"{function!r} has no name to write into a config: define a function and register it")
     if getattr(function, "__module__", "").startswith("kcompile.keras."):
         return name
     registered = next((n for n, o in _registered.items() if o is function), name)
@@ -211,8 +214,11 @@ def _deserialize(config: Any, group: str | None) -> Any:
     if name == "__ellipsis__":
         return Ellipsis
     if name == "__lambda__":
+        if (function := known_lambda(config)) is not None:
+            return function
         raise SavedFileError(
-            "the config holds a Python lambda, which is code; it is never run. Pass the function in custom_objects."
+            "the config holds a Python lambda, which is code; it is never run. Write a named function instead, and "
+            "register it with @keras.saving.register_keras_serializable() or pass it in custom_objects."
         )
     if name == "function":
         registered = config.get("registered_name")  # Keras 3 writes "function" for one that nobody registered

@@ -88,6 +88,14 @@ def signature_of(function: Callable) -> CallSignature:
     )
 
 
+def parameter_names(function: Callable) -> tuple[str, ...]:
+    """Return the names of what a function takes; none if it does not say."""
+    try:
+        return tuple(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return ()
+
+
 def check_arguments(layer: Any, args: tuple, kwargs: dict) -> None:
     """Raises: ArgumentError naming the first argument of `call` that is needed and was not given."""
     signature = signature_of(type(layer).call).signature

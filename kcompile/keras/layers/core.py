@@ -8,6 +8,7 @@ import numpy as np
 
 from kcompile.errors import ArgumentError, NotSupportedError, ShapeError
 from kcompile.keras import activations, config, constraints, initializers, ops, regularizers
+from kcompile.keras.layers.calling import parameter_names
 from kcompile.keras.layers.indices import index_error
 from kcompile.keras.layers.input_spec import InputSpec
 from kcompile.keras.layers.layer import Layer
@@ -290,9 +291,11 @@ class Lambda(Layer):
         self.mask = mask
         self.arguments = arguments or {}
         self.supports_masking = mask is not None
+        self._takes = [name for name in ("mask", "training") if name in parameter_names(function)]
 
     def call(self, inputs, mask=None, training=None):
-        return self.function(inputs, **self.arguments)
+        given = {"mask": mask, "training": training}
+        return self.function(inputs, **self.arguments, **{name: given[name] for name in self._takes})
 
     def compute_mask(self, inputs, previous_mask=None):
         return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask

@@ -8,7 +8,7 @@ from typing import Any
 
 from kcompile.errors import ArgumentError
 from kcompile.keras.layers.core import InputLayer
-from kcompile.keras.models.model import Model, check_built
+from kcompile.keras.models.model import Model
 from kcompile.keras.models.sequential import Sequential
 from kcompile.keras.tracing import tree
 
@@ -25,10 +25,7 @@ def print_summary(
     show_trainable: bool = False,
     layer_range: Sequence[str] | None = None,
 ) -> None:
-    """Print the summary, line by line through `print_fn`.
-
-    Raises: an error that says so, if the model is not built.
-    """
+    """Print the summary, line by line through `print_fn`; of a layer that is not built, that it is not."""
     show = print_fn or print
     for line in summary_lines(model, line_length, positions, expand_nested, show_trainable, layer_range):
         show(line)
@@ -43,7 +40,6 @@ def summary_lines(
     layer_range: Sequence[str] | None = None,
 ) -> list[str]:
     """Return the lines of the summary."""
-    check_built(model, "summary")
     connected = not is_stack(model)
     width, ends = _CONNECTED if connected else _PLAIN
     header = ["Layer (type)", "Output Shape", "Param #"] + (["Connected to"] if connected else [])
@@ -112,8 +108,8 @@ def is_stack(model: Model) -> bool:
 def _layer_lines(model, layer, columns, connected, expand_nested, show_trainable, level) -> list[str]:
     kept = {id(n) for n in model._graph.nodes} if model._graph is not None else None
     prefix = "|" * level + " " if level else ""
-    fields = [f"{prefix}{layer.name} ({_kind(layer)})", output_shape_of(layer, kept), f"{count_of(layer):,}"]
-    fields[2] = fields[2].replace(",", "")
+    count = str(count_of(layer)) if getattr(layer, "built", True) else "unbuilt"
+    fields = [f"{prefix}{layer.name} ({_kind(layer)})", output_shape_of(layer, kept), count]
     if connected:
         connections = _connections(layer, kept)
         fields.append(connections[0] if connections else "")

@@ -12,6 +12,7 @@ from typing import Any
 from kcompile import plugins
 from kcompile.errors import SavedFileError
 from kcompile.keras.configurable import constructor_parameters
+from kcompile.keras.lambdas import known_lambda
 from kcompile.keras.saving import operations
 from kcompile.keras.serialization import get_registered_object
 
@@ -114,23 +115,25 @@ def _refuse_code(name: str, inner: dict) -> None:
     """Lambda layers hold Python functions; a saved one is bytecode, which is never run, whatever `safe_mode` says."""
     if name != "Lambda":
         return
-    function = inner.get("function")
+    function, mask = inner.get("function"), inner.get("mask")
     label = inner.get("name", "lambda")
-    is_code = isinstance(function, list) or (isinstance(function, dict) and function.get("class_name") == "__lambda__")
-    if is_code:
-        replacement = get_registered_object(label)
-        if replacement is None:
-            raise SavedFileError(
-                f"the Lambda layer {label!r} holds Python code in the file, which is never run. Pass the function as "
-                f"custom_objects={{{label!r}: function}}, or rewrite the model with a Layer class."
-            )
-        inner["function"] = {"class_name": "function", "module": None, "config": label, "registered_name": label}
-    elif isinstance(function, str):
+    if _is_code(function) and get_registered_object(label) is not None:
+        function = label
+    if isinstance(function, str):
         inner["function"] = {"class_name": "function", "module": None, "config": function, "registered_name": function}
+    elif _is_code(function) and known_lambda(function) is None:
+        raise SavedFileError(
+            f"the Lambda layer {label!r} holds Python code in the file, which is never run. Pass the function as "
+            f"custom_objects={{{label!r}: function}}, or rewrite the model with a Layer class."
+        )
     for key in ("function_type", "module", "output_shape_type", "output_shape_module"):
         inner.pop(key, None)
-    if isinstance(inner.get("mask"), (dict, list)):
+    if _is_code(mask) and known_lambda(mask) is None:
         raise SavedFileError(f"the Lambda layer {label!r} holds a mask function as code, which is never run")
+
+
+def _is_code(entry: Any) -> bool:
+    return isinstance(entry, list) or (isinstance(entry, dict) and entry.get("class_name") == "__lambda__")
 
 
 def _drop_unknown(entry: dict, inner: dict) -> None:

@@ -127,7 +127,7 @@ class Run:
         if pending:
             self.end(done - 1, self.logs())
         expected = data.num_batches
-        if self.mode == TRAIN and expected is not None and done < expected and not self.stopped():
+        if self.mode == TRAIN and done < (1 if expected is None else expected) and not self.stopped():
             warnings.warn(
                 "Your input ran out of data; interrupting training. Make sure that your dataset or generator can "
                 "generate at least `steps_per_epoch * epochs` batches.",

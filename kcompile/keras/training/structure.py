@@ -54,9 +54,8 @@ def targets_per_output(y: Any, labels: Sequence[str], has_loss: Sequence[bool]) 
     Targets are one tensor, a list or a dict by output name; they may be given for the outputs with a loss only.
     """
     if isinstance(y, Mapping):
-        unknown = [k for k in y if k not in labels]
-        if unknown and len(y) == len(labels):
-            return tree.flatten(y)
+        if len(y) == len(labels) and not any(k in labels for k in y):
+            return tree.flatten(y)  # names of the user's own, as many as outputs
         return per_output(y, labels, "y")
     flat = tree.flatten(y)
     if len(flat) == len(labels):

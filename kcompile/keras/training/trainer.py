@@ -112,12 +112,15 @@ class Trainer(Compiling):
         logs: dict[str, float] = {}
         self._initial_epoch = None  # BackupAndRestore sets it to continue an interrupted run
         callbacks.on_train_begin({})
-        for epoch in range(self._initial_epoch or initial_epoch, epochs):
+        first_epoch = self._initial_epoch or initial_epoch
+        for epoch in range(first_epoch, epochs):
             self.reset_metrics()
             callbacks.on_epoch_begin(epoch, {})
             done = run.arrays(data, data.order(rng)) if isinstance(data, ArrayData) else run.batches(data, rng)
             if not done and not self.stop_training:
-                raise ArgumentError("The source gave no batches in this epoch.")
+                if epoch == first_epoch:
+                    raise ArgumentError("The source gave no batches in this epoch.")
+                break  # a generator that has ended: what was trained stays
             logs = self._logs(TRAIN)
             if validation is not None and _validates(epoch + 1, validation_freq):
                 found = self._evaluate(validation, callbacks)

@@ -1,12 +1,13 @@
 """Models that hold functions of the user: saved, loaded, exported; and what is said if nobody knows the function."""
 
+import functools
 import shutil
 
 import numpy as np
 import pytest
 
 from kcompile import keras
-from kcompile.errors import UnknownNameError
+from kcompile.errors import SavedFileError, UnknownNameError
 from kcompile.keras import layers, ops
 from kcompile.keras.saving import register_keras_serializable
 
@@ -156,3 +157,62 @@ def test_exported(tmp_path):
     model = called(clipped)
     model.export(tmp_path / "libm.so")
     np.testing.assert_array_equal(ExportedModel(tmp_path / "libm.so").predict(X), model.predict(X, verbose=0))
+
+
+def test_lambdas_are_written_and_known_to_their_process(tmp_path):
+    """What builds from a config of this process gets the same functions, whatever they close over."""
+    shift, unsaid = 3.0, object()
+    model = sequential(
+        layers.Lambda(lambda t: t * 2.0 + shift, name="double"),
+        layers.Dense(
+            2, activation=lambda t: t if unsaid else None, kernel_initializer=lambda shape, dtype=None: ops.ones(shape)
+        ),
+    )
+    expected = model.predict(X, verbose=0)
+    copies = [keras.models.clone_model(model), keras.Sequential.from_config(model.get_config())]
+    copies.append(keras.models.model_from_json(model.to_json()))
+    for name in ("m.keras", "m.h5"):
+        model.save(tmp_path / name)
+        copies.append(keras.models.load_model(tmp_path / name))
+    for copy in copies:
+        copy.set_weights(model.get_weights())
+        assert np.array_equal(copy.predict(X, verbose=0), expected)
+        assert copy.layers[1].function is model.layers[1].function
+
+
+def test_lambdas_of_another_process_are_asked_for(tmp_path, monkeypatch):
+    model = sequential(layers.Lambda(lambda t: t * 2.0, name="double"))
+    model.save(tmp_path / "m.keras")
+    sequential(layers.Dense(2, activation=lambda t: t)).save(tmp_path / "a.keras")
+    monkeypatch.setattr("kcompile.keras.lambdas._known", {})
+    with pytest.raises(SavedFileError, match=r"Lambda layer 'double' holds Python code .*custom_objects"):
+        keras.models.load_model(tmp_path / "m.keras")
+    with pytest.raises(SavedFileError, match=r"a\.keras.*lambda.*never run"):
+        keras.models.load_model(tmp_path / "a.keras")
+    copy = keras.models.load_model(tmp_path / "m.keras", custom_objects={"double": lambda t: t * 2.0})
+    assert np.array_equal(copy.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+def test_a_copied_token_is_no_name():
+    """`functools.wraps` copies what a function carries."""
+    inner = lambda t: t  # noqa: E731
+    keras.layers.Lambda(inner).get_config()
+    outer = lambda t: 2.0 * inner(t)  # noqa: E731
+    functools.update_wrapper(outer, inner)
+    assert keras.layers.Lambda.from_config(keras.layers.Lambda(outer).get_config()).function is outer
+
+
+def test_keras_runs_our_lambdas_when_told_to(tmp_path, real_keras):
+    model = sequential(layers.Lambda(lambda t: t * 2.0, name="double"))
+    model.save(tmp_path / "m.keras")
+    theirs = real_keras.models.load_model(tmp_path / "m.keras", safe_mode=False)
+    np.testing.assert_allclose(theirs.predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-5)
+
+
+def test_lambda_layers_pass_on_mask_and_training():
+    layer = layers.Lambda(lambda t, training=None: t * 2.0 if training else t)
+    assert np.array_equal(np.asarray(layer(X, training=True)), X * 2.0)
+    assert np.array_equal(np.asarray(layer(X)), X)
+    kept = layers.Lambda(lambda t, mask=None: t * ops.cast(mask, "float32")[..., None])
+    masked = kept(layers.Masking()(np.array([[[1.0], [0.0]]], "f")))
+    assert np.asarray(masked).ravel().tolist() == [1.0, 0.0]

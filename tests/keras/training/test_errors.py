@@ -71,6 +71,27 @@ def test_mismatched_and_empty_data():
         classifier().fit(X[:1], np.zeros(1), validation_split=0.5)
 
 
+def test_unknown_names_among_known_ones():
+    """As many targets as outputs, but not theirs: by position only where no name is that of an output."""
+    inputs, y = keras.Input((4,)), np.zeros((4, 1))
+    model = keras.Model(inputs, [layers.Dense(1, name="a")(inputs), layers.Dense(1, name="b")(inputs)])
+    model.compile("sgd", "mse", jit=False)
+    with pytest.raises(ArgumentError, match=r"`y` has the keys \['c'\].*\['a', 'b'\]"):
+        model.fit(X, {"a": y, "c": y}, verbose=0)
+    model.fit(X, {"first": y, "second": y}, verbose=0)
+
+
+def test_generators_that_end_early():
+    """What was trained stays, with a warning; without a first batch there is nothing to do."""
+    data = [(X, np.zeros(4))]
+    for source, steps in ((iter(data * 2), None), (iter(data * 2), 2)):
+        with pytest.warns(UserWarning, match="ran out of data"):
+            history = classifier().fit(source, epochs=3, steps_per_epoch=steps, verbose=0)
+        assert history.epoch == [0]
+    with pytest.raises(ArgumentError, match="no batches"), pytest.warns(UserWarning, match="ran out of data"):
+        classifier().fit(iter([]), verbose=0)
+
+
 def test_generators_take_no_targets_beside():
     with pytest.raises(ArgumentError, match="`x` gives it too"):
         classifier().fit(iter([(X, np.zeros(4))]), np.zeros(4))
