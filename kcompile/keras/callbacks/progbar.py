@@ -34,8 +34,8 @@ class ProgbarLogger(Callback):
         self.target = params.get("steps")
 
     def shows_batches(self) -> bool:
-        """Only a moving bar needs to hear of batches."""
-        return self.verbose == 1
+        """Only a moving bar needs to hear of batches, and who counts those of a source of unknown length."""
+        return self.verbose == 1 or (self.verbose == 2 and self.target is None)
 
     def on_train_begin(self, logs=None):
         self._in_fit = True

@@ -72,7 +72,7 @@ def test_batches_run_natively_unless_a_callback_watches_them():
     assert watching.wants_every_batch("train") and not watching.wants_every_batch("test")
     assert not plain.wants_every_batch("train") and plain.wants_some_batches("train")
     assert CallbackList([cb.ModelCheckpoint("x.keras", save_freq=5)]).wants_every_batch("train")
-    assert not CallbackList(add_progbar=True, verbose=2).wants_some_batches("train")
+    assert not CallbackList(add_progbar=True, verbose=2, steps=5).wants_some_batches("train")
 
 
 def test_batch_logs_are_running_means():
@@ -404,6 +404,9 @@ def test_progress_output_of_fit(capsys):
     assert "1/8 [==>...........................] - ETA: " in out
     assert "8/8 [==============================] - " in out and "/step - loss: " in out
     model.fit(*data(8), batch_size=1, verbose=2)
+    assert capsys.readouterr().out.startswith("8/8 - 0s - loss: ")
+    x, y = data(8)
+    model.fit(((x[i : i + 1], y[i : i + 1]) for i in range(8)), verbose=2)  # of unknown length
     assert capsys.readouterr().out.startswith("8/8 - 0s - loss: ")
     model.fit(*data(8), verbose=0)
     assert capsys.readouterr().out == ""
