@@ -137,6 +137,8 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
             if found is not NotImplemented:
                 return found
         given = args, kwargs
+        if (scope := current_scope()) is not None:
+            args, kwargs = scope.enter_arguments(given)
         if not hasattr(self, "dtype_policy"):
             raise KcompileError(
                 f"In layer {type(self).__name__}, you forgot to call `super().__init__()` as the first statement "

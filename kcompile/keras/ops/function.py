@@ -72,6 +72,7 @@ def recorded(function: Callable) -> Callable:
         scope = current_scope()
         if scope is None:
             return _finish(function(*args, **kwargs))
+        args, kwargs = scope.enter_arguments((args, kwargs))
         with scope.graph.origin(line=user_line() or None):
             return _finish(function(*args, **kwargs))
 

@@ -106,6 +106,21 @@ class TraceScope:
         self._assigned: dict[int, TracedValue] = {}
         self._views: dict[tuple[int, int], TracedValue] = {}  # of variables in values of their arena
 
+    # what traces on numbers do otherwise (tracing/live.py) -------------------------------------
+
+    @contextlib.contextmanager
+    def recording(self):
+        """Operations are recorded here."""
+        yield
+
+    def enter_arguments(self, args: Any) -> Any:
+        """Arguments of a call, as they enter the graph."""
+        return args
+
+    def left(self, value: Any) -> Any:
+        """A value for code around the block of a tape."""
+        return value
+
     # variables --------------------------------------------------------------------------------
 
     def read(self, variable: Variable, assigned: Mapping[int, TracedValue] | None = None) -> TracedValue:

@@ -227,5 +227,3 @@ def test_refusals():
         model.compile("sgd", "mse")
         with pytest.raises(error, match=text):
             model.fit(X, Y, verbose=0)
-    with pytest.raises(NotSupportedError, match="train_step"), keras.GradientTape():
-        pass
