@@ -48,3 +48,11 @@ def test_errors_give_the_reason():
         with pytest.raises(MissingNameError) as found:
             getattr(inside(keras, module), name)
         assert path in str(found.value) and reason in str(found.value)
+
+
+def test_stars_bring_every_layer():
+    """`from kcompile.keras.layers import *`, as many scripts begin."""
+    names: dict = {}
+    exec("from kcompile.keras.layers import *", names)
+    assert {"Dense", "Conv2D", "LSTM", "Input", "Layer", "add", "TextVectorization", "MaxPool2D"} <= set(names)
+    assert names["Dense"] is keras.layers.Dense and "plugins" not in names

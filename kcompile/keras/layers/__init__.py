@@ -79,9 +79,26 @@ _FAMILIES = (
     wrappers,
 )
 
+# what is no registered layer
+_OWN = {
+    "Input": Input,
+    "InputSpec": InputSpec,
+    "Layer": Layer,
+    "add": add,
+    "average": average,
+    "concatenate": concatenate,
+    "dot": dot,
+    "maximum": maximum,
+    "minimum": minimum,
+    "multiply": multiply,
+    "subtract": subtract,
+}
+
 
 def __getattr__(name: str):
     """Find any registered layer, so that a plugin's class appears here too."""
+    if name == "__all__":  # for `from kcompile.keras.layers import *`
+        return sorted({*_OWN, "deserialize", "serialize", *plugins.names("layers")})
     if name.startswith("__"):
         raise AttributeError(name)
     found = plugins.find("layers", name)
@@ -103,20 +120,3 @@ def serialize(layer):
 def deserialize(config, custom_objects=None):
     """Return the layer that a config describes."""
     return deserialize_keras_object(config, custom_objects, group="layers")
-
-
-__all__ = [
-    "Input",
-    "InputSpec",
-    "Layer",
-    "add",
-    "average",
-    "concatenate",
-    "deserialize",
-    "dot",
-    "maximum",
-    "minimum",
-    "multiply",
-    "serialize",
-    "subtract",
-]
