@@ -109,6 +109,7 @@ class KernelBuilder(IndexArithmetic):
         self._flags: tuple[str, ...] = ("contract",)
         self._rounded: dict[int, str] = {}  # id of a value -> the narrow dtype it is known to fit
         self._independent: list[Distinct] = []  # access groups of the enclosing independent loops
+        self._in_place = False  # whether functions are written out where they are called
 
     def __getitem__(self, name: str) -> ir.Value:
         return self.params[name]
@@ -591,6 +592,8 @@ class KernelBuilder(IndexArithmetic):
 
         With `inline` it is always inlined, before loops are vectorised.
         """
+        if inline and self._in_place:
+            return emit(self, *arguments)
         fn = self.module.globals.get(name)
         if fn is None:
             inner = KernelBuilder(
@@ -605,6 +608,13 @@ class KernelBuilder(IndexArithmetic):
             inner.ret(emit(inner, *inner.fn.args))
             fn = inner.fn
         return self.ll.call(fn, list(arguments))
+
+    @contextlib.contextmanager
+    def functions_in_place(self) -> Iterator[None]:
+        """Write inlined functions where they are called, so that their instructions have a place of their own."""
+        before, self._in_place = self._in_place, True
+        yield
+        self._in_place = before
 
     def ret(self, value: ir.Value | None = None) -> None:
         """End the function."""

@@ -44,7 +44,7 @@ def _counted(fn: str, dtype: DType, target: Target) -> Weight:
     module = new_module("operation", target)
     operands = [Param(f"a{n}", value_type(dtype, lanes)) for n in range(SCALAR_OPS[fn].arity)]
     b = KernelBuilder(module, target, "operation", [pointer("result"), *operands])
-    result = scalars.emit_vector(b, fn, dtype, *b.fn.args[1:])
+    result = scalars.emit_vector(b, fn, dtype, *b.fn.args[1:], rounded=True)  # the least there is
     b.store_vector(result, b["result"], "bool" if result.type.element == I1 else dtype, 0)
     b.ret()
     operations = multiplies = 0

@@ -42,10 +42,13 @@ def emit(b: KernelBuilder, fn: str, dtype: DType, *args: ir.Value) -> ir.Value:
     return b.round_to(dtype, result) if dtype.is_float and result.type == args[0].type else result
 
 
-def emit_vector(b: KernelBuilder, fn: str, dtype: DType, *args: ir.Value) -> ir.Value:
-    """As `emit`, of vectors of neighbouring points: functions take the formula that is quickest for those."""
+def emit_vector(b: KernelBuilder, fn: str, dtype: DType, *args: ir.Value, rounded: bool = False) -> ir.Value:
+    """As `emit`, of vectors of neighbouring points: functions take the formula that is quickest for those.
+
+    rounded: the operand is the result of an operation that rounds.
+    """
     if dtype.is_float and fn in vmath.VECTOR_FUNCTIONS:
-        return b.round_to(dtype, vmath.emit_vector(b, fn, *args))
+        return b.round_to(dtype, vmath.emit_vector(b, fn, *args, rounded=rounded))
     return emit(b, fn, dtype, *args)
 
 

@@ -21,6 +21,7 @@ from kcompile.ir.op import OPS, Kind
 from kcompile.ir.pattern import Match, Rule, attributes, computed, constant, rewrite, uniform, wildcards
 from kcompile.ops.spec import Spec, parse_spec
 from kcompile.passes.chosen import CHOSEN
+from kcompile.passes.shares import SHARES
 
 x, y, z = wildcards("x y z")
 s, t, u, v = attributes("s t u v")
@@ -556,5 +557,6 @@ ALGEBRA = (
         where=lambda m: not m.x.is_constant,
     ),
     *CHOSEN,
+    *SHARES,
     *_broadcast_rules(),
 )

@@ -16,6 +16,7 @@ from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.llvm_types import Index
 from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.ahead import Place, rows_ahead
+from kcompile.codegen.loops.bounded import bounded
 from kcompile.codegen.loops.expr import Memory, Scope, plain
 from kcompile.codegen.loops.flat import Group, Span, dims_of
 from kcompile.codegen.loops.plan import (
@@ -42,6 +43,7 @@ from kcompile.codegen.loops.reductions import (
 )
 from kcompile.codegen.loops.segments import cuts
 from kcompile.codegen.loops.shifts import shifts
+from kcompile.codegen.loops.skewed import LEAST_REGISTERS
 from kcompile.codegen.loops.staggered import rows_asked_for
 from kcompile.codegen.loops.staggered_code import staggered_rows
 from kcompile.codegen.loops.vectors import Pattern, pattern_of
@@ -109,6 +111,7 @@ class Emitter:
         self.lane = schedule.lane if schedule.kind == COLUMN else None
         self.hows = accumulations([s for g in self.part.groups for s in g.body])
         self.shifts = shifts(self.part) if schedule.kind == ROW else frozenset()
+        self.bounded = bounded(self.part) if schedule.kind == ROW else frozenset()
         bodies = [self.part.groups[numbers[0]].body for numbers in schedule.stages]
         # the same for a row that goes alone, or its bits would depend on which rows do
         self.most_in_flight = min((in_flight(self.part, body, b.target) for body in bodies), default=MOST_IN_FLIGHT)
@@ -263,7 +266,15 @@ class Emitter:
 
     def as_scheduled(self, pattern: Pattern, ahead: tuple[Place, ...]) -> Pattern:
         """A nest's pattern with what the schedule says of it."""
-        return replace(pattern, ahead=ahead, shifts=self.shifts, most_in_flight=self.most_in_flight)
+        skewed = bool(self.schedule.stages) and self.b.target.vector_registers >= LEAST_REGISTERS
+        return replace(
+            pattern,
+            ahead=ahead,
+            shifts=self.shifts,
+            bounded=self.bounded,
+            most_in_flight=self.most_in_flight,
+            skewed=skewed,
+        )
 
     def start_locals(self, scope: Scope) -> None:
         for name, how in self.hows.items():

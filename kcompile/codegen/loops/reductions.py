@@ -9,6 +9,7 @@ The shape of every sum follows from the form, the sizes and the target, never fr
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
@@ -23,6 +24,7 @@ from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Part, dims_of
 from kcompile.codegen.loops.reduce import combine, start_value
+from kcompile.codegen.loops.skewed import SUMS, Skew, is_skewed, side_by_side
 from kcompile.codegen.loops.vectors import Lanes, Pattern, calls_functions, has_masks, is_number
 from kcompile.forms import scalar
 from kcompile.forms.records import Store, assignments
@@ -145,13 +147,14 @@ def pays_from(part: Part, names: frozenset[str], body, scope: Scope, axis: Axis,
 
 class _Row(Nest):
     """Several vectors of a row are in flight: as one wide vector, which LLVM turns into one operation after another
-    on each of them. Written one vector after the other, their chains fill the schedulers and run one by one.
+    on each of them; or, where their chains are long, each a little behind the one before it (skewed.py).
 
-    State: for every number its accumulators (`flight` of them), then for every watched one a vector of flags.
+    State: for every number its accumulators, then for every watched one a vector of flags.
     """
 
     def __init__(self, part: Part, pattern: Pattern, scope: Scope, body):
         super().__init__(part, pattern, scope, body)
+        self.skewed = pattern.lanes > 1 and (pattern.skewed or is_skewed(body, self.b.target))
         self.chosen = [n for n in self.numbers if self.is_chosen(n)]
         self.watched = [n for n in self.chosen if self.body[n].buffer not in self.pattern.shifts]
 
@@ -195,11 +198,13 @@ class _Row(Nest):
 
     def flight(self) -> int:
         """Vectors in flight, a power of two."""
+        if self.skewed:
+            return side_by_side(self.cost)
         return min(in_flight(self.part, self.body, self.b.target), self.pattern.most_in_flight)
 
     def nothing(self, flight: int) -> list[list[ir.Value]]:
         """The state before the first vector."""
-        sums = [[self.start(n) for _ in range(flight)] for n in self.numbers]
+        sums = [[self.start(n) for _ in range(SUMS if self.skewed else flight)] for n in self.numbers]
         return sums + [[ir.Constant(vector(I1, self.pattern.lanes), None)] for _ in self.watched]
 
     def loop(self, low: Index, high: Index, flight: int, state: list[list[ir.Value]]) -> list[list[ir.Value]]:
@@ -224,7 +229,8 @@ class _Row(Nest):
     def step(
         self, start: Index, state: list[list[ir.Value]], k: int, mask: ir.Value | None = None, left: Index | None = None
     ) -> None:
-        """One vector; its terms go to the k-th accumulators."""
+        """One vector; its terms go to the k-th accumulators, after the last to the first."""
+        k %= max((len(s) for s in state), default=1)
         here = Lanes(self.scope, self.pattern, start, mask, left)
         here.bind(self.pattern.axis, start)
         self.ask_ahead(here)
@@ -263,17 +269,37 @@ class _Row(Nest):
 
 
 def run_together(rows: list[_Row], low: int, high: int) -> None:
-    """Rows of one length, vector by vector through all of them; each as it would go alone with as many in flight."""
-    lanes = rows[0].pattern.lanes
-    flight, vectors = min(r.flight() for r in rows), (high - low) // lanes
+    """Rows of one length, vector by vector through all of them; each sum is made as if its row went alone."""
+    lanes, cost = rows[0].pattern.lanes, sum(r.cost for r in rows)
+    vectors = (high - low) // lanes
+    flight = side_by_side(cost) if rows[0].skewed else min(r.flight() for r in rows)
     while flight > max(1, vectors):
         flight //= 2
-    straight = vectors <= STRAIGHT_VECTORS and vectors * sum(r.cost for r in rows) <= STRAIGHT_COST
+    straight = vectors <= STRAIGHT_VECTORS and vectors * cost <= STRAIGHT_COST
     full, behind = low if straight else low + vectors // flight * flight * lanes, low + vectors * lanes
     states = _loop(rows, low, full, flight, [r.nothing(flight) for r in rows])
+    if rows[0].skewed:
+        _rest(rows, full, behind, high, states)
+        return
     for row, state in zip(rows, states):
         row.written_out(full, behind, flight, state)
         row.end(behind, high, state)
+
+
+def _rest(rows: list[_Row], low: int, behind: int, high: int, states: list) -> None:
+    """What a loop over skewed vectors leaves, without one, and the numbers."""
+    b, lanes = rows[0].b, rows[0].pattern.lanes
+    masked = behind < high and has_masks(b.target)
+    starts = list(range(low, high if masked else behind, lanes))
+    with Skew(b) as skew:
+        for n, start in enumerate(starts):
+            left = high - start if start + lanes > high else None
+            for row, state in zip(rows, states):
+                with skew.chunk(n):
+                    mask = tail_mask(b, lanes, left) if left is not None else None
+                    row.step(start, state, n, mask, left)
+    for row, state in zip(rows, states):
+        row.end(high if masked else behind, high, state)
 
 
 def _loop(rows: list[_Row], low: Index, high: Index, flight: int, states: list) -> list:
@@ -281,20 +307,25 @@ def _loop(rows: list[_Row], low: Index, high: Index, flight: int, states: list) 
     if isinstance(low, int) and isinstance(high, int) and low >= high:
         return states
     b, lanes = rows[0].b, rows[0].pattern.lanes
-    stepping = [_Wide(r, flight) for r in rows] if flight > 1 else rows
-    flat = [b.joined(s) for state in states for s in state]
+    wide = flight > 1 and not rows[0].skewed
+    stepping = [_Wide(r, flight) for r in rows] if wide else rows
+    flat = [v for state in states for s in state for v in ([b.joined(s)] if wide else s)]
     with b.carried_loop("vectors", low, high, flat, flight * lanes, vectorise=False, unroll=False) as loop:
         carried = iter(loop.carried)
-        now = [[[next(carried)] for _ in state] for state in states]
-        for row, state in zip(stepping, now):
-            row.step(loop.index, state, 0)
-        loop.next(*(v for state in now for (v,) in state))
+        now = [[[next(carried) for _ in (s[:1] if wide else s)] for s in state] for state in states]
+        with Skew(b) as skew:
+            for n in range(1 if wide else flight):
+                for row, state in zip(stepping, now):
+                    with skew.chunk(n) if rows[0].skewed else contextlib.nullcontext():
+                        row.step(b.add(loop.index, n * lanes), state, n)
+        loop.next(*(v for state in now for s in state for v in s))
     results = iter(loop.results)
 
-    def parts(v: ir.Value) -> list[ir.Value]:
-        return [v] if flight == 1 or lanes_of(v) == lanes else b.parted(v, lanes)
+    def parts(s: list[ir.Value]) -> list[ir.Value]:
+        found = [next(results) for _ in (s[:1] if wide else s)]
+        return b.parted(found[0], lanes) if len(found) < len(s) else found
 
-    return [[parts(next(results)) for _ in state] for state in states]
+    return [[parts(s) for s in state] for state in states]
 
 
 class _Wide(_Row):

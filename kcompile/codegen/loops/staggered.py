@@ -24,7 +24,7 @@ from kcompile.ir import dim
 from kcompile.ir.dim import Axis
 from kcompile.target import Target
 
-MOST_STAGES = 3  # four (the gradient of a softmax) gain nothing over rows that take turns
+MOST_STAGES = 4
 LEAST_VECTORS = 40  # of a row: what is done once per row costs more here than where rows take turns
 MOST_ELEMENTS = 8192  # of a row: longer ones are summed in blocks
 MOST_COST = 80  # operations of a point, all nests: more than that has work enough to hide what else there is

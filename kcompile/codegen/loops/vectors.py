@@ -25,6 +25,7 @@ from kcompile.ir.dim import Axis, DimLike
 from kcompile.target import Target
 
 FRACTIONS = ("f32", "f64")
+ROUNDING = ("add", "sub", "mul", "div", "fma", "square")  # by up to half a unit in the last place
 LEAST_VECTORS = 4  # that one reciprocal is worth
 
 
@@ -40,6 +41,8 @@ class Pattern:
     ahead: tuple[tuple[str, DimLike], ...] = ()  # elements whose lines are asked for, see ahead.py
     shifts: frozenset[str] = frozenset()  # maxima that may leave NaN out, see shifts.py
     most_in_flight: int = 4  # vectors of one step
+    bounded: frozenset[str] = frozenset()  # numbers whose reciprocal is in range, see bounded.py
+    skewed: bool = False  # vectors of one step go one a little behind the other, see skewed.py
 
 
 def pattern_of(
@@ -148,6 +151,11 @@ def inverse(b: KernelBuilder, u: ir.Value) -> tuple[ir.Value, ir.Value]:
     return power, b.fdiv(u.type(1.0), b.fmul(u, power))
 
 
+def is_rounded(e: Expr) -> bool:
+    """True for the result of an operation that rounds."""
+    return isinstance(e, Call) and e.fn in ROUNDING and e.dtype.is_float
+
+
 def has_masks(target: Target) -> bool:
     """True if a masked load or store is one instruction that is as fast as a plain one."""
     return target.arch == "x86_64" and target.vector_bytes == 64
@@ -198,13 +206,15 @@ class Lanes(Scope):
             return b.ll.select(*args)
         if e.fn == "cast":
             return scalars.cast(b, args[0], e.args[0].dtype, e.dtype)
-        return scalars.emit_vector(b, e.fn, e.args[0].dtype, *args)
+        return scalars.emit_vector(b, e.fn, e.args[0].dtype, *args, rounded=is_rounded(e.args[0]))
 
     def _by_reciprocal(self, e: Call) -> ir.Value:
-        """x / u for one u: two multiplications, of which the first is exact and keeps both in range."""
-        b, lanes = self.b, self.pattern.lanes
+        """x / u for one u: two multiplications, of which the first is exact and keeps both in range; one where u is
+        known to be in range."""
+        b, lanes, u = self.b, self.pattern.lanes, self.around.compute(e.args[1])
         value = self.compute(e.args[0])
-        for factor in inverse(b, self.around.compute(e.args[1])):
+        is_bounded = isinstance(e.args[1], Load) and e.args[1].buffer in self.pattern.bounded
+        for factor in (b.fdiv(u.type(1.0), u),) if is_bounded else inverse(b, u):
             value = b.fmul(value, b.splat(factor, lanes))
         return value
 

@@ -12,7 +12,8 @@
 Each function is written once over `Num` and becomes an internal function that is always inlined, so
 a loop that uses it holds no call and LLVM's vectoriser can widen it; given a vector it is emitted on
 vectors. No function needs libm, and no result of `emit` depends on the vector width. `emit_vector` may take a formula
-that only whole vectors have (VECTOR_FUNCTIONS), with the same bound on its error and last bits of its own.
+that only whole vectors have (VECTOR_FUNCTIONS), with the same bound on its error and last bits of its own; or, of an
+operand that was just rounded, one whose error is small beside that rounding's (ROUNDED_FUNCTIONS).
 
 The plan of each: reduce the argument so that a short polynomial suffices, undo the reduction, then put
 right with selects what the formulas cannot give: 0, infinities, NaN, denormals. Functions that
@@ -80,6 +81,7 @@ FUNCTIONS: dict[str, Callable[..., Num]] = {
 
 # What whole f32 vectors are computed by instead, where the target has the instructions
 VECTOR_FUNCTIONS: dict[str, Callable[..., Num]] = {"exp": exponential.exp_by_table}
+ROUNDED_FUNCTIONS: dict[str, Callable[..., Num]] = {"exp": exponential.exp_of_rounded}  # of operands just rounded
 
 # Largest error found, rounded up, in units in the last place: (f32, f64), with FMA or without. f32: every
 # 37th of all floats and dense sweeps; f64: some 20,000 points against 200-bit arithmetic. sin, cos and tan
@@ -128,10 +130,15 @@ def emit(b: KernelBuilder, name: str, *operands: ir.Value) -> ir.Value:
     return _helper(b, name, formula, *operands)
 
 
-def emit_vector(b: KernelBuilder, name: str, *operands: ir.Value) -> ir.Value:
-    """As `emit`, of vectors of neighbouring points that never meet results of `emit` in one array."""
+def emit_vector(b: KernelBuilder, name: str, *operands: ir.Value, rounded: bool = False) -> ir.Value:
+    """As `emit`, of vectors of neighbouring points that never meet results of `emit` in one array.
+
+    rounded: the operand is the result of an operation that rounds; an error well below that one's counts little.
+    """
     if name not in VECTOR_FUNCTIONS or not exponential.has_table(operands[0].type, b):
         return emit(b, name, *operands)
+    if rounded:
+        return _helper(b, f"{name}.rounded", ROUNDED_FUNCTIONS[name], *operands)
     return _helper(b, f"{name}.vector", VECTOR_FUNCTIONS[name], *operands)
 
 
