@@ -108,6 +108,7 @@ EXAMPLES = {
     "sum_of_matches": lambda g: ops.reduce_sum(
         ops.cast(ops.eq(x_of(g, BATCH, 1, dtype=i32), counted(g, 5)), dtype="f64"), axes=(1,), keepdims=True
     ),
+    "sum_of_shares": lambda g: sum_of_shares(g),
     "neg_of_chosen": lambda g: -ops.select(x_of(g, 4, dtype=boolean), x_of(g, 4), 0.0),
     "size_of_nothing": lambda g: ops.size(ops.exp(x_of(g, BATCH)), value=BATCH * 2, dtype="f64"),
     "scale_weights": lambda g: matmul(x_of(g, BATCH, 4), const(g, 4, 5)) * const(g, 5),
@@ -190,6 +191,13 @@ def numbers(g, seed):
                 source.dtype.numpy
             )
     return arrays
+
+
+def sum_of_shares(g):
+    x = x_of(g, BATCH, 5)
+    e = ops.exp(x - ops.reduce_max(x, axes=(1,), keepdims=True))
+    share = e / ops.reduce_sum(e, axes=(1,), keepdims=True)
+    return ops.reduce_sum(x_of(g, BATCH, 5) * share, axes=(1,), keepdims=True)
 
 
 RULES = [*ALGEBRA, *SCALES]

@@ -115,7 +115,9 @@ class Emitter:
         bodies = [self.part.groups[numbers[0]].body for numbers in schedule.stages]
         # the same for a row that goes alone, or its bits would depend on which rows do
         self.most_in_flight = min((in_flight(self.part, body, b.target) for body in bodies), default=MOST_IN_FLIGHT)
-        step = rows_asked_for(self.part, schedule.stages, b.target) if schedule.stages else schedule.jam
+        step = schedule.jam
+        if schedule.stages:
+            step = rows_asked_for(self.part, schedule.stages, schedule.gap, b.target)
         self.ahead = rows_ahead(self.part, step, b.target) if schedule.kind == ROW else {}
 
     def run(self, scope: Scope, begin: Index, end: Index) -> None:

@@ -36,7 +36,7 @@ from kcompile.codegen.loops.flat import (
 )
 from kcompile.codegen.loops.in_results import InResult, rows_in_results
 from kcompile.codegen.loops.reduce import accumulations, is_scan, stores_only
-from kcompile.codegen.loops.staggered import Stages, apart, slots, stages
+from kcompile.codegen.loops.staggered import Stages, apart, gap, slots, stages
 from kcompile.codegen.loops.vectors import has_masks
 from kcompile.forms import scalar
 from kcompile.forms.records import IN, INOUT, LOCAL, OUT, Accumulate, Buffer, Loops, Store, identity
@@ -83,10 +83,11 @@ class Schedule:
     jam: int = 1  # ROW: neighbouring rows that go through each nest together
     in_results: tuple[InResult, ...] = ()  # ROW: local rows that lie in results
     stages: Stages = ()  # ROW: what is done at once for neighbouring rows, see staggered.py
+    gap: int = 1  # rows from each of these to the next
 
     def slots(self, buffer: Buffer) -> int:
         """Rows that have a local buffer at the same time."""
-        return slots(self.stages, buffer.type.size) if self.stages else self.jam
+        return slots(self.stages, buffer.type.size, self.gap) if self.stages else self.jam
 
     def stride(self, buffer: Buffer) -> int:
         """Elements from one row's local buffer to the next row's."""
@@ -357,7 +358,15 @@ def _nested(part: Part, target: Target) -> Schedule:
         at_once = () if _reads_old_values(part) else stages(part, target)
         jam, rows = 1 if at_once else _jam(part, target), rows_in_results(part, target)
         return Schedule(
-            part, ROW, part.outer, jam=jam, tasks=tasks, cost_per_task=work, in_results=rows, stages=at_once
+            part,
+            ROW,
+            part.outer,
+            jam=jam,
+            tasks=tasks,
+            cost_per_task=work,
+            in_results=rows,
+            stages=at_once,
+            gap=gap(part, at_once, target),
         )
     rows = tuple(a for a in part.outer if a is not best)
     extent = best.extent

@@ -28,21 +28,24 @@ MOST_STAGES = 4
 LEAST_VECTORS = 40  # of a row: what is done once per row costs more here than where rows take turns
 MOST_ELEMENTS = 8192  # of a row: longer ones are summed in blocks
 MOST_COST = 80  # operations of a point, all nests: more than that has work enough to hide what else there is
+FEW_POINTS = 16  # of a nest that is done once, like what has no axis
 TOGETHER = 16  # rows whose last numbers are computed together: a vector of them
 LINE, PAGE, NEAR = 64, 4096, 1024  # bytes; near: a few steps of a loop
 AHEAD_BYTES = 24576  # of an array: asked for before they are needed
 
-Stages = tuple[tuple[int, ...], ...]  # numbers of groups: a nest, and what is computed once behind it
+Stages = tuple[tuple[int, ...], ...]  # numbers of groups: a nest, and what is computed once before and behind it
 
 
 def stages(part: Part, target: Target) -> Stages:
     """What a part does at the same time for neighbouring rows; empty if it goes nest by nest."""
     found: list[list[int]] = []
+    before: list[int] = []
     for n, group in enumerate(part.groups):
-        if group.spans:
-            found.append([n])
+        if group.spans and not _is_short(group):
+            found.append([n, *before])
+            before = []
         elif not found:
-            return ()
+            before.append(n)
         else:
             found[-1].append(n)
     nests = [part.groups[numbers[0]] for numbers in found]
@@ -58,11 +61,26 @@ def stages(part: Part, target: Target) -> Stages:
     if not LEAST_VECTORS * patterns[0].lanes <= extent <= MOST_ELEMENTS:
         return ()
     costs = [scalar.cost(*(s.value for s in g.body)) for g in nests]
-    if max(costs) < COMPUTES or sum(costs) > MOST_COST:
+    if sum(costs) > MOST_COST:
         return ()
-    if _bytes_between(part, found, axes) > 3 * target.l1d_bytes // 4:
-        return ()
-    return tuple(tuple(numbers) for numbers in found)
+    made = tuple(tuple(numbers) for numbers in found)
+    return made if _bytes_between(part, made) <= 3 * target.l1d_bytes // 4 else ()
+
+
+def gap(part: Part, stages: Stages, target: Target) -> int:
+    """How many rows a nest is behind the one before it: two where they fit, as a row's last sums take a while."""
+    return 2 if stages and 2 * _bytes_between(part, stages, 2) < target.l1d_bytes else 1
+
+
+def _is_short(group: Group) -> bool:
+    """True for a nest over a few points."""
+    axis = only_axis(group)
+    return axis is not None and axis.extent <= FEW_POINTS
+
+
+def in_order(numbers: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of the groups of a stage: what comes before its nest, and what follows it."""
+    return tuple(n for n in numbers if n < numbers[0]), tuple(n for n in numbers if n > numbers[0])
 
 
 def only_axis(group: Group) -> Axis | None:
@@ -73,25 +91,25 @@ def only_axis(group: Group) -> Axis | None:
 
 def late(part: Part, stages: Stages) -> tuple[int, ...]:
     """The groups behind the last nest, if they can wait for those of more rows: they read and make numbers alone."""
-    numbers = stages[-1][1:]
+    _, numbers = in_order(stages[-1])
     touched = [s.buffer for n in numbers for s in part.groups[n].body]
     touched += [x.buffer for n in numbers for x in loads_of(part.groups[n].body)]
     wide = any(part.buffers[name].role == LOCAL and part.buffers[name].type.size != 1 for name in touched)
     return () if wide else numbers
 
 
-def slots(stages: Stages, size: int) -> int:
+def slots(stages: Stages, size: int, gap: int) -> int:
     """Rows whose local buffers of `size` elements are kept at once, a power of two.
 
     Of numbers as many as wait, and those of the rows that go on meanwhile.
     """
-    return 2 * TOGETHER if size == 1 else 1 << (len(stages) - 1).bit_length()
+    return 2 * TOGETHER if size == 1 else 1 << (gap * (len(stages) - 1)).bit_length()
 
 
-def rows_asked_for(part: Part, stages: Stages, target: Target) -> int:
+def rows_asked_for(part: Part, stages: Stages, gap: int, target: Target) -> int:
     """How many rows further on those are that a nest asks memory for."""
     row = 4 * only_axis(part.groups[stages[0][0]]).extent
-    return max(len(stages), min(AHEAD_BYTES, target.l2_bytes // PART_OF_CACHE) // row)
+    return max(gap * (len(stages) - 1) + 1, min(AHEAD_BYTES, target.l2_bytes // PART_OF_CACHE) // row)
 
 
 def apart(nbytes: int) -> int:
@@ -101,15 +119,17 @@ def apart(nbytes: int) -> int:
     return nbytes + NEAR if min(nbytes % PAGE, -nbytes % PAGE) < NEAR else nbytes
 
 
-def _bytes_between(part: Part, found: list[list[int]], axes: list[Axis]) -> int:
+def _bytes_between(part: Part, stages: Stages, gap: int = 1) -> int:
     """Bytes of the rows that one nest leaves in the nearest cache for a later one."""
     touched: dict[str, set[int]] = {}
-    for k, (numbers, axis) in enumerate(zip(found, axes)):
-        body = part.groups[numbers[0]].body
+    nests = [part.groups[numbers[0]] for numbers in stages]
+    for k, nest in enumerate(nests):
+        body, axis = nest.body, only_axis(nest)
         places = [(s.buffer, s.index[0]) for s in body] + [(n.buffer, n.index[0]) for n in loads_of(body)]
         for name, place in places:
             if stride(place, axis) not in (0, None):
                 own = part.buffers[name].role == LOCAL or mentions(place, part.outer[-1])
                 touched.setdefault(name, set()).add(k if own else 0)
-    row = axes[0].extent
-    return sum(row * part.buffers[name].type.dtype.size_bytes * (max(at) - min(at) + 1) for name, at in touched.items())
+    row = only_axis(nests[0]).extent
+    rows = {name: gap * (max(at) - min(at)) + 1 for name, at in touched.items()}
+    return sum(row * part.buffers[name].type.dtype.size_bytes * count for name, count in rows.items())

@@ -9,7 +9,7 @@ from llvmlite import ir
 from kcompile.codegen.llvm_types import I64, Index
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.reductions import along_rows
-from kcompile.codegen.loops.staggered import TOGETHER, late, only_axis
+from kcompile.codegen.loops.staggered import TOGETHER, in_order, late, only_axis
 from kcompile.codegen.loops.vectors import pattern_of
 from kcompile.forms.records import Buffer
 
@@ -23,13 +23,14 @@ def staggered_rows(emitter: Emitter, scope: Scope, begin: Index, end: Index) -> 
 
 
 class _Staggered:
-    """At time t, nest k is at row t - k. Numbers of a row lie in slot `row mod slots` until the row is done."""
+    """At time t, nest k is at row t - gap * k. Numbers of a row lie in slot `row mod slots` until the row is done."""
 
     def __init__(self, emitter: Emitter):
         self.emitter, self.b, self.schedule, self.part = emitter, emitter.b, emitter.schedule, emitter.part
         *self.rest, self.axis = self.schedule.rows
         self.stages = self.schedule.stages
-        self.last = len(self.stages) - 1
+        self.gap = self.schedule.gap
+        self.last = self.gap * (len(self.stages) - 1)
         self.waiting = late(self.part, self.stages)
 
     def run(self, scope: Scope, begin: Index, end: Index) -> None:
@@ -45,7 +46,7 @@ class _Staggered:
                     self.at_once([self.place(outer, time, k) for k in range(len(self.stages))])
                 with otherwise:
                     for k in range(len(self.stages)):
-                        row = b.sub(time, k)
+                        row = b.sub(time, self.gap * k)
                         with b.if_(b.ll.and_(self.holds("<=", first, row), self.holds("<", row, behind))):
                             self.alone(self.place(outer, time, k), k)
             if self.waiting:
@@ -63,7 +64,7 @@ class _Staggered:
 
     def place(self, outer: Scope, time: ir.Value, k: int) -> Scope:
         """Nest k's row at a time."""
-        row = self.b.sub(time, k)
+        row = self.b.sub(time, self.gap * k)
         inner = self.emitter.row_of(outer, self.axis, row, lambda buffer: self.slot(row, buffer))
         if k == 0:
             self.emitter.start_locals(inner)
@@ -73,19 +74,21 @@ class _Staggered:
         """Every nest at its row, then what follows each."""
         nests = []
         for place, numbers in zip(places, self.stages):
+            for n in in_order(numbers)[0]:
+                self.emitter.group(place.inner(), self.part.groups[n])
             body = self.part.groups[numbers[0]].body
             pattern = pattern_of(self.part, body, only_axis(self.part.groups[numbers[0]]), self.b.target)
             pattern = self.emitter.as_scheduled(pattern, self.emitter.ahead.get(numbers[0], ()))
             nests.append((pattern, place.inner(), body))
         along_rows(self.part, nests)
         for place, numbers in zip(places, self.stages):
-            for n in numbers[1:]:
+            for n in in_order(numbers)[1]:
                 if n not in self.waiting:
                     self.emitter.group(place.inner(), self.part.groups[n])
 
     def alone(self, place: Scope, k: int) -> None:
         """Nest k and what follows it."""
-        for n in self.stages[k]:
+        for n in sorted(self.stages[k]):
             if n not in self.waiting:
                 self.emitter.group(place.inner(), self.part.groups[n], self.emitter.ahead.get(n, ()))
 
