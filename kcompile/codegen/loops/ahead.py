@@ -5,6 +5,9 @@ waits. So the nest that computes most asks for the rows that come next, line by 
 Only where the arrays of a kernel do not fit the caches, and a few rows do: the second-level cache if that nest
 computes much; else the last one, whose lines the hardware fetches soon enough. Measured, one thread: softmax of 64 MiB
 2.3 ms without and 1.6 with, of 2 MiB 53 and 50 us; layer norm of 64 MiB 1.41 and 1.27 ms, of 2 MiB 32 and 34 us.
+
+Columns are read once. From the last cache they come faster if they are asked for, into the nearest one: moments of
+3.2 MB 33 and 27 us, of 12.8 MB 144 and 114, in C by hand as here; what leaves that cache too (25.7 MB) 440 and 510.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from kcompile.target import Target
 Place = tuple[str, DimLike]  # a buffer, and the offset of an element of it
 
 COMPUTES = 12  # operations per point, as many as an exponential
+AHEAD_BYTES = 4096  # how far columns are asked for
 PART_OF_CACHE = 4  # the rows asked for take at most such a part of the second-level cache
 
 
@@ -51,6 +55,12 @@ def rows_ahead(part: Part, jam: int, target: Target) -> dict[int, tuple[Place, .
             place = dim.substitute(node.index[0] + step * jam, {axis: dim.of(own)}.get)
             found.setdefault(asking, {}).setdefault(node.buffer, place)
     return {n: tuple(places.items()) for n, places in found.items()}
+
+
+def columns_ahead(part: Part, target: Target) -> int:
+    """How many bytes ahead of a nest down columns memory is asked for; 0 for not at all."""
+    from_last = streaming.may_exceed(part, target.l2_bytes) and not streaming.may_exceed(part, target.l3_bytes // 2)
+    return AHEAD_BYTES if from_last else 0
 
 
 def _operations(group: Group) -> int:

@@ -21,8 +21,9 @@ from llvmlite import ir
 from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.llvm_types import I1, I32, Index, lanes_of, vector
 from kcompile.codegen.loops import streaming
+from kcompile.codegen.loops.ahead import columns_ahead
 from kcompile.codegen.loops.expr import Scope
-from kcompile.codegen.loops.flat import Part, dims_of
+from kcompile.codegen.loops.flat import Part, dims_of, loads_of, mentions, stride
 from kcompile.codegen.loops.reduce import combine, start_value
 from kcompile.codegen.loops.skewed import SUMS, Skew, is_skewed, side_by_side
 from kcompile.codegen.loops.vectors import Lanes, Pattern, calls_functions, has_masks, is_number
@@ -405,6 +406,16 @@ class _Columns(Nest):
         super().__init__(part, pattern, scope, body)
         self.axis, self.low, self.high = rows
         self.first = first
+        self.ahead = columns_ahead(part, self.b.target)
+
+    def ask_ahead(self, here: Lanes) -> None:
+        """Ask for what comes some lines behind the elements that are read here."""
+        for node in loads_of(self.body):
+            place = node.index[0]
+            if mentions(place, self.axis) and stride(place, self.pattern.axis) == 1:
+                memory = self.scope.memory[node.buffer]
+                behind = self.b.add(memory.place(here, place), self.ahead // memory.dtype.size_bytes)
+                self.b.prefetch(memory.base, memory.dtype, behind, locality=3)
 
     def chunk(self, start: Index, vectors: int, mask: ir.Value | None) -> None:
         """All rows of some vectors of lanes; the mask is that of the last of them."""
@@ -432,7 +443,10 @@ class _Columns(Nest):
                 row.bind(self.axis, b.add(loop.index, j))
                 for e in self.pattern.once:
                     row.compute(e)
-                found.append([self.terms(self.lanes(row, start, k, vectors, mask)) for k in range(vectors)])
+                places = [self.lanes(row, start, k, vectors, mask) for k in range(vectors)]
+                for here in places if self.ahead else ():
+                    self.ask_ahead(here)
+                found.append([self.terms(here) for here in places])
             totals = []
             for n, values in zip(self.numbers, _grouped(loop.carried, vectors)):
                 for k in range(vectors):

@@ -14,6 +14,7 @@ and 1.1 ms, cross-entropy of 32 MiB 0.95 and 0.77 ms; rows of less than 512 numb
 
 from __future__ import annotations
 
+from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.ahead import COMPUTES, PART_OF_CACHE
 from kcompile.codegen.loops.flat import Group, Part, loads_of, mentions, stride
 from kcompile.codegen.loops.reduce import is_scan
@@ -63,13 +64,30 @@ def stages(part: Part, target: Target) -> Stages:
     costs = [scalar.cost(*(s.value for s in g.body)) for g in nests]
     if sum(costs) > MOST_COST:
         return ()
+    if _is_far(part, target) and (max(costs) < COMPUTES or _rows_read(part, nests) > 1):  # memory is the slower for it
+        return ()
     made = tuple(tuple(numbers) for numbers in found)
     return made if _bytes_between(part, made) <= 3 * target.l1d_bytes // 4 else ()
 
 
 def gap(part: Part, stages: Stages, target: Target) -> int:
-    """How many rows a nest is behind the one before it: two where they fit, as a row's last sums take a while."""
-    return 2 if stages and 2 * _bytes_between(part, stages, 2) < target.l1d_bytes else 1
+    """How many rows a nest is behind the one before it: two where they fit, as a row's last sums take a while.
+
+    One where memory is waited for: cross-entropy of 32 MiB takes 0.85 ms so, and 0.97 with two.
+    """
+    return 2 if stages and not _is_far(part, target) and 2 * _bytes_between(part, stages, 2) < target.l1d_bytes else 1
+
+
+def _is_far(part: Part, target: Target) -> bool:
+    """True if the arrays are larger than the last cache, or could be."""
+    return streaming.may_exceed(part, max(target.l2_bytes, target.l3_bytes))
+
+
+def _rows_read(part: Part, nests: list[Group]) -> int:
+    """Arrays of which every row reads a row of its own."""
+    loads = [(n, only_axis(g)) for g in nests for n in loads_of(g.body) if part.buffers[n.buffer].role != LOCAL]
+    row = part.outer[-1]
+    return len({n.buffer for n, axis in loads if mentions(n.index[0], row) and stride(n.index[0], axis) != 0})
 
 
 def _is_short(group: Group) -> bool:

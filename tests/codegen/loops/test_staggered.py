@@ -40,10 +40,35 @@ def test_which_rows_are_staggered():
     assert stages(log_sum) == [((0,), (1, 2))]
     assert stages(lambda g: rows(g, 128)) == [()]  # what is done once per row would cost too much
     assert stages(lambda g: rows(g, 8192)) == [()]  # rows leave the nearest cache from nest to nest
-    assert stages(lambda g: layer_norm(g, WIDTH)) == [()]  # nothing to do while memory is waited for
+    assert [len(s) for s in stages(lambda g: layer_norm(g, WIDTH))] == [3]  # mean, variance, the row itself
 
 
-@pytest.mark.parametrize("build", [rows, log_sum])
+def gradient(g, width=WIDTH):
+    """Of a softmax: two arrays are read."""
+    _, _, e = exponentials(g, width)
+    share, dy = e / total(e), g.input("dy", Type(f32, (B, width)))
+    g.output("dx", share * (dy - total(dy * share)))
+
+
+def moments(g, count=24):
+    x = g.input("x", Type(f32, (count, WIDTH)))
+    first = ops.reduce_sum(ops.slice(x, starts=(0, 0), sizes=(count, 16), strides=(1, 1)), axes=(1,), keepdims=True)
+    start = first / 16.0
+    mean = total(x - start) / float(WIDTH)
+    g.output("y", (x - start - mean) / (1.0 + total(ops.square(x - start)) / float(WIDTH)))
+
+
+def test_which_rows_are_far_apart():
+    (near,) = make_plan(only(moments), X86_64_V4).phases[0]
+    assert near.stages == ((2, 0, 1, 3), (4,))  # a nest of few points comes before its stage's
+    assert near.gap == 2
+    far = replace(X86_64_V4, l2_bytes=1 << 14, l3_bytes=1 << 15)
+    assert stages(moments, far) == [()]  # nothing to do while memory is waited for
+    assert stages(gradient, far) == [()]  # two arrays from memory
+    assert {s.gap for s in make_plan(only(rows), far).phases[0]} == {1}
+
+
+@pytest.mark.parametrize("build", [rows, log_sum, gradient, moments])
 @pytest.mark.parametrize("batch", [1, 2, 53])
 def test_bits_do_not_depend_on_the_split(build, batch):
     form = only(build)

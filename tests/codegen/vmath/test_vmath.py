@@ -244,6 +244,19 @@ def test_functions_of_whole_vectors_keep_the_bounds(lanes):
         assert error.max() <= vmath.ULP_BOUNDS[name][0], (name, x[error.argmax()])
 
 
+def test_an_exponential_of_what_was_rounded_moves_it_by_less_than_the_rounding():
+    """The argument is x + 2.8e-9 |x| at most; half a unit in its last place is 3.0e-8 |x| at least."""
+    rounded = {"exp": (lambda b, v: vmath.emit_vector(b, "exp", v, rounded=True), ["f32"], "f32")}
+    run = compile_elementwise(rounded, lanes=16)["exp"]
+    (x,) = arguments("exp", np.float32, 20_000)
+    x = np.concatenate([np.linspace(-104, 89, 20_000).astype(np.float32), special(np.float32), x])
+    x = x[: x.size // 16 * 16]
+    with np.errstate(all="ignore"):
+        exact = np.exp(x.astype(np.float64))
+        error = ulps(run(x), exact) - np.where(np.abs(x) < 104, 2 * 2.8e-9 * np.abs(x) * 2.0**23, 0)
+    assert error.max() <= vmath.ULP_BOUNDS["exp"][0], x[error.argmax()]
+
+
 @pytest.mark.parametrize("target, register", [(X86_64_V4, "zmm"), (X86_64_V3, "ymm")])
 def test_loops_vectorise_without_calls(target, register):
     for name in vmath.FUNCTIONS:
