@@ -14,7 +14,7 @@ from llvmlite import ir
 
 from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.llvm_types import Index
-from kcompile.codegen.loops import streaming
+from kcompile.codegen.loops import in_order, streaming
 from kcompile.codegen.loops.ahead import Place, rows_ahead
 from kcompile.codegen.loops.bounded import bounded
 from kcompile.codegen.loops.expr import Memory, Scope, plain
@@ -111,6 +111,8 @@ class Emitter:
         self.lane = schedule.lane if schedule.kind == COLUMN else None
         self.hows = accumulations([s for g in self.part.groups for s in g.body])
         self.shifts = shifts(self.part) if schedule.kind == ROW else frozenset()
+        whole = schedule.kind == MAP and schedule.block is None
+        self.shares = in_order.shares(self.part, schedule.rows, schedule.lane, b.target) if whole else ()
         self.bounded = bounded(self.part) if schedule.kind == ROW else frozenset()
         bodies = [self.part.groups[numbers[0]].body for numbers in schedule.stages]
         # the same for a row that goes alone, or its bits would depend on which rows do
@@ -289,6 +291,7 @@ class Emitter:
         if lane is None:
             self.statements(scope, group.body)
             return
+        in_order.ask(self.shares, self.part, scope)
         self.map_versions(scope, group, versions(group.body, lane), low, high)
 
     def map_versions(self, scope: Scope, group: Group, tree: Choice | tuple, low: Index, high: Index) -> None:

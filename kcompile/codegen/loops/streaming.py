@@ -51,12 +51,12 @@ def streamed(part: Part, body, axis: Axis, target: Target) -> frozenset[str]:
 
 def may_stream(part: Part, target: Target) -> bool:
     """True if the arrays of a part are too large for the last cache, or could be."""
-    return may_exceed(part, _leaving_limit(target) if _leaves(part) else _limit(target))
+    return may_exceed(part, leaving_limit(target) if _leaves(part) else _limit(target))
 
 
 def may_exceed(part: Part, nbytes: int) -> bool:
     """True if the arrays of a part take so many bytes, or could."""
-    touched = _touched_bytes(part)
+    touched = touched_bytes(part)
     return dim.evaluate(touched, dict.fromkeys(dim.symbols(touched), MANY)) >= nbytes
 
 
@@ -76,12 +76,12 @@ def pays(part: Part, names: frozenset[str], body, scope: Scope) -> ir.Value:
 def are_large(part: Part, scope: Scope) -> ir.Value:
     """Whether the arrays of a part are too large for the last cache."""
     b = scope.b
-    touched = scope.value(_touched_bytes(part))
+    touched = scope.value(touched_bytes(part))
     large = b.condition(b.compare(">=", touched, _limit(b.target)))
     if not _leaves(part):
         return large
     own, tasks = scope.share
-    alone = b.compare(">=", b.mul(touched, own), b.mul(_leaving_limit(b.target), tasks))
+    alone = b.compare(">=", b.mul(touched, own), b.mul(leaving_limit(b.target), tasks))
     return b.ll.or_(large, b.condition(alone))
 
 
@@ -90,7 +90,7 @@ def finish(b: KernelBuilder) -> None:
     b.intrinsic("llvm.x86.sse.sfence", VOID, [], [])
 
 
-def _touched_bytes(part: Part) -> DimLike:
+def touched_bytes(part: Part) -> DimLike:
     touched = {s.buffer for s in statements_of(part)} | {n.buffer for n in loads_of(statements_of(part))}
     return sum((b.type.nbytes for n, b in part.buffers.items() if n in touched and b.role != LOCAL), start=0)
 
@@ -105,6 +105,6 @@ def _limit(target: Target) -> Index:
     return TIMES_CACHE * (target.l3_bytes or target.l2_bytes)
 
 
-def _leaving_limit(target: Target) -> Index:
+def leaving_limit(target: Target) -> Index:
     part, of = LEAVING_PART
     return (target.l3_bytes or target.l2_bytes) * part // of
