@@ -64,7 +64,10 @@ def stages(part: Part, target: Target) -> Stages:
     costs = [scalar.cost(*(s.value for s in g.body)) for g in nests]
     if sum(costs) > MOST_COST:
         return ()
-    if _is_far(part, target) and (max(costs) < COMPUTES or _rows_read(part, nests) > 1):  # memory is the slower for it
+    cheap, several = max(costs) < COMPUTES, _rows_read(part, nests) > 1
+    if _is_far(part, target) and (cheap or several):  # memory is the slower for it
+        return ()
+    if cheap and several and streaming.may_exceed(part, target.l2_bytes):  # so is the last cache, by a little
         return ()
     made = tuple(tuple(numbers) for numbers in found)
     return made if _bytes_between(part, made) <= 3 * target.l1d_bytes // 4 else ()
