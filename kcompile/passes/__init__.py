@@ -2,7 +2,8 @@
 
 pipeline.py has the order. Graph -> Graph:
 
-algebra.py     the rule table and the pass that applies it; chosen.py its rules for reads of one element
+algebra.py     the rule table and the pass that applies it; chosen.py its rules for reads of one element, shares.py
+               for sums over a softmax
 fold.py        constant folding
 inference.py   fold scale and shift into constant weights
 bodies.py      passes inside loops; loops merged; prune.py freed of what nobody reads

@@ -8,12 +8,13 @@
     versions.py  a loop over lanes for each answer that rows give
     reduce.py    accumulation
     nest.py      maps, rows, columns: the loops
-    vectors.py, reductions.py    the nests of rows and columns written as vectors
+    vectors.py, reductions.py, columns.py    the nests of rows and columns written as vectors
+    skewed.py    the order of vectors that go side by side
     tiled.py     maps that read across memory
     staggered.py, staggered_code.py   neighbouring rows one nest apart, in one loop
-    shifts.py    maxima that need not tell of NaN
+    shifts.py, bounded.py    maxima that need not tell of NaN; sums whose reciprocal is in range
     streaming.py results too large for any cache, written past it
-    ahead.py     later rows asked for while these are computed with
+    ahead.py, in_order.py    later rows asked for while these are computed with; windows that ask as memory lies
     scatter.py   sums into elements chosen at run time
 
 The bodies of maps are scalar and LLVM's vectoriser chooses the width; nests that reduce are written as

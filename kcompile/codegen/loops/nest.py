@@ -17,6 +17,7 @@ from kcompile.codegen.llvm_types import Index
 from kcompile.codegen.loops import in_order, streaming
 from kcompile.codegen.loops.ahead import Place, rows_ahead
 from kcompile.codegen.loops.bounded import bounded
+from kcompile.codegen.loops.columns import down_columns, fits_registers
 from kcompile.codegen.loops.expr import Memory, Scope, plain
 from kcompile.codegen.loops.flat import Group, Span, dims_of
 from kcompile.codegen.loops.plan import (
@@ -34,9 +35,7 @@ from kcompile.codegen.loops.reduce import accumulations, combine, is_scan, start
 from kcompile.codegen.loops.reductions import (
     MOST_IN_FLIGHT,
     along_row,
-    down_columns,
     ends_in_part,
-    fits_registers,
     goes_beside,
     in_flight,
     pays_from,

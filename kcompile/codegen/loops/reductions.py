@@ -1,8 +1,7 @@
-"""The nests of rows and columns written as vectors (vectors.py says which fit).
+"""The nests of rows written as vectors (vectors.py says which fit; columns.py has those that go down columns).
 
     along_row    a row goes through vector by vector; sums are made in several vectors at once,
                  which are added up pairwise and then folded halves onto halves
-    down_columns vectors of lanes stay in registers while the rows of a block pass by
 
 The shape of every sum follows from the form, the sizes and the target, never from who runs it.
 """
@@ -21,9 +20,8 @@ from llvmlite import ir
 from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.llvm_types import I1, I32, Index, lanes_of, vector
 from kcompile.codegen.loops import streaming
-from kcompile.codegen.loops.ahead import columns_ahead
 from kcompile.codegen.loops.expr import Scope
-from kcompile.codegen.loops.flat import Part, dims_of, loads_of, mentions, stride
+from kcompile.codegen.loops.flat import Part, dims_of
 from kcompile.codegen.loops.reduce import combine, start_value
 from kcompile.codegen.loops.skewed import SUMS, Skew, is_skewed, side_by_side
 from kcompile.codegen.loops.vectors import Lanes, Pattern, calls_functions, has_masks, is_number
@@ -37,9 +35,7 @@ BESIDE_COST = 128  # the same for functions without a sum, whose chains are long
 MOST_IN_FLIGHT = 4
 STRAIGHT_VECTORS = 8  # a row of up to so many vectors is written without a loop
 STRAIGHT_COST = 400
-JAM_LOADS = 8  # vectors of terms made before they are added to the accumulators
 PART_VECTORS = 16  # a row of more than so many is long beside what is left of it
-COLUMN_COST = 320  # operations of one step down the columns
 
 
 class Nest:
@@ -368,95 +364,7 @@ def ends_in_part(lane: Axis, low: Index, high: Index, target: Target) -> bool:
     return rest > 0 and whole < PART_VECTORS
 
 
-def _grouped(values: list[ir.Value], size: int) -> list[list[ir.Value]]:
-    return [list(values[n : n + size]) for n in range(0, len(values), size)]
-
-
 def tail_mask(b: KernelBuilder, lanes: int, count: Index) -> ir.Value:
     """The first `count` lanes of a vector, count <= lanes."""
     number = I32(count) if isinstance(count, int) else b.ll.trunc(count, I32)
     return b.ll.icmp_signed("<", b.iota(lanes, I32), b.splat(number, lanes))
-
-
-def fits_registers(part: Part, pattern: Pattern, body, count: Index, target: Target) -> bool:
-    """True if all lanes of a block stay in registers, so that rows are read whole; wider ones go line by line."""
-    if not isinstance(count, int) or (count % pattern.lanes and not has_masks(target)):
-        return False
-    numbers = sum(is_number(part, s) for s in body)
-    cost = scalar.cost(*(s.value for s in body)) + len(body)
-    most = min(target.vector_registers // (2 * max(1, numbers)), COLUMN_COST // cost)
-    return 0 < -(-count // pattern.lanes) <= most
-
-
-def down_columns(
-    part: Part, pattern: Pattern, scope: Scope, rows: tuple[Axis, Index, Index], lanes: tuple[Index, int], body
-) -> None:
-    """Run statements at the rows low <= axis < high, for lanes first ... first + count of a block."""
-    b, count = scope.b, lanes[1]
-    with b.if_(b.compare("<", rows[1], rows[2])):
-        before = scope.inner()
-        before.prepare(dims_of(body))
-        vectors, rest = -(-count // pattern.lanes), count % pattern.lanes
-        mask = tail_mask(b, pattern.lanes, rest) if rest else None
-        _Columns(part, pattern, before, body, rows, lanes[0]).chunk(0, vectors, mask)
-
-
-class _Columns(Nest):
-    def __init__(self, part: Part, pattern: Pattern, scope: Scope, body, rows, first: Index):
-        super().__init__(part, pattern, scope, body)
-        self.axis, self.low, self.high = rows
-        self.first = first
-        self.ahead = columns_ahead(part, self.b.target)
-
-    def ask_ahead(self, here: Lanes) -> None:
-        """Ask for what comes some lines behind the elements that are read here."""
-        for node in loads_of(self.body):
-            place = node.index[0]
-            if mentions(place, self.axis) and stride(place, self.pattern.axis) == 1:
-                memory = self.scope.memory[node.buffer]
-                behind = self.b.add(memory.place(here, place), self.ahead // memory.dtype.size_bytes)
-                self.b.prefetch(memory.base, memory.dtype, behind, locality=3)
-
-    def chunk(self, start: Index, vectors: int, mask: ir.Value | None) -> None:
-        """All rows of some vectors of lanes; the mask is that of the last of them."""
-        jam = 2  # short chains also keep sums accurate
-        while 2 * jam * vectors <= JAM_LOADS:
-            jam *= 2
-        b = self.b
-        sums = [self.start(n) for n in self.numbers for _ in range(vectors)]
-        full = b.add(self.low, b.mul(b.div_nonneg(b.sub(self.high, self.low), jam), jam))
-        sums = self.down(self.low, full, jam, start, vectors, mask, sums)
-        sums = self.down(full, self.high, 1, start, vectors, mask, sums)
-        for k in range(vectors):
-            here = self.lanes(self.scope, start, k, vectors, mask)
-            for n, values in zip(self.numbers, _grouped(sums, vectors)):
-                s = self.body[n]
-                here.store(s.buffer, s.index[0], self.combined(n, here.load(s.buffer, s.index[0]), values[k]))
-
-    def down(self, low: Index, high: Index, jam: int, start: Index, vectors: int, mask, sums) -> list[ir.Value]:
-        b = self.b
-        name = "".join(c if c.isalnum() else "_" for c in self.axis.name)
-        with b.carried_loop(name, low, high, sums, jam, vectorise=False, unroll=False) as loop:
-            found: list[list[dict[int, ir.Value]]] = []
-            for j in range(jam):
-                row = self.scope.inner()
-                row.bind(self.axis, b.add(loop.index, j))
-                for e in self.pattern.once:
-                    row.compute(e)
-                places = [self.lanes(row, start, k, vectors, mask) for k in range(vectors)]
-                for here in places if self.ahead else ():
-                    self.ask_ahead(here)
-                found.append([self.terms(here) for here in places])
-            totals = []
-            for n, values in zip(self.numbers, _grouped(loop.carried, vectors)):
-                for k in range(vectors):
-                    totals.append(self.combined(n, values[k], self.tree(n, [row[k][n] for row in found])))
-            loop.next(*totals)
-        return list(loop.results)
-
-    def lanes(self, scope: Scope, start: Index, k: int, vectors: int, mask) -> Lanes:
-        place = self.b.add(start, k * self.pattern.lanes)
-        here = Lanes(scope, self.pattern, place, mask if k == vectors - 1 else None)
-        here.bind(self.pattern.axis, self.b.add(self.first, place))
-        here.lane = place
-        return here

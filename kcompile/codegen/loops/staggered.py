@@ -9,7 +9,8 @@ operations. One nest apart, they happen side by side. Every row is computed as i
 rows of a stretch are, nest by nest. What follows the last nest (a logarithm of the sum) waits for TOGETHER rows.
 
 Measured, one thread, beside rows that take turns: softmax of 128 rows of 1000 numbers 19.5 and 15.3 us, of 64 MiB 1.6
-and 1.1 ms, cross-entropy of 32 MiB 0.95 and 0.77 ms; rows of less than 512 numbers are slower.
+and 1.1 ms, cross-entropy of 32 MiB 0.95 and 0.77 ms; rows of less than 512 numbers are slower. Gradient of a softmax,
+24 rows of 768, 3.0 and 2.1 us; layer norm 1.15 and 1.03; but two arrays from memory, one row apart, 3.9 and 5.3 ms.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import numpy as np
 from kcompile import ops
 from kcompile.codegen import loops
 from kcompile.codegen.host import host_target
-from kcompile.codegen.loops.ahead import columns_ahead
+from kcompile.codegen.loops.ahead import may_ask_for_columns
 from kcompile.codegen.loops.flat import flatten
 from kcompile.codegen.loops.in_order import shares
 from kcompile.codegen.loops.plan import make_plan
@@ -86,5 +86,7 @@ def test_columns_are_asked_for_from_the_last_cache_alone():
 
     part = flatten(only(sums))
     sizes = (1 << 21, 1 << 23), (1 << 16, 1 << 22), (1 << 16, 1 << 19)
-    found = [columns_ahead(part, replace(X86_64_V4, l2_bytes=near, l3_bytes=far)) for near, far in sizes]
-    assert found[0] == 0 and found[1] > 0 and found[2] == 0
+    targets = [replace(X86_64_V4, l2_bytes=near, l3_bytes=far) for near, far in sizes]
+    assert [may_ask_for_columns(part, target) for target in targets] == [False, True, False]
+    code = [loops.emit(only(sums), target, "k").ir_text for target in targets]
+    assert ["llvm.prefetch" in text for text in code] == [False, True, False]
