@@ -112,8 +112,8 @@ def _all_axes(form: Loops) -> set:
 def _weights(statements, axes, outer, inputs, points, weigh: Weigh) -> Weight:
     """Operations of statements at every point of `axes`; what does not move with an axis counts once along it.
 
-    A division by a number that is the same all along a nest is two multiplications (codegen/loops/vectors.py) and,
-    once, itself.
+    A division by a number that is the same all along a nest is one multiplication (at least: codegen/loops/vectors.py)
+    and, once, itself.
     outer: the axes that what the kernel itself computes moves with. inputs: names of all other buffers.
     """
     along = set(axes).difference(outer)
@@ -130,13 +130,13 @@ def _weights(statements, axes, outer, inputs, points, weigh: Weigh) -> Weight:
                 found |= moves[id(atom.value)] if isinstance(atom, Loaded) else set()
         moves[id(node)] = found
         if isinstance(node, Call):
-            counted = [(found, 1, node.fn)]
+            counted = [(found, node.fn)]
             divisor = moves[id(node.args[-1])]
             if node.fn == "div" and node.dtype.is_float and divisor.isdisjoint(along) and not found.isdisjoint(along):
-                counted = [(found, 2, "mul"), (divisor, 1, "div")]
-            for moving, count, fn in counted:
+                counted = [(found, "mul"), (divisor, "div")]
+            for moving, fn in counted:
                 more, multiplied = weigh(fn, node.args[-1].dtype)
-                times = count * points([a for a in axes if a in moving])
+                times = points([a for a in axes if a in moving])
                 operations += times * more
                 multiplies += times * multiplied
     return operations, multiplies
