@@ -24,7 +24,7 @@ from kcompile.forms.work import Work
 from kcompile.ir import dim
 from kcompile.passes.lower import LoopCall
 from kcompile.runtime import cache, threads
-from kcompile.runtime.arena import address, aligned_empty
+from kcompile.runtime.arena import address, aligned_copy
 from kcompile.runtime.executable import Bound, Executable
 from kcompile.runtime.link import Library, link
 from kcompile.runtime.machine import COMPUTE, Machine, machine
@@ -142,7 +142,7 @@ def profile(
     library = link(built.objects, threads.symbols())
     bound = _Timed(Executable(built.program, library, built.constants, workers), _copies(variables), budget_s)
     bound.steps = _Steps(built, library)
-    bound.run({n: _copy(a) for n, a in inputs.items()})
+    bound.run({n: aligned_copy(a) for n, a in inputs.items()})
     limits = machine(workers)
     # of each repetition the durations, then the median per step
     durations = np.maximum(np.median(np.diff(bound.times, axis=1), axis=0) - bound.clock_ns, 0.0) * 1e-9
@@ -278,15 +278,8 @@ def _timeline_object(target) -> bytes:
     return _object(timeline_ir(target), target)
 
 
-def _copy(array: np.ndarray) -> np.ndarray:
-    """A contiguous copy, aligned as the arenas of a model are."""
-    copy = aligned_empty(array.nbytes).view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
-
-
 def _copies(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: _copy(a) for name, a in variables.items()}
+    return {name: aligned_copy(a) for name, a in variables.items()}
 
 
 # what the machine needs --------------------------------------------------------------------------

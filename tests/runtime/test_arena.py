@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kcompile.errors import ArgumentError
-from kcompile.runtime.arena import HUGE_BYTES, Workspaces, address, aligned_empty
+from kcompile.runtime.arena import HUGE_BYTES, Workspaces, address, aligned_copy, aligned_empty
 
 
 def resident_bytes() -> int:
@@ -37,6 +37,14 @@ def test_alignment_beyond_a_huge_page():
 
 def test_default_alignment_is_a_cache_line():
     assert all(aligned_empty(n).ctypes.data % 64 == 0 for n in range(1, 200))
+
+
+def test_copies_begin_on_a_line_and_lie_in_rows():
+    array = np.arange(12.0).reshape(3, 4).T
+    copy = aligned_copy(array)
+    assert address(copy) % 64 == 0 and copy.flags.c_contiguous and not np.shares_memory(copy, array)
+    np.testing.assert_array_equal(copy, array)
+    assert aligned_copy(np.array(3, "int8"))[()] == 3 and aligned_copy(np.zeros((0, 2))).shape == (0, 2)
 
 
 @pytest.mark.parametrize(("nbytes", "align"), [(-1, 64), (8, 0), (8, 48), (8, -64)])

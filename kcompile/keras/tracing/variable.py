@@ -1,8 +1,8 @@
 """Variable: numbers that change. Eager outside a trace; inside one, reads are graph values and
 assignments are recorded.
 
-The storage is a NumPy array (of bits, for bfloat16), possibly a view into a `VariableArena`. It never moves
-except when an arena adopts it, so compiled programs and Python see the same memory.
+The storage is a NumPy array (of bits, for bfloat16) that begins on a cache line, possibly a view into a
+`VariableArena`. It never moves except when an arena adopts it, so compiled programs and Python see the same memory.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from kcompile.keras.tracing.dtypes import ir_name, is_float, numpy_dtype, standa
 from kcompile.keras.tracing.names import auto_name
 from kcompile.keras.tracing.scope import autocast_dtype, current_path, current_scope, enter, unwrap
 from kcompile.keras.tracing.tensor import Tensor, as_tensor
+from kcompile.runtime.arena import aligned_copy
 from kcompile.runtime.kept import changed
 
 
@@ -70,7 +71,7 @@ class Variable:
         self.regularizer, self.constraint = regularizer, constraint
         self.overwrite_with_gradient = False
         values, self.dtype = _initial_value(initializer, shape, dtype)
-        self._array = _stored(values, self.dtype)
+        self._array = aligned_copy(_stored(values, self.dtype))
         self._arena = None
 
     # looking ----------------------------------------------------------------------------------
@@ -203,7 +204,7 @@ class Variable:
     def __deepcopy__(self, memo):
         copied = object.__new__(type(self))
         vars(copied).update(vars(self))
-        copied._array, copied._arena = self._array.copy(), None
+        copied._array, copied._arena = aligned_copy(self._array), None
         return copied
 
     def __reduce__(self):  # an arena's storage must not travel with one of its variables
@@ -216,6 +217,7 @@ operators.install(Variable)
 def _rebuild(cls: type, state: dict) -> Variable:
     variable = object.__new__(cls)
     vars(variable).update(state)
+    variable._array = aligned_copy(variable._array)
     return variable
 
 
@@ -238,13 +240,13 @@ def _initial_value(initializer: Any, shape, dtype) -> tuple[np.ndarray, str]:
             array = np.asarray(unwrap(initializer(shape, dtype=standardize_dtype(dtype))))
             if array.shape != shape:
                 raise ShapeError(f"the initializer {initializer} returned shape {array.shape}, expected {shape}")
-            return np.array(array, dtype=numpy_dtype(dtype), order="C"), standardize_dtype(dtype)
+            return np.asarray(array, dtype=numpy_dtype(dtype)), standardize_dtype(dtype)
         value = unwrap(initializer)
         if isinstance(value, Value):
             raise ArgumentError("a Variable cannot be created from a symbolic value: it needs numbers")
         value = as_tensor(value)
         name = standardize_dtype(value.dtype if dtype is None else dtype)
-        array = np.array(value, dtype=numpy_dtype(name), order="C")
+        array = np.asarray(value, dtype=numpy_dtype(name))
         if shape is not None and tuple(shape) != array.shape:
             raise ShapeError(f"initial value of shape {array.shape} for a Variable of shape {tuple(shape)}")
         return array, name

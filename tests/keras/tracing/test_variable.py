@@ -48,7 +48,13 @@ def test_copies_have_their_own_numbers(again):
     VariableArena("a", [v])
     other = again(v)
     other.assign([2.0])
-    assert v.numpy() == [1.0] and other.name == "v" and other._array.base is None
+    assert v.numpy() == [1.0] and other.name == "v" and not np.shares_memory(other._array, v._array)
+
+
+def test_storage_begins_on_a_cache_line():
+    made = [Variable(np.ones((2, size), "float32").T) for size in range(1, 20)]
+    made += [copy.deepcopy(v) for v in made] + [pickle.loads(pickle.dumps(v)) for v in made]
+    assert all(v._array.flags.c_contiguous and v._array.ctypes.data % 64 == 0 for v in made)
 
 
 def test_arena_layout():
