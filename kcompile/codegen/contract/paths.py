@@ -48,6 +48,7 @@ STREAMED_ROWS, STREAMED_FOR = 8, 2  # rows of rhs read along at a time, for this
 PANEL_SHARE = 8  # one column block of rhs may take this part of the second-level cache
 RHS_SHARE = 2  # what a task reads of rhs may take this part of the second-level cache
 KEPT_SHARE = 4  # an operand as large as this part of the second-level cache is kept in panels
+KEPT_TWICE_SHARE = 4  # and no larger than this part of the last one, if few rows read it where it lies
 SCRATCH_SHARE = 4  # a task's scratch may take this part of the second-level cache
 
 
@@ -374,16 +375,18 @@ def pays_to_pack(problem: Problem, k_size: int, target: Target) -> bool:
 def pays_to_keep(problem: Problem, block_lanes: int, target: Target) -> bool:
     """True if panels of rhs cost nothing, since they are kept, and do not lie in the near caches anyway."""
     b = problem.rhs.memory
-    if not problem.rhs.is_steady or b is None or not problem.k or may_be_few(problem):
+    if not problem.rhs.is_steady or b is None or not problem.k:
         return False
     if abs(nominal(b.stride(problem.k[-1]))) <= block_lanes:
         return False  # it lies in panels already
     nbytes = nominal(dim.product(problem.shapes[b.buffer])) * b.dtype.size_bytes
+    if may_be_few(problem) and nbytes * KEPT_TWICE_SHARE > target.l3_bytes:
+        return False
     return nbytes * KEPT_SHARE >= target.l2_bytes
 
 
 def may_be_few(problem: Problem) -> bool:
-    """True if the rows are a named size that may be one: rhs is then read where it lies (thin.py).
+    """True if the rows are a named size that may be one: few rows read rhs where it lies (thin.py), beside its panels.
 
     Those of a loop's task are few in any case: panels that all steps read are made for them.
     """

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kcompile.codegen.contract import emit
+from kcompile.codegen.contract import emit, lines
 from kcompile.codegen.contract.emitter import plan_of
 from kcompile.codegen.host import host_target
 from kcompile.ir.dim import symbol
@@ -42,6 +42,16 @@ def test_rows_at_few_places_of_their_pages_are_packed():
 def test_rows_are_copied_late_where_panels_are():
     plan = planned(PRODUCT, COPIED)
     assert plan.packs_late and plan.copies_late and plan.blocked
+    assert plan.lined and lines.copied_beside(plan) and plan.k_steps % plan.lanes == 0
+    assert plan.describe().endswith("rows copied late, in lines")
+    cut = planned(PRODUCT, {**COPIED, "k": 1026})
+    assert cut.lined and not lines.copied_beside(cut)  # the last vector of a row is no whole one
+
+
+def test_tiles_make_panels_whose_rows_lie_along_them():
+    assert planned(PRODUCT, COPIED).makes_panels
+    turned = planned(ROWS, {"m": 230, "n": 300, "k": 40})
+    assert turned.packs_late and not turned.makes_panels
 
 
 @pytest.mark.parametrize(
@@ -62,10 +72,18 @@ def test_a_named_size():
         check(ROWS, {"m": 230, "n": symbol("n"), "k": 40}, {"n": n}, target=SMALL)
 
 
-def test_results_of_late_rows():
-    sizes = {"m": 525, "n": 1041, "k": 1024}
-    assert planned(PRODUCT, sizes, SMALL).copies_late
+@pytest.mark.parametrize("k", [1024, 1026])
+def test_results_of_late_rows(k):
+    sizes = {"m": 525, "n": 1041, "k": k}
+    plan = planned(PRODUCT, sizes, SMALL)
+    assert plan.lined and plan.makes_panels
     check("g,m,k;g,k,n->g,m,n", {"g": 2, **sizes}, target=SMALL)
+
+
+def test_results_of_late_rows_of_open_number():
+    sizes = {**COPIED, "m": symbol("m") * 20}
+    assert planned(PRODUCT, sizes, SMALL).lined
+    check(PRODUCT, sizes, {"m": 27}, target=SMALL)
 
 
 def test_threads_at_once_write_the_same_bytes():

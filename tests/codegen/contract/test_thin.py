@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,28 @@ def test_named_rows_get_a_second_plan(target):
     found = thin(DENSE, {"m": BATCH, "n": 512, "k": 784}, target)
     assert found.limit >= 1 and found.plan.rows.sizes[0] <= 2
     assert not found.plan.packed and found.plan.vector.extent == 512
+
+
+def test_weights_that_stay_are_kept_in_panels_for_many_rows_and_read_in_place_by_few():
+    form = replace(contract_form(DENSE, {"m": BATCH, "n": 512, "k": 784}), steady=("x1",))
+    main = plan_of(form, X86_64_V4)
+    few = thin_of(form, main, X86_64_V4)
+    assert main.keeps and few.limit >= 1 and not few.plan.packed
+    large = replace(contract_form(DENSE, {"m": BATCH, "n": 4096, "k": 4096}), steady=("x1",))
+    assert not plan_of(large, X86_64_V4).packed  # too large to keep twice
+
+
+def test_rows_have_the_same_bits_beside_kept_panels():
+    form = replace(contract_form(DENSE, {"m": BATCH, "n": 330, "k": 300}), steady=("x1",))
+    target = replace(host_target(), l2_bytes=64 * 1024)
+    assert plan_of(form, target).keeps and thin_of(form, plan_of(form, target), target).plan
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((20, 300), "float32"), rng.standard_normal((300, 330), "float32")
+    whole = run_form(form, {"x0": x, "x1": w}, {"batch": 20}, target=target)["y"]
+    np.testing.assert_allclose(whole, x @ w, rtol=1e-4, atol=1e-4)
+    for rows in (1, 3, 7):
+        part = run_form(form, {"x0": x[:rows], "x1": w}, {"batch": rows}, target=target)["y"]
+        np.testing.assert_array_equal(part, whole[:rows])
 
 
 @pytest.mark.parametrize(
