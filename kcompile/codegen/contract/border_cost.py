@@ -41,6 +41,8 @@ def with_windows(plan: Plan, products: float) -> Plan:
         return plan
     none = _loop_cycles(plan)
     for window in plan.problem.windows:
+        if plan.columns.fold > 1 and window.tap == plan.k[-1]:
+            continue  # its steps are taken in groups that begin at fixed places
         more = replace(plan, windows=(*plan.windows, window))
         if window.out != plan.vector and _left_cycles(more, products) < _left_cycles(plan, products):
             plan = more

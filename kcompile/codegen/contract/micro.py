@@ -11,14 +11,14 @@ from __future__ import annotations
 from llvmlite import ir
 
 from kcompile.codegen.build import KernelBuilder
-from kcompile.codegen.contract import ask, columns, pairs
+from kcompile.codegen.contract import ask, columns, folded, pairs
 from kcompile.codegen.contract.affine import Memory
 from kcompile.codegen.contract.border import Window, cuts, segments
 from kcompile.codegen.contract.crosswise import Crosswise
 from kcompile.codegen.contract.epilogue import Along, store_vector
 from kcompile.codegen.contract.frame import Frame, Signature
 from kcompile.codegen.contract.plan import DIRECT, Plan
-from kcompile.codegen.contract.tiles import unroll_steps
+from kcompile.codegen.contract.tiles import UNROLL_FMAS, unroll_steps
 from kcompile.codegen.contract.widen import widened
 from kcompile.codegen.llvm_types import I1, I64, Index, memory_type, vector
 from kcompile.codegen.module import Param, pointer
@@ -118,6 +118,8 @@ class _Micro:
         self.b, self.dtype, self.lanes = frame.b, plan.problem.dtype, plan.lanes
         self.row_offsets = [self._row_offset(r) for r in rows]
         self.windows = {w.tap: w for w in plan.windows}
+        self.fold = plan.columns.fold if masks[-1] is not None else 1
+        self.plain = vectors if self.fold == 1 else vectors - 1
 
     def _row_offset(self, row: dict[Axis, int]) -> Index:
         total: Index = 0
@@ -167,13 +169,21 @@ class _Micro:
         plan, rows, chains = self.plan, len(self.rows), self.plan.chains
         axes = (*(a for a in plan.k[: plan.cut] if a in self.windows), *plan.k[plan.cut :])
         zero = self.b.zero(self.dtype, self.lanes)
+        before = [row[-1] for row in acc]
+        if self.fold > 1:
+            acc = [[*row[:-1], zero] for row in acc]
         acc = [*acc, *([zero] * self.vectors for _ in range((chains - 1) * rows))]
         acc = self._nest(axes, acc, self.b["a"], self.b["b"])
         total = acc[:rows]
         for chain in range(1, chains):
             part = acc[chain * rows : (chain + 1) * rows]
             total = [[add(self.b, self.dtype, x, y) for x, y in zip(*pair)] for pair in zip(total, part)]
-        return total
+        if self.fold == 1:
+            return total
+        sums = folded.added_up(self.b, self.dtype, [row[-1] for row in total], self.fold, self.lanes)
+        if self.plan.blocked:
+            sums = [add(self.b, self.dtype, *pair) for pair in zip(before, sums)]
+        return [[*row[:-1], value] for row, value in zip(total, sums)]
 
     def _nest(self, axes, acc: Tile, a: ir.Value, bp: ir.Value) -> Tile:
         if not axes:
@@ -221,6 +231,8 @@ class _Micro:
         body = 1
         for other in inner:
             body = body * other.extent if isinstance(other.extent, int) else 10**9
+        if not inner and self.fold > 1:
+            return self._folded(axis, acc, a, bp, steps)
         if not inner:
             unroll = unroll_steps(steps if isinstance(steps, int) else None, len(self.rows), self.vectors)
         elif isinstance(steps, int) and steps * body <= unroll_steps(steps * body, len(self.rows), self.vectors):
@@ -266,6 +278,50 @@ class _Micro:
             acc, a, bp = self._loop(rest, 1, stride_a, stride_b, acc, a, bp, straight)
         return self._half_pair(acc, a, bp, half)
 
+    def _folded(self, axis: Axis, acc: Tile, a, bp, steps: Index) -> Tile:
+        """The same where the last vector takes `fold` steps at once; fewer at the end of the axis.
+
+        The others' steps are a loop within, unless they are few: of a long body LLVM loads too much too early.
+        """
+        b, fold = self.b, self.fold
+        stride_a, stride_b = (self.frame.index(m.stride(axis)) for m in (self.plan.a, self.plan.b))
+        within = unroll_steps(fold, len(self.rows), self.plain)
+
+        def group(acc: Tile, a, bp, count: Index, turn: int = 0) -> Tile:
+            acc = self._unrolled(axis, (), acc, a, bp, count, within, 0) if self.plain else acc
+            return self._fold_step(acc, a, bp, count, turn)  # behind the loop, so that nothing waits beside it
+
+        def straight(acc: Tile, a, bp, count: int, place: Index = 0) -> Tile:
+            for u in range(0, count, fold):
+                pa = self._advance(a, self.plan.a, b.mul(stride_a, u))
+                pb = self._advance(bp, self.plan.b, b.mul(stride_b, u))
+                acc = group(acc, pa, pb, min(fold, count - u), u // fold)
+            return acc
+
+        unroll = fold * max(1, UNROLL_FMAS // (len(self.rows) * (self.plain * fold + 1)))
+        if isinstance(steps, int) and steps <= unroll:
+            return straight(acc, a, bp, steps)
+        turns = b.div_nonneg(steps, unroll)
+        acc, a, bp = self._loop(turns, unroll, stride_a, stride_b, acc, a, bp, straight)
+        rest = b.sub(steps, b.mul(turns, unroll))
+        if isinstance(rest, int):
+            return straight(acc, a, bp, rest)
+        if unroll > fold:
+            turns = b.div_nonneg(rest, fold)
+            acc, a, bp = self._loop(turns, fold, stride_a, stride_b, acc, a, bp, straight)
+            rest = b.sub(rest, b.mul(turns, fold))
+        return group(acc, a, bp, rest)
+
+    def _fold_step(self, acc: Tile, a: ir.Value, bp: ir.Value, steps: Index, turn: int) -> Tile:
+        """Add what `steps` steps of k, at most `fold`, contribute to the last columns."""
+        plan, new = self.plan, list(acc)
+        rhs = self._vector(bp, plan.b, self.plain * self.lanes, None)
+        for i, offset in enumerate(self.row_offsets, turn % plan.chains * len(self.rows)):
+            place = self._advance(a, plan.a, offset)
+            x = folded.factors(self.b, place, plan.a.dtype, self.fold, self.lanes, steps)
+            new[i] = [*acc[i][:-1], self._multiply_add(x, rhs, acc[i][-1])]
+        return new
+
     def _half_pair(self, acc: Tile, a, bp, half: Index) -> Tile:
         """Add what an odd step at the end contributes."""
         if isinstance(half, int):
@@ -302,7 +358,7 @@ class _Micro:
         """Add the products of one step of the innermost axis, the `turn`th of its loop body."""
         b, plan = self.b, self.plan
         mask_b = [None] * self.vectors if plan.packed else self.masks
-        rhs = [self._vector(bp, plan.b, j * self.lanes, mask_b[j]) for j in range(self.vectors)]
+        rhs = [self._vector(bp, plan.b, j * self.lanes, mask_b[j]) for j in range(self.plain)]
         if plan.prefetched:
             for j in range(self.vectors):
                 b.prefetch(bp, plan.b.dtype, plan.block_lanes + j * self.lanes)
@@ -325,7 +381,8 @@ class _Micro:
                 factors = [b.splat(pairs.load_pair(b, place, plan.a, is_half), self.lanes)] * self.vectors
             else:
                 factors = [b.splat(self._converted(b.load(place, plan.a.dtype), plan.a), self.lanes)] * self.vectors
-            new[i] = [self._multiply_add(f, c, acc[i][j]) for j, (f, c) in enumerate(zip(factors, rhs))]
+            products = [self._multiply_add(f, c, acc[i][j]) for j, (f, c) in enumerate(zip(factors, rhs))]
+            new[i] = [*products, *acc[i][self.plain :]]
         return new
 
     def _multiply_add(self, x: ir.Value, y: ir.Value, acc: ir.Value) -> ir.Value:

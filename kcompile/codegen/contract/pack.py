@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from kcompile.codegen.contract.affine import Affine, Memory, extent
 from kcompile.codegen.contract.classify import Operand
+from kcompile.codegen.contract.folded import fold_panel
 from kcompile.codegen.contract.frame import KEPT_SPACE, ROLLED, SHARED_SPACE, Frame, Signature, scalar_value
 from kcompile.codegen.contract.plan import Plan
 from kcompile.codegen.contract.transpose import copy_square, line_table, set_lines
@@ -47,6 +48,8 @@ def panel_memory(
 def fill(frame: Frame, plan: Plan, panel) -> None:
     """Write the loops that fill one panel."""
     _Packer(frame, plan, panel).emit()
+    if plan.columns.fold > 1:
+        fold_panel(frame, plan, panel)
 
 
 def emit_phase(module, target, sig: Signature, plan: Plan, name: str, fill=fill) -> Phase:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from kcompile.codegen.contract import ask, beside, crosswise, dot, pairs, planes, tiles, turn
+from kcompile.codegen.contract import ask, beside, crosswise, dot, folded, pairs, planes, tiles, turn
 from kcompile.codegen.contract.affine import Affine, Memory, affine, extent, linear_address
 from kcompile.codegen.contract.border import windows
 from kcompile.codegen.contract.border_cost import apart_if_better, with_windows
@@ -60,6 +60,7 @@ class Candidate:
     vector: Axis
     lhs_is_vector: bool
     crosswise: bool = False
+    fold: int = 1
 
 
 def candidates(problem: Problem, target: Target) -> Iterator[Candidate]:
@@ -68,6 +69,9 @@ def candidates(problem: Problem, target: Target) -> Iterator[Candidate]:
         for axis in view.n:
             if all(_is_column(s, axis, problem) for s in problem.sums):
                 yield Candidate(view, axis, False)
+                if folded.serves(view, axis, target) and not may_be_few(problem) and not is_long(view, target):
+                    fold = folded.fold_of(axis.extent, target.lanes(problem.dtype.size_bytes), problem.k[-1].extent)
+                    yield Candidate(view, axis, False, fold=fold)
                 if not problem.pair and crosswise.serves(view, axis, target):
                     yield Candidate(view, axis, False, True)
         if problem.pair:
@@ -192,10 +196,10 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     long = not lhs_is_vector and not candidate.crosswise and is_long(problem, target)
     rows, vectors, products = _tile(candidate, outer, lanes, target)
     cycles = products
-    columns = split_columns(vector.extent, vectors, lanes)
+    columns = split_columns(vector.extent, vectors, lanes, candidate.fold)
     block_lanes = columns.vectors * lanes
     blocks = column_blocks(vector.extent, columns, lanes)
-    packed = bool(problem.pair) or must_pack(problem.rhs, vector, columns, target)
+    packed = bool(problem.pair) or candidate.fold > 1 or must_pack(problem.rhs, vector, columns, target)
     packed = packed or pays_to_pack(problem, k_size, target)
     packed = not lhs_is_vector and not candidate.crosswise and (packed or pays_to_keep(problem, block_lanes, target))
     b, block_stride = problem.rhs.memory, block_lanes
@@ -206,7 +210,8 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         cycles += pack_cycles
     a = problem.lhs.memory
     behind = panel_elements(problem, outer, blocks, block_lanes) if packed and not problem.rhs.is_steady else 0
-    turned = not lhs_is_vector and not candidate.crosswise and not long and turn.pays(problem, rows, blocks, target)
+    turned = not lhs_is_vector and not candidate.crosswise and candidate.fold == 1 and not long
+    turned = turned and turn.pays(problem, rows, blocks, target)
     if turned:
         a = turn.turned_memory(problem, behind, lanes)
         cycles += _copied_lhs(problem, PACK_SQUARES, target)
@@ -225,7 +230,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         limit = STREAMED_ROWS
     if candidate.crosswise:
         limit = None
-    cut, k_steps = k_block(k, limit)
+    cut, k_steps = k_block(k, limit, candidate.fold)
     finish, finish_cycles = choose_finish(problem, vector, rows, columns)
     cycles += finish_cycles
     plan = Plan(
@@ -257,7 +262,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     plan = with_windows(plan, products)
     if long:
         return along_k(plan, target)
-    plan = replace(plan, asked=ask.asked(plan, target))
+    plan = replace(plan, asked=ask.asked(plan, target) if candidate.fold == 1 else ())
     shared = with_shares(plan, target)
     return shared if shared.blocks_per_share else with_chunks(plan, target)
 
@@ -270,7 +275,9 @@ def _tile(candidate: Candidate, outer, lanes: int, target: Target) -> tuple[tile
     else:
         given = problem.m, vector.extent, problem.k, lanes, target, candidate.lhs_is_vector
         lhs = None if candidate.lhs_is_vector else problem.lhs.memory
-        rows, vectors, cycles = tiles.choose(*given, lhs, _latency(problem))
+        part = folded.part_of(problem.k[-1].extent, candidate.fold) if candidate.fold > 1 else 1.0
+        rows, vectors, cycles = tiles.choose(*given, lhs, _latency(problem), part)
+        cycles *= folded.LEAST_GAIN if candidate.fold > 1 else 1
     return rows, vectors, cycles * max(1, nominal(extent(outer)))
 
 
@@ -339,7 +346,7 @@ def with_shares(plan: Plan, target: Target) -> Plan:
     row_bytes = plan.block_lanes * plan.problem.dtype.size_bytes
     cached = k_rows_in_cache(plan.b, plan.k, plan.rows, row_bytes, target)
     limit = min(total // max(1, wanted), total if cached is None else cached)
-    cut, k_steps = k_block(plan.k, limit)
+    cut, k_steps = k_block(plan.k, limit, plan.columns.fold)
     shared = replace(plan, cut=cut, k_steps=k_steps, blocked=True)
     per_share = nominal(shared.k_blocks) // max(1, wanted)
     if wanted < 2 or per_share < 1:

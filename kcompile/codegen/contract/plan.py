@@ -95,8 +95,8 @@ class Plan:
     @property
     def may_be_late(self) -> bool:
         """True if panels may be made by tasks: many row tiles meet each, and there are some groups of column blocks."""
-        if not self.packed or self.keeps or self.blocks_per_share:
-            return False
+        if not self.packed or self.keeps or self.blocks_per_share or self.columns.fold > 1:
+            return False  # what is folded in place must not be made twice at once
         groups = nominal(extent(self.outer) * self.groups)
         return nominal(self.units) >= FEWEST_UNITS and groups >= FEWEST_GROUPS
 
@@ -264,6 +264,8 @@ class Plan:
             parts.append("planes")
         if self.windows:
             parts.append(f"border of {' and '.join(w.tap.name for w in self.windows)} left out")
+        if self.columns.fold > 1:
+            parts.append(f"last vector of {self.columns.fold} steps")
         if self.packed:
             parts.append("kept panels" if self.keeps else "packed late" if self.packs_late else "packed")
         if self.turned:

@@ -32,6 +32,8 @@ MAX_ROWS = 24
 REST_ROWS = 4
 TAIL_PENALTY = 1.02  # a column tail doubles the code: only for a gain
 MAX_VECTORS = 8
+LINE_ELEMENTS = 16  # of a cache line, about
+FOLD_ROW = 3  # cycles to add up what a row of a tile has in its folded vector
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,13 @@ class Columns:
     """How the vector axis is cut: blocks of `vectors` vectors, then a tail of `tail_vectors`.
 
     tail_lanes: elements in the last vector of the tail; 0 if full; None if known only at run time.
+    fold: steps of k that this last vector takes at once (folded.py).
     """
 
     vectors: int
     tail_vectors: int
     tail_lanes: int | None
+    fold: int = 1
 
 
 def chains(rows: int, vectors: int, latency: int = FMA_LATENCY) -> int:
@@ -109,6 +113,18 @@ def _crowded(lines: set[int], sets: int, ways: int) -> int:
     return sum(count for count in counts.values() if count > ways)
 
 
+def folded_cost(rows: int, vectors: int, part: float, chains: int = 1, latency: int = FMA_LATENCY) -> float:
+    """The same of a tile whose last vector takes 1 / `part` steps at once.
+
+    Its factors are loaded apart, so many neighbours at a time, some of which lie in two lines.
+    """
+    plain = vectors - 1
+    products = rows * (plain + part)
+    loads = plain + part + rows * ((1 if plain else 0) + part + (1 - part) / LINE_ELEMENTS)
+    busy = max(products / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, latency / chains * (1 if plain else part))
+    return busy + VECTOR_PRESSURE * (plain + part) + SCALAR_PRESSURE * rows
+
+
 def fits_registers(rows: int, vectors: int, target: Target) -> bool:
     """Accumulators, one row of rhs vectors, one broadcast, and one to spare for the register allocator.
 
@@ -144,14 +160,14 @@ def cover(size: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
-def split_columns(size: DimLike, vectors: int, lanes: int) -> Columns:
+def split_columns(size: DimLike, vectors: int, lanes: int, fold: int = 1) -> Columns:
     """Cut a vector axis into blocks of `vectors`."""
     if not dim.is_static(size):
         return Columns(vectors, vectors, None)
     size = max(1, size)  # no tasks will run, but there must be a tile to emit
     vectors = min(vectors, -(-size // lanes))
     rest = size % (vectors * lanes)
-    return Columns(vectors, -(-rest // lanes), rest % lanes)
+    return Columns(vectors, -(-rest // lanes), rest % lanes, fold)
 
 
 def column_blocks(size: DimLike, columns: Columns, lanes: int) -> DimLike:
@@ -168,10 +184,11 @@ def choose(
     lhs_is_vector: bool,
     lhs: Memory | None = None,
     latency: int = FMA_LATENCY,
+    part: float = 1.0,
 ) -> tuple[RowTile, int, float]:
     """Return the row tile, the vectors per block and the estimated cycles for the whole of m x n.
 
-    lhs: where it lies; None if it is computed and then dense.
+    lhs: where it lies; None if it is computed and then dense. part: see `folded_cost`.
     """
     best = None
     steps = max(1, nominal(extent(k)))
@@ -186,7 +203,7 @@ def choose(
                 if sizes[0] != largest and dim.is_static(rows.along.extent):
                     continue
                 tile = RowTile(rows.along, rows.inside, rows.outside, sizes)
-                cost = tile_cost(tile, vectors, size_n, steps, lanes, lhs_is_vector, latency)
+                cost = tile_cost(tile, vectors, size_n, steps, lanes, lhs_is_vector, latency, part)
                 crowded = crowded_rows(tile, k, lhs, target)
                 if crowded:
                     tiles = nominal(extent(tile.outside) * ceildiv(tile.along.extent, sizes[0]))
@@ -218,6 +235,7 @@ def tile_cost(
     lanes: int,
     lhs_is_vector: bool,
     latency: int = FMA_LATENCY,
+    part: float = 1.0,
 ) -> float:
     """Estimated cycles for all tiles."""
     known = dim.is_static(tile.along.extent) and dim.is_static(size_n)
@@ -225,15 +243,19 @@ def tile_cost(
     n = max(1, nominal(size_n))
     all_vectors = -(-n // lanes)
     blocks = [(vectors, all_vectors // vectors)]
-    if all_vectors % vectors:
-        blocks.append((all_vectors % vectors, 1))
+    rest = all_vectors % vectors
+    if rest or part < 1:
+        blocks = [(vectors, (all_vectors - 1) // vectors), (rest or vectors, 1)]
     outside = max(1, nominal(extent(tile.outside)))
     total = 0.0
     for steps, count in cover(max(1, nominal(tile.along.extent)), tile.sizes):
         rows = steps * tile.inner_rows
-        for wide, how_many in blocks:
-            cycles = step_cost(rows, wide, lhs_is_vector, parallel, latency) * k + TILE_OVERHEAD + rows * wide
-            total += cycles * count * how_many
+        for number, (wide, how_many) in enumerate(blocks):
+            if part < 1 and number:
+                cycles = folded_cost(rows, wide, part, parallel, latency) * k + FOLD_ROW * rows
+            else:
+                cycles = step_cost(rows, wide, lhs_is_vector, parallel, latency) * k
+            total += (cycles + TILE_OVERHEAD + rows * wide) * count * how_many
     return total * outside * (TAIL_PENALTY if len(blocks) > 1 and all_vectors > vectors else 1.0)
 
 
@@ -248,8 +270,10 @@ def unroll_steps(size: int | None, rows: int, vectors: int) -> int:
     return exact[-1] if exact else limit
 
 
-def k_block(k_axes: Sequence[Axis], steps: int | None) -> tuple[int, DimLike]:
+def k_block(k_axes: Sequence[Axis], steps: int | None, multiple: int = 1) -> tuple[int, DimLike]:
     """Where to cut k so that a block has about `steps` steps (None: do not cut).
+
+    multiple: blocks of the last axis have a multiple of so many steps, but for its last one.
 
     Returns: (position of the axis that is cut, steps of it per block); (0, its extent) if k is whole.
     """
@@ -260,6 +284,6 @@ def k_block(k_axes: Sequence[Axis], steps: int | None) -> tuple[int, DimLike]:
             most = max(1, steps // inner)
             if dim.is_static(size):
                 most = -(-size // -(-size // most))  # blocks of one size
-            return position, most
+            return position, most if inner != 1 else -(-most // multiple) * multiple
         inner = inner * size
     return 0, (k_axes[0].extent if k_axes else 1)
