@@ -25,6 +25,8 @@ from kcompile.codegen.module import Param, pointer
 from kcompile.ir.dim import Axis
 from kcompile.ir.types import DType
 
+FOLDED_FMAS = 24  # the same where factors are loaded apart: LLVM loads all of a loop body first, and spills
+
 Tile = "list[list[ir.Value]]"  # accumulators by row and vector
 
 
@@ -298,7 +300,7 @@ class _Micro:
                 acc = group(acc, pa, pb, min(fold, count - u), u // fold)
             return acc
 
-        unroll = fold * max(1, UNROLL_FMAS // (len(self.rows) * (self.plain * fold + 1)))
+        unroll = fold * max(1, FOLDED_FMAS // (len(self.rows) * (self.plain * fold + 1)))
         if isinstance(steps, int) and steps <= unroll:
             return straight(acc, a, bp, steps)
         turns = b.div_nonneg(steps, unroll)
