@@ -11,6 +11,7 @@ from kcompile.errors import ArgumentError, ShapeError
 from kcompile.ir import dim
 from kcompile.ir.dim import DimLike
 from kcompile.ir.types import Type, shape_text
+from kcompile.ir.op import Kind, Op, register
 from kcompile.ops.adjoint import full_transpose
 from kcompile.ops.contract import contract
 from kcompile.ops.shape import pad, reshape
@@ -85,7 +86,37 @@ def conv_transpose(x, w, strides=1, padding: str = "valid", output_padding=None,
     if any(c != 0 for c in crops):
         edges = (0, *crops, 0)
         y = pad(y, low=tuple(-c for c in edges), high=(0,) * (rank + 2), interior=(0,) * (rank + 2), value=0)
-    return y
+    return transposed(y, x, w, strides=strides, dilation=dilation, crops=tuple(crops))
+
+
+def _transposed_vjp(g, y, result, x, w, *, strides, dilation, crops):
+    """The cotangents of a transposed convolution: `conv` of that of its result, and a filter gradient.
+
+    The result may be put together from phases (adjoint.py), whose own gradients would each pass over the cotangent.
+    """
+    spans = [(k - 1) * d + 1 for k, d in zip(w.shape[:-2], dilation)]
+    edges = []
+    for n, (size, span, stride, crop) in enumerate(zip(x.shape[1:-1], spans, strides, crops), 1):
+        edges.append((crop, (size - 1) * stride + span - crop - g.shape[n]))
+    g = padded(g, w.shape[:-2], strides, edges, dilation)
+    rows, taps, _ = _window_terms(g, w.shape[:-2], strides, dilation)
+    images = ",".join(f"i{n}" for n in range(len(spans)))
+    sizes = tuple((f"r{n}", k) for n, k in enumerate(w.shape[:-2]))
+    dw = contract(g, x, spec=f"b,{rows},c;b,{images},n->{taps},c,n", sizes=sizes)
+    return None, conv(g, w, strides, "valid", dilation), dw
+
+
+transposed = register(
+    Op(
+        "transposed",  # a result as it is, of a transposed convolution of two operands: what its gradient follows from
+        Kind.CONTROL,
+        lambda y, x, w, **attrs: y,
+        lambda y, x, w, **attrs: y,
+        _transposed_vjp,
+        samples=lambda rng: (),
+        facts={"gradient_only": True},
+    )
+)
 
 
 def padded(x, window, strides, padding: Padding, dilation, value=0):

@@ -32,12 +32,16 @@ def with_gradient(
 
 
 def drop_custom(graph: Graph) -> Graph:
-    """After: no custom node; gradients have been taken."""
+    """After: no node that means something to autodiff only; gradients have been taken."""
 
     def visit(new: Graph, node: Node, inputs: tuple[Value, ...]):
-        return inputs[: node.attrs["results"]] if node.op is custom else None
+        return inputs[: node.attrs.get("results", 1)] if _is_dropped(node) else None
 
-    return rebuild(graph, visit) if any(n.op is custom for n in graph.live_nodes()) else graph
+    return rebuild(graph, visit) if any(map(_is_dropped, graph.live_nodes())) else graph
+
+
+def _is_dropped(node: Node) -> bool:
+    return not node.is_source and node.op.facts.get("gradient_only", False)
 
 
 def _infer(*types: Type, body: Body, results: int, weight: str):
@@ -66,4 +70,4 @@ def _samples(rng):
     return ()
 
 
-custom = register(Op("custom", Kind.CONTROL, _infer, _ref, _vjp, None, _samples))
+custom = register(Op("custom", Kind.CONTROL, _infer, _ref, _vjp, None, _samples, facts={"gradient_only": True}))

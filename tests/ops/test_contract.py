@@ -85,7 +85,7 @@ def test_conv_gradients_against_loops(case, waste, monkeypatch):
     np.testing.assert_allclose((dw * e_w).sum(), (g * naive_conv(x, e_w, *rest)).sum(), rtol=1e-9)
 
 
-def _pulled_back(x, w, g, rest):
+def _pulled_back(x, w, g, rest, conv=conv):
     graph = Graph()
     xs = graph.input("x", Type(f64, (dim.symbol("batch"), *x.shape[1:])))
     ws = graph.source("parameter", "w", Type(f64, w.shape))
@@ -121,6 +121,25 @@ def test_conv_transpose_is_the_transpose_of_conv(window, stride, padding):
     back = naive_conv(v, w, (stride, stride), padding, (1, 1), 1)
     assert back.shape == x.shape
     np.testing.assert_allclose((y * v).sum(), (x * back).sum(), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "window, rest",
+    [
+        ((3, 3), (1, "same")),
+        ((5, 5), (3, "same")),
+        ((3, 2), (2, "valid")),
+        ((2, 2), (3, "valid")),
+        ((3, 3), (2, "same", (1, 0))),
+        ((3, 3), (1, "valid", None, 2)),
+    ],
+)
+def test_conv_transpose_gradients_against_the_result(window, rest):
+    x, w, e_x, e_w = arrays((2, 5, 4, 3), (*window, 2, 3), (2, 5, 4, 3), (*window, 2, 3))
+    (g,) = arrays(conv_transpose(x, w, *rest).shape, seed=1)
+    dx, dw = _pulled_back(x, w, g, rest, conv_transpose)
+    np.testing.assert_allclose((dx * e_x).sum(), (g * conv_transpose(e_x, w, *rest)).sum(), rtol=1e-9)
+    np.testing.assert_allclose((dw * e_w).sum(), (g * conv_transpose(x, e_w, *rest)).sum(), rtol=1e-9)
 
 
 def test_conv_transpose_by_hand():
