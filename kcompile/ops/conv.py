@@ -10,8 +10,8 @@ from __future__ import annotations
 from kcompile.errors import ArgumentError, ShapeError
 from kcompile.ir import dim
 from kcompile.ir.dim import DimLike
-from kcompile.ir.types import Type, shape_text
 from kcompile.ir.op import Kind, Op, register
+from kcompile.ir.types import Type, shape_text
 from kcompile.ops.adjoint import full_transpose
 from kcompile.ops.contract import contract
 from kcompile.ops.shape import pad, reshape

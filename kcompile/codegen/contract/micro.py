@@ -18,7 +18,7 @@ from kcompile.codegen.contract.crosswise import Crosswise
 from kcompile.codegen.contract.epilogue import Along, store_vector
 from kcompile.codegen.contract.frame import Frame, Signature
 from kcompile.codegen.contract.plan import DIRECT, Plan
-from kcompile.codegen.contract.tiles import UNROLL_FMAS, unroll_steps
+from kcompile.codegen.contract.tiles import unroll_steps
 from kcompile.codegen.contract.widen import widened
 from kcompile.codegen.llvm_types import I1, I64, Index, memory_type, vector
 from kcompile.codegen.module import Param, pointer

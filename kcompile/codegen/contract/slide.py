@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -387,7 +388,10 @@ def _meeting(slide, count: int, taps: int) -> dict[int, list[tuple[int, int]]]:
 
 
 class _SumRows(_Rows):
-    """A filter gradient: accumulators are the taps along the row, several of each where they are few."""
+    """A filter gradient: accumulators are the taps along the row, or of the whole window if registers hold them.
+
+    Several of each where they are few.
+    """
 
     def write(self) -> None:
         b, plan = self.b, self.plan
@@ -400,24 +404,49 @@ class _SumRows(_Rows):
         with self.rows() as row:
             frame = self.enter(row)
             for c, masks, _ in _blocks(frame, plan, plan.vectors, b["channel"], b["channels"]):
-                with b.loop("window", 0, extent(self.outer_axes()), **ROLLED) as outer:
-                    array_row = self.row_of(frame, unflatten(frame, self.outer_axes(), outer))
-                    with b.if_(array_row.exists):
-                        self.add_row(frame, array_row, outer, c, masks)
+                if not plan.is_whole:
+                    self.tap_by_tap(frame, c, masks)
+                    continue
+                rows = self.outer_rows(frame)
+                with b.if_else(functools.reduce(b.both, (row.exists for row in rows)), likely=True) as (
+                    then,
+                    otherwise,
+                ):
+                    with then:
+                        self.add_rows(frame, list(enumerate(rows)), c, masks)
+                    with otherwise:
+                        self.tap_by_tap(frame, c, masks)
         b.ret()
 
-    def add_row(self, frame: Frame, row: _Row, outer: Index, c: Index, masks: list) -> None:
-        """The sums over one row of columns, added to the partial ones."""
+    def outer_rows(self, frame: Frame) -> list[_Row]:
+        axes = self.outer_axes()
+        return [self.row_of(frame, unflatten(frame, axes, n)) for n in range(extent(axes))]
+
+    def tap_by_tap(self, frame: Frame, c: Index, masks: list) -> None:
+        """The sums over a row of columns for one row of the array after the other."""
+        b = self.b
+        with b.loop("window", 0, extent(self.outer_axes()), **ROLLED) as outer:
+            array_row = self.row_of(frame, unflatten(frame, self.outer_axes(), outer))
+            with b.if_(array_row.exists):
+                self.add_rows(frame, [(outer, array_row)], c, masks)
+
+    def add_rows(self, frame: Frame, rows: list[tuple[Index, _Row]], c: Index, masks: list) -> None:
+        """The sums over one row of columns, added to the partial ones; `rows` of the array with their outer taps."""
         b, plan, vectors = self.b, self.plan, len(masks)
         taps = plan.along_taps
-        self.sets = max(1, -(-FMA_LATENCY * FMA_PER_CYCLE // (taps * vectors)))
-        sums = self.zeros(taps * vectors * self.sets)
-        sums = self.over_tiles(sums, lambda tile, acc: self.products(frame, tile, row, c, masks, acc))
+        self.sets = max(1, -(-FMA_LATENCY * FMA_PER_CYCLE // (len(rows) * taps * vectors)))
+        each = taps * vectors * self.sets
+
+        def products(tile: _Tile, acc: list) -> list:
+            parts = [(row, acc[n * each : (n + 1) * each]) for n, (_, row) in enumerate(rows)]
+            return [v for row, part in parts for v in self.products(frame, tile, row, c, masks, part)]
+
+        sums = self.over_tiles(self.zeros(each * len(rows)), products)
         wide = self.frame.index(plan.padded_channels)
-        for r in range(taps):
+        for n, (outer, r) in enumerate((outer, r) for outer, _ in rows for r in range(taps)):
             place = b.add(b.mul(b.add(b.mul(outer, taps), r), wide), c)
             for j in range(vectors):
-                mine = sums[(r * vectors + j) * self.sets : (r * vectors + j + 1) * self.sets]
+                mine = sums[(n * vectors + j) * self.sets : (n * vectors + j + 1) * self.sets]
                 total = mine[0]
                 for more in mine[1:]:
                     total = self.plus(total, more)

@@ -35,6 +35,7 @@ HEAVY_COST, HEAVY_TILE = 32, 6  # an epilogue of this many operations is unrolle
 LOAD_COST, WEIGHT_COST = 1.0, 0.25  # of a vector of the array, which is rarely in the first-level cache, and of a tap
 UNROLLED = 256  # multiply-adds of one vector that are written out for one tile
 MAX_SUM_COLUMNS = 8  # of a filter gradient
+SUM_REGISTERS = 5  # beside the sums of a whole window
 MAX_BORDER_TILES = 4  # written out for one row
 MIN_GROUP = 4  # vectors of neighbouring channels, for the sake of prefetching
 GROUP_BYTES = 1024  # channels of one task of a filter gradient
@@ -63,6 +64,7 @@ class SlidingPlan:
     segments:  of one row; None: its size is known at run time only, or too many tiles touch a border.
     per_task:  rows of tiles of one task; shares: tasks for all rows (of one group of channels).
     group:     channels of one task of a filter gradient, in vectors.
+    is_whole:  a filter gradient sums all taps of the window at once, where all its rows exist.
     """
 
     form: Contract
@@ -85,6 +87,7 @@ class SlidingPlan:
     shares: DimLike
     group: int
     cycles: float
+    is_whole: bool = False
 
     @property
     def channels(self) -> DimLike:
@@ -174,9 +177,15 @@ def plan(form: Contract, target: Target) -> SlidingPlan | None:
         across = None
     outer = tuple(s for s in rest if s is not across)
     busy = FMA_LATENCY * FMA_PER_CYCLE
+    is_whole = False
     if found.is_sum:
         columns = min(MAX_SUM_COLUMNS, columns)
         fit = target.vector_registers * 5 // 8 // taps
+        # The other operand is then loaded once for all rows of the window. That pays where vectors lie in two lines.
+        uneven = dim.is_static(found.channel.extent) and found.channel.extent % lanes != 0
+        is_whole = uneven and taps < extent(found.taps) <= target.vector_registers - SUM_REGISTERS
+        if is_whole:
+            fit = target.vector_registers * 5 // 8 // extent(found.taps)
         vectors = max(1, min(fit, 4 if taps > 1 else busy, width))
     else:
         points = height * columns
@@ -221,6 +230,7 @@ def plan(form: Contract, target: Target) -> SlidingPlan | None:
         wanted,
         group,
         total,
+        is_whole,
     )
 
 

@@ -27,7 +27,18 @@ def image(c: int, n: int, b=1) -> dict:
 
 
 def test_steps_follow_from_the_columns_left():
-    assert [folded.fold_of(n, 16, 99) for n in (1, 17, 18, 19, 20, 21, 24, 25, 31, 32)] == [16, 16, 8, 4, 4, 2, 2, 1, 1, 1]
+    assert [folded.fold_of(n, 16, 99) for n in (1, 17, 18, 19, 20, 21, 24, 25, 31, 32)] == [
+        16,
+        16,
+        8,
+        4,
+        4,
+        2,
+        2,
+        1,
+        1,
+        1,
+    ]
     assert folded.fold_of(9, 8, 99) == 8 and folded.fold_of(17, 16, 9) == 4
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kcompile.codegen.contract import folded
 from kcompile.codegen.contract.emitter import plan_of
 from kcompile.ir.dim import symbol
 from kcompile.target import WASM32_SIMD, X86_64_V3, X86_64_V4
@@ -14,6 +15,12 @@ from tests.codegen.contract.native import run_form
 
 IMAGES = "b,y+r,x+s,c;r,s,c,n->b,y,x,n"
 BATCH = symbol("batch")
+
+
+@pytest.fixture(autouse=True)
+def _without_folding(monkeypatch):
+    """Columns left over may be folded instead (test_folded.py); here that is no choice."""
+    monkeypatch.setattr(folded, "LEAST_GAIN", 1e9)
 
 
 def sizes(n: int, c: int = 24, b=2, x: int = 31) -> dict:

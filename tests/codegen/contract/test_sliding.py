@@ -98,3 +98,10 @@ def test_sizes_known_at_run_time(spec, batch):
 
 def test_large_windows():
     check("b,i+r,j+s,c;r,s,c->b,i,j,c", {"b": BATCH, "i": 4, "j": 5, "c": 24, "r": 17, "s": 31}, {"batch": 1})
+
+
+@pytest.mark.parametrize("channels, window, whole", [(17, 3, True), (32, 3, False), (17, 7, False)])
+def test_uneven_channels_sum_the_whole_window_of_a_filter_gradient(channels, window, whole):
+    """Their vectors lie in two lines: each is loaded once for all rows of the window, if registers hold the sums."""
+    plans = contractions(graph_of((2, 9, 11, channels), (window, window, channels, 1), 1, "same", 1))
+    assert [p.is_whole for p in plans if p.sliding.is_sum] == [whole]
