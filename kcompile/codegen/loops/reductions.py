@@ -21,7 +21,7 @@ from kcompile.codegen.build import KernelBuilder
 from kcompile.codegen.llvm_types import I1, I32, Index, lanes_of, vector
 from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.expr import Scope
-from kcompile.codegen.loops.flat import Part, dims_of
+from kcompile.codegen.loops.flat import Part, dims_of, loads_of
 from kcompile.codegen.loops.reduce import combine, start_value
 from kcompile.codegen.loops.skewed import SUMS, Skew, is_skewed, side_by_side
 from kcompile.codegen.loops.vectors import Lanes, Pattern, calls_functions, has_masks, is_number
@@ -179,11 +179,15 @@ class _Row(Nest):
         if flight > 1:
             first = self.loop(full, behind, 1, [s[:1] for s in state])
             state = [f + s[1:] for f, s in zip(first, state)]
-        self.end(behind, high, state)
+        self.end(low, behind, high, state)
 
-    def end(self, behind: Index, high: Index, state: list[list[ir.Value]]) -> None:
+    def end(self, low: Index, behind: Index, high: Index, state: list[list[ir.Value]]) -> None:
         """The part of a vector that is left, and the numbers."""
         whole = isinstance(behind, int) and behind == high
+        last = last_vector(low, high, self.pattern.lanes)
+        if not whole and last is not None and self.may_repeat():
+            self.step(last, state, 0)
+            return
         if not whole and has_masks(self.b.target):
             left = self.b.sub(high, behind)
             mask = tail_mask(self.b, self.pattern.lanes, left)
@@ -192,6 +196,13 @@ class _Row(Nest):
         if not whole and not has_masks(self.b.target):
             one = _Row(self.part, replace(self.pattern, lanes=1), self.scope, self.body)
             one.finish(one.loop(behind, high, 1, one.nothing(1)))
+
+    def may_repeat(self) -> bool:
+        """True if points may be computed twice: none reads what another writes, not even over its own operands."""
+        written = {s.buffer: s.index[0] for s in self.body}
+        loads = loads_of(self.body)
+        stored = not self.numbers and not self.pattern.streamed and all(isinstance(s, Store) for s in self.body)
+        return stored and not any(n.buffer in written or n.index[0] in written.values() for n in loads)
 
     def flight(self) -> int:
         """Vectors in flight, a power of two."""
@@ -280,7 +291,7 @@ def run_together(rows: list[_Row], low: int, high: int) -> None:
         return
     for row, state in zip(rows, states):
         row.written_out(full, behind, flight, state)
-        row.end(behind, high, state)
+        row.end(low, behind, high, state)
 
 
 def _rest(rows: list[_Row], low: int, behind: int, high: int, states: list) -> None:
@@ -296,7 +307,8 @@ def _rest(rows: list[_Row], low: int, behind: int, high: int, states: list) -> N
                     mask = tail_mask(b, lanes, left) if left is not None else None
                     row.step(start, state, n, mask, left)
     for row, state in zip(rows, states):
-        row.end(high if masked else behind, high, state)
+        done = high if masked else behind
+        row.end(done, done, high, state)
 
 
 def _loop(rows: list[_Row], low: Index, high: Index, flight: int, states: list) -> list:
@@ -362,6 +374,12 @@ def ends_in_part(lane: Axis, low: Index, high: Index, target: Target) -> bool:
         return False
     whole, rest = divmod(high - low, target.lanes(4))
     return rest > 0 and whole < PART_VECTORS
+
+
+def last_vector(low: Index, high: Index, lanes: int) -> int | None:
+    """Where the last whole vector of a row begins, if that is known and there is one."""
+    known = isinstance(low, int) and isinstance(high, int) and high - low >= lanes
+    return high - lanes if known else None
 
 
 def tail_mask(b: KernelBuilder, lanes: int, count: Index) -> ir.Value:

@@ -35,7 +35,7 @@ def test_max_pool(channels):
     check(form, {"batch": 3}, guarded=True)
 
 
-@pytest.mark.parametrize("channels", (10, 30))
+@pytest.mark.parametrize("channels", (10, 17, 30))
 def test_a_window_over_the_border_takes_its_rest_of_channels_whole(channels):
     def build(g):
         x = g.input("x", Type(f32, (B, 6, 5, channels)))
