@@ -26,7 +26,7 @@ from kcompile.codegen.loops.reduce import combine, start_value
 from kcompile.codegen.loops.skewed import SUMS, Skew, is_skewed, side_by_side
 from kcompile.codegen.loops.vectors import Lanes, Pattern, calls_functions, has_masks, is_number
 from kcompile.forms import scalar
-from kcompile.forms.records import Store, assignments
+from kcompile.forms.records import LOCAL, Store, assignments
 from kcompile.ir.dim import Axis
 from kcompile.target import Target
 
@@ -198,11 +198,17 @@ class _Row(Nest):
             one.finish(one.loop(behind, high, 1, one.nothing(1)))
 
     def may_repeat(self) -> bool:
-        """True if points may be computed twice: none reads what another writes, not even over its own operands."""
+        """True if points may be computed twice: none reads what another writes, not even over its own operands.
+
+        A local row may lie in a result (in_results.py), and that over an operand.
+        """
         written = {s.buffer: s.index[0] for s in self.body}
         loads = loads_of(self.body)
-        stored = not self.numbers and not self.pattern.streamed and all(isinstance(s, Store) for s in self.body)
-        return stored and not any(n.buffer in written or n.index[0] in written.values() for n in loads)
+        if self.pattern.streamed or not all(isinstance(s, Store) for s in self.body):
+            return False
+        if any(self.part.buffers[n].role == LOCAL for n in (*written, *(n.buffer for n in loads))):
+            return False
+        return not any(n.buffer in written or n.index[0] in written.values() for n in loads)
 
     def flight(self) -> int:
         """Vectors in flight, a power of two."""
