@@ -107,9 +107,10 @@ def _enter(
     place = body.value(f"getelementptr ptr, ptr %ctx, i64 {count + 1}")
     body.line(f"%sizes = load ptr, ptr {place}")
     body.load_sizes(symbols)
+    if loop.rows is not None and not together:
+        body.symbols[WORKERS] = "1"  # here as in the steps: both find the same places in the arena of a task
     for n, symbol in enumerate(symbols):
-        one = loop.rows is not None and symbol == WORKERS and not together
-        body.store("i64", "1" if one else body.symbols[symbol], "%own.sizes", n)
+        body.store("i64", body.symbols[symbol], "%own.sizes", n)
     if loop.rows is not None:
         arena = body.address(arena, body.value(f"mul i64 %worker, {body.size(loop.arena_bytes)}"))
     return given, arena

@@ -111,14 +111,15 @@ def test_positions_and_random_numbers_are_those_of_the_whole(queries):
 
 
 def agree_at(graph: Graph, sizes, *, tolerance=2e-5) -> None:
-    """One compilation, many sizes; one thread and two give the same bits."""
-    one, two = (pipeline.compile(graph, num_threads=n) for n in (1, 2))
+    """One compilation, many sizes; one thread, two and four give the same bits."""
+    one, *several = (pipeline.compile(graph, num_threads=n) for n in (1, 2, 4))
     for each in sizes:
         given = data(graph, *each)
-        found, again = one.run(given, {}), two.run(given, {})
+        found, *others = (compiled.run(given, {}) for compiled in (one, *several))
         for name, value in InterpretedProgram(graph).run(given, {}).items():
             np.testing.assert_allclose(found[name], value, rtol=tolerance, atol=tolerance, err_msg=f"{name} {each}")
-            np.testing.assert_array_equal(found[name], again[name])
+            for again in others:
+                np.testing.assert_array_equal(found[name], again[name])
 
 
 NAMED = {
