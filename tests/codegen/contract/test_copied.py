@@ -21,9 +21,9 @@ def shortcut():
     return plan_of(replace(form, steady=("x1",)), X86_64_V4)
 
 
-def test_a_strided_shortcut_runs_over_all_rows():
+def test_a_strided_shortcut_runs_over_all_rows_of_an_image():
     plan = shortcut()
-    assert plan.problem.lhs.rows is not None and len(plan.problem.m) == 1
+    assert plan.problem.lhs.rows is not None and plan.rows.along.extent == 7 * 7
     assert not plan.turned and plan.finish == "direct"
 
 
