@@ -9,11 +9,13 @@ thin.py        a second plan for few rows, where rows are a named size
 tiles.py       register tile and block sizes: pure functions of sizes and target
 longk.py       sums much longer than the result is large: blocks of k outermost
 plan.py        Plan: all decisions of the tiled path as data
-blocked.py     the tiled path: loops of tasks, blocks of k and tiles; phases
+blocked.py     the tiled path: its functions, phases and loops of tasks
+task.py        one task: blocks of k and tiles, and what its tiles make besides
 micro.py       the register tile
 pack.py        rhs into panels
 border.py      windows on a border of zeros: which products are left out; border_cost.py: whether that pays
 late.py        panels and copied rows made by the task that first needs them
+lines.py       copied rows in the order in which tiles read them; tiles that copy
 turn.py        a large lhs copied so that k runs along its rows, or these lie apart
 pairs.py       products of bfloat16 two steps of k at a time: the problem over pairs, the instruction
 packpairs.py   rhs into panels of pairs

@@ -2,7 +2,8 @@
 
 The hardware foresees streams within a page. It does not foresee the next page of a panel, or the rows of the next
 tile, each in a page of its own. A tile asks for a line or two of them in every step of k: beside a few dozen
-multiply-adds that costs next to nothing. (Asking for the lines of the result gained nothing.)
+multiply-adds that costs next to nothing. Lines of the result are asked for shortly before the sums are done: stores
+that miss leave one by one, in order, and the next tile's loads wait behind them.
 """
 
 from __future__ import annotations
@@ -11,19 +12,22 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from kcompile.codegen.contract.affine import extent
+from kcompile.codegen.contract.affine import extent, linear_address
 from kcompile.codegen.contract.frame import Frame
-from kcompile.codegen.contract.plan import Plan
+from kcompile.codegen.contract.plan import DIRECT, Plan
 from kcompile.codegen.llvm_types import I64, Index
 from kcompile.codegen.module import Param, pointer
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, nominal
 from kcompile.target import Target
 
-LHS, RHS = "lhs", "rhs"
+LHS, RHS, RESULT = "lhs", "rhs", "result"
+RESULT_STEPS = 64  # of k between asking for the lines of a result and its store
 PANEL_STEPS = 32  # of k: so long a line takes to come from the third-level cache
+SOURCE_STEPS = 12  # the same where rows crowd into a few sets of the first-level cache, which hold no more
 FEWEST_PRODUCTS = 12  # vectors of them in a step of k, beside which one more line is free
 FEWEST_LINES = 4  # of a row of lhs
+_DISTANCES = "asked_row", "asked_group"  # elements from row to row; from step to step, for steps a line apart
 
 
 def asked(plan: Plan, target: Target) -> tuple[str, ...]:
@@ -41,7 +45,16 @@ def asked(plan: Plan, target: Target) -> tuple[str, ...]:
         found.append(LHS)
     if plan.packed and is_far((*problem.batch, *problem.n, *plan.k)):
         found.append(RHS)
+    if is_far((*problem.batch, *problem.m, *problem.n)) and _stores_lines(plan):
+        found.append(RESULT)
     return tuple(found)
+
+
+def _stores_lines(plan: Plan) -> bool:
+    """True if a tile stores its rows in vectors after a single loop over k."""
+    if plan.finish != DIRECT or plan.rows.inside or len(plan.k[plan.cut :]) != 1 or plan.problem.pair or plan.windows:
+        return False
+    return plan.problem.result_stride(plan.vector) == 1
 
 
 def _in_rows(plan: Plan, target: Target) -> bool:
@@ -58,7 +71,7 @@ def _in_rows(plan: Plan, target: Target) -> bool:
 
 def params(plan: Plan) -> list[Param]:
     """Parameters of a tile function whose next rows may not have been copied yet: where they are, elements apart."""
-    return [pointer("asked", align_bytes=1), Param("asked_row", I64)] if plan.copies_late else []
+    return [pointer("asked", align_bytes=1), *(Param(n, I64) for n in _DISTANCES)] if plan.copies_late else []
 
 
 def next_rows(frame: Frame, plan: Plan, a: ir.Value, step: Index) -> None:
@@ -67,14 +80,41 @@ def next_rows(frame: Frame, plan: Plan, a: ir.Value, step: Index) -> None:
     line = b.target.cache_line_bytes // plan.a.unit_bytes
     row = step % line if isinstance(step, int) else b.ll.and_(step, b.index(line - 1))
     if plan.copies_late:
-        place = b.add(step, b.mul(row, b.sub(b["asked_row"], 1)))
+        place = b.add(b.mul(b.sub(step, row), b["asked_group"]), b.mul(row, b["asked_row"]))
         b.prefetch(b["asked"], plan.a.dtype, place, locality=2)
+    if plan.lined:
+        return
     stride = frame.index(plan.a.stride(plan.rows.along))
     place = b.add(b.mul(stride, plan.rows.sizes[0]), b.mul(row, b.sub(stride, plan.a.unit)))
     b.prefetch(a, plan.a.dtype, place, locality=2)
+
+
+def result(frame: Frame, plan: Plan, rows: int, vectors: int) -> None:
+    """Ask for the lines a tile will store: in the result, or where sums wait for the next block of k."""
+    b, problem = frame.b, plan.problem
+    store = problem.stores[0]
+    dtype = frame.sig.types[store.buffer].dtype
+    place = b.at(
+        frame.pointers[store.buffer], dtype, frame.index(linear_address(store.index, problem.shapes[store.buffer]))
+    )
+    row = b.index(frame.index(problem.result_stride(plan.rows.along)))
+    if plan.blocked:
+        place = b.ll.select(b["last"], place, b["scratch"])
+        row = b.ll.select(b["last"], row, b.index(plan.block_lanes))
+    for i in range(rows):
+        for j in range(vectors):
+            b.prefetch(place, dtype, b.add(b.mul(row, i), j * plan.lanes), write=True)
 
 
 def panel(frame: Frame, plan: Plan, rhs: ir.Value, vectors: int) -> None:
     """Ask for a later row of the panel."""
     for j in range(vectors):
         frame.b.prefetch(rhs, plan.b.dtype, PANEL_STEPS * plan.block_lanes + j * plan.lanes)
+
+
+def rows_of_source(frame: Frame, plan: Plan, source: ir.Value, vectors: int) -> None:
+    """Ask for a later row of what a panel is made from: rows may lie pages apart."""
+    memory = plan.problem.rhs.memory
+    stride = frame.index(memory.stride(plan.k[-1]))
+    for j in range(vectors):
+        frame.b.prefetch(source, memory.dtype, frame.b.add(frame.b.mul(stride, SOURCE_STEPS), j * plan.lanes))

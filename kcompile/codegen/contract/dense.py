@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 
-from kcompile.codegen.contract import pairs
+from kcompile.codegen.contract import lines, pairs
 from kcompile.codegen.contract.affine import extent
 from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, Frame, Signature, scalar_value
 from kcompile.codegen.contract.paths import dense_axes, dense_elements
@@ -25,6 +25,8 @@ from kcompile.ir.dim import Axis, DimLike
 
 def elements(plan: Plan) -> DimLike:
     """Elements of the dense copy of lhs; 0 if lhs is read in place."""
+    if plan.lined:
+        return lines.elements(plan)
     return dense_elements(plan.problem, plan.lanes) if plan.problem.lhs.memory is None else 0
 
 

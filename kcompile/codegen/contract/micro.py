@@ -11,7 +11,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from kcompile.codegen.build import KernelBuilder
-from kcompile.codegen.contract import ask, columns, folded, pairs
+from kcompile.codegen.contract import ask, columns, folded, lines, pairs
 from kcompile.codegen.contract.affine import Memory
 from kcompile.codegen.contract.border import Window, cuts, segments
 from kcompile.codegen.contract.crosswise import Crosswise
@@ -28,6 +28,7 @@ from kcompile.ir.types import DType
 FOLDED_FMAS = 24  # the same where factors are loaded apart: LLVM loads all of a loop body first, and spills
 
 Tile = "list[list[ir.Value]]"  # accumulators by row and vector
+Places = "tuple[ir.Value, ...]"  # pointers that walk along k
 
 
 def tile_axes(plan: Plan) -> list[Axis]:
@@ -35,17 +36,33 @@ def tile_axes(plan: Plan) -> list[Axis]:
     return [*plan.outer, *plan.rows.outside, plan.rows.along, plan.vector]
 
 
-def tile_function(module, target, sig: Signature, plan: Plan, name: str, steps: int, vectors: int, masked: bool):
+def tile_function(
+    module,
+    target,
+    sig: Signature,
+    plan: Plan,
+    name: str,
+    steps: int,
+    vectors: int,
+    masked: bool,
+    makes: bool = False,
+    copies: bool = False,
+):
     """Write the function that computes one tile of `steps` steps x `vectors` vectors.
 
     Parameters: the leading ones, then lhs and rhs at the tile's corner and block start, scratch, what to ask for, the
     value of each axis of `tile_axes`, the number of steps of the cut axis, whether this is the first
     and the last block of k, the number of columns that exist, and where the block begins in `plan.windows_begun`.
+
+    makes: it reads rhs where it lies, at one more parameter behind `b`, and leaves the panel behind.
+    copies: it copies the rows of the next tile too; parameters more behind `scratch`, see lines.py.
     """
     more = [
         pointer("a", align_bytes=1),
         pointer("b", align_bytes=1),
+        *([pointer("source", "readonly", align_bytes=1)] if makes else []),
         pointer("scratch", align_bytes=plan.vector_bytes),
+        *(lines.params() if copies else []),
         *ask.params(plan),
         *columns.params(plan),
         *(Param(f"at{i}", I64) for i, _ in enumerate(tile_axes(plan))),
@@ -60,7 +77,7 @@ def tile_function(module, target, sig: Signature, plan: Plan, name: str, steps: 
     frame.places.update({axis: b[f"at{i}"] for i, axis in enumerate(tile_axes(plan))})
     rows = [(dict(zip((plan.rows.along, *plan.rows.inside), at))) for at in _row_points(plan, steps)]
     masks = column_masks(b, plan, vectors, b["valid"]) if masked else [None] * vectors
-    writer = _Micro(frame, plan, rows, vectors, masks)
+    writer = _Micro(frame, plan, rows, vectors, masks, makes, copies)
     if plan.crosswise:
         turned = Crosswise(frame, plan.a, plan.b, plan.k, plan.vector, plan.lanes, plan.problem.dtype)
         acc = [[row] for row in turned.rows(b["a"], b["b"], writer.row_offsets)]
@@ -113,10 +130,12 @@ def add(b: KernelBuilder, dtype: DType, x: ir.Value, y: ir.Value) -> ir.Value:
 
 
 class _Micro:
-    """Writes the loops of one tile."""
+    """Writes the loops of one tile. `memories`: what pointers walk along k: lhs, rhs, and what a panel is made from."""
 
-    def __init__(self, frame: Frame, plan: Plan, rows: list[dict[Axis, int]], vectors: int, masks: list):
+    def __init__(self, frame: Frame, plan: Plan, rows: list[dict[Axis, int]], vectors: int, masks, makes, copies):
         self.frame, self.plan, self.rows, self.vectors, self.masks = frame, plan, rows, vectors, masks
+        self.makes, self.copies = makes, copies
+        self.memories = (plan.a, plan.b, *([plan.problem.rhs.memory] if makes else []))
         self.b, self.dtype, self.lanes = frame.b, plan.problem.dtype, plan.lanes
         self.row_offsets = [self._row_offset(r) for r in rows]
         self.windows = {w.tap: w for w in plan.windows}
@@ -124,6 +143,8 @@ class _Micro:
         self.plain = vectors if self.fold == 1 else vectors - 1
 
     def _row_offset(self, row: dict[Axis, int]) -> Index:
+        if self.plan.lined:
+            return row[self.plan.rows.along] * self.lanes
         total: Index = 0
         for axis, place in row.items():
             total = self.b.add(total, self.b.mul(self.frame.index(self.plan.a.stride(axis)), place))
@@ -175,7 +196,8 @@ class _Micro:
         if self.fold > 1:
             acc = [[*row[:-1], zero] for row in acc]
         acc = [*acc, *([zero] * self.vectors for _ in range((chains - 1) * rows))]
-        acc = self._nest(axes, acc, self.b["a"], self.b["b"])
+        starts = tuple(self.b[name] for name in ("a", "b", *(["source"] if self.makes else [])))
+        acc = self._nest(axes, acc, starts)
         total = acc[:rows]
         for chain in range(1, chains):
             part = acc[chain * rows : (chain + 1) * rows]
@@ -187,18 +209,18 @@ class _Micro:
             sums = [add(self.b, self.dtype, *pair) for pair in zip(before, sums)]
         return [[*row[:-1], value] for row, value in zip(total, sums)]
 
-    def _nest(self, axes, acc: Tile, a: ir.Value, bp: ir.Value) -> Tile:
+    def _nest(self, axes, acc: Tile, at: Places) -> Tile:
         if not axes:
-            return self._step(acc, a, bp, 0, 0)
+            return self._step(acc, at, 0, 0)
         axis, inner = axes[0], axes[1:]
         if axis in self.windows:
-            return self._in_window(self.windows[axis], inner, acc, a, bp)
-        return self._all_steps(axis, inner, acc, a, bp, *self._steps(axis))
+            return self._in_window(self.windows[axis], inner, acc, at)
+        return self._all_steps(axis, inner, acc, at, *self._steps(axis))
 
-    def _in_window(self, window: Window, inner, acc: Tile, a: ir.Value, bp: ir.Value) -> Tile:
+    def _in_window(self, window: Window, inner, acc: Tile, at: Places) -> Tile:
         """Loops over the steps of a window's axis that some rows need, each over these rows."""
         b, plan, axis = self.b, self.plan, window.tap
-        strides = [(m, self.frame.index(m.stride(axis))) for m in (plan.a, plan.b)]
+        strides = self._strides(axis)
         begun, end = self._block_of(axis)
         in_tile = window.out in (plan.rows.along, *plan.rows.inside)
         rows = [row[window.out] if in_tile else 0 for row in self.rows]
@@ -210,8 +232,8 @@ class _Micro:
             low, high = first + part.cut_low, first + count - part.cut_high
             kept = [i for i, row in enumerate(rows) if low <= row < high]
             some = self if len(kept) == len(self.rows) else self._of_rows(kept)
-            at = [self._advance(p, m, b.mul(s, b.sub(part.begin, begun))) for p, (m, s) in zip((a, bp), strides)]
-            summed = some._all_steps(axis, inner, [acc[i] for i in kept], *at, b.sub(part.end, part.begin), 0)
+            here = self._along(strides, at, b.sub(part.begin, begun))
+            summed = some._all_steps(axis, inner, [acc[i] for i in kept], here, b.sub(part.end, part.begin), 0)
             acc = list(acc)
             for i, row in zip(kept, summed):
                 acc[i] = row
@@ -219,7 +241,8 @@ class _Micro:
 
     def _of_rows(self, kept: list[int]) -> _Micro:
         """The writer for some of the rows."""
-        return _Micro(self.frame, self.plan, [self.rows[i] for i in kept], self.vectors, self.masks)
+        rows = [self.rows[i] for i in kept]
+        return _Micro(self.frame, self.plan, rows, self.vectors, self.masks, self.makes, self.copies)
 
     def _block_of(self, axis: Axis) -> tuple[Index, Index]:
         """The steps of an axis that this block of k has."""
@@ -229,19 +252,19 @@ class _Micro:
         begun = b[f"begun{plan.windows_begun.index(axis)}"]
         return begun, b.add(begun, b["steps"] if axis == plan.k[plan.cut] else 1)
 
-    def _all_steps(self, axis: Axis, inner, acc: Tile, a: ir.Value, bp: ir.Value, steps: Index, half: Index) -> Tile:
+    def _all_steps(self, axis: Axis, inner, acc: Tile, at: Places, steps: Index, half: Index) -> Tile:
         body = 1
         for other in inner:
             body = body * other.extent if isinstance(other.extent, int) else 10**9
         if not inner and self.fold > 1:
-            return self._folded(axis, acc, a, bp, steps)
+            return self._folded(axis, acc, at, steps)
         if not inner:
             unroll = unroll_steps(steps if isinstance(steps, int) else None, len(self.rows), self.vectors)
         elif isinstance(steps, int) and steps * body <= unroll_steps(steps * body, len(self.rows), self.vectors):
             unroll = steps
         else:
             unroll = 1
-        return self._unrolled(axis, inner, acc, a, bp, steps, unroll, half)
+        return self._unrolled(axis, inner, acc, at, steps, unroll, half)
 
     def _steps(self, axis: Axis) -> tuple[Index, Index]:
         """Steps along an axis in this block; 0 or 1 half pairs behind them."""
@@ -253,70 +276,67 @@ class _Micro:
         elements = steps if is_cut else self.frame.index(pair.elements)
         return b.div_nonneg(elements, 2), b.mod_nonneg(elements, 2)
 
-    def _unrolled(self, axis: Axis, inner, acc: Tile, a, bp, steps: Index, unroll: int, half: Index) -> Tile:
+    def _unrolled(self, axis: Axis, inner, acc: Tile, at: Places, steps: Index, unroll: int, half: Index) -> Tile:
         """A loop over `axis`, `unroll` steps per turn, then the steps that are left, then half a pair if any."""
         b = self.b
-        stride_a, stride_b = (self.frame.index(m.stride(axis)) for m in (self.plan.a, self.plan.b))
+        strides = self._strides(axis)
 
-        def straight(acc: Tile, a, bp, count: int, place: Index = 0) -> Tile:
+        def straight(acc: Tile, at: Places, count: int, place: Index = 0) -> Tile:
             for u in range(count):
-                pa = self._advance(a, self.plan.a, b.mul(stride_a, u))
-                pb = self._advance(bp, self.plan.b, b.mul(stride_b, u))
-                acc = self._nest(inner, acc, pa, pb) if inner else self._step(acc, pa, pb, b.add(place, u), u)
+                here = self._along(strides, at, u)
+                acc = self._nest(inner, acc, here) if inner else self._step(acc, here, b.add(place, u), u)
             return acc
 
-        def behind(a, bp, count: int):
-            moved = self._advance(a, self.plan.a, b.mul(stride_a, count))
-            return moved, self._advance(bp, self.plan.b, b.mul(stride_b, count))
-
         if isinstance(steps, int) and steps <= unroll:
-            return self._half_pair(straight(acc, a, bp, steps), *behind(a, bp, steps), half)
+            return self._half_pair(straight(acc, at, steps), self._along(strides, at, steps), half)
         turns = b.div_nonneg(steps, unroll)
-        acc, a, bp = self._loop(turns, unroll, stride_a, stride_b, acc, a, bp, straight)
-        rest = b.sub(steps, b.mul(turns, unroll))
+        if ask.RESULT in self.plan.asked:
+            acc, at = self._asking_loops(strides, turns, unroll, acc, at, straight)
+        else:
+            acc, at = self._loop(strides, turns, unroll, acc, at, straight)
+        done = b.mul(turns, unroll)
+        rest = b.sub(steps, done)
         if isinstance(rest, int):
-            return self._half_pair(straight(acc, a, bp, rest), *behind(a, bp, rest), half)
+            return self._half_pair(straight(acc, at, rest, done), self._along(strides, at, rest), half)
         if unroll > 1:
-            acc, a, bp = self._loop(rest, 1, stride_a, stride_b, acc, a, bp, straight)
-        return self._half_pair(acc, a, bp, half)
+            acc, at = self._loop(strides, rest, 1, acc, at, straight, done)
+        return self._half_pair(acc, at, half)
 
-    def _folded(self, axis: Axis, acc: Tile, a, bp, steps: Index) -> Tile:
+    def _folded(self, axis: Axis, acc: Tile, at: Places, steps: Index) -> Tile:
         """The same where the last vector takes `fold` steps at once; fewer at the end of the axis.
 
         The others' steps are a loop within, unless they are few: of a long body LLVM loads too much too early.
         """
-        b, fold = self.b, self.fold
-        stride_a, stride_b = (self.frame.index(m.stride(axis)) for m in (self.plan.a, self.plan.b))
+        b, fold, strides = self.b, self.fold, self._strides(axis)
         within = unroll_steps(fold, len(self.rows), self.plain)
 
-        def group(acc: Tile, a, bp, count: Index, turn: int = 0) -> Tile:
-            acc = self._unrolled(axis, (), acc, a, bp, count, within, 0) if self.plain else acc
-            return self._fold_step(acc, a, bp, count, turn)  # behind the loop, so that nothing waits beside it
+        def group(acc: Tile, at: Places, count: Index, turn: int = 0) -> Tile:
+            acc = self._unrolled(axis, (), acc, at, count, within, 0) if self.plain else acc
+            return self._fold_step(acc, at, count, turn)  # behind the loop, so that nothing waits beside it
 
-        def straight(acc: Tile, a, bp, count: int, place: Index = 0) -> Tile:
+        def straight(acc: Tile, at: Places, count: int, place: Index = 0) -> Tile:
             for u in range(0, count, fold):
-                pa = self._advance(a, self.plan.a, b.mul(stride_a, u))
-                pb = self._advance(bp, self.plan.b, b.mul(stride_b, u))
-                acc = group(acc, pa, pb, min(fold, count - u), u // fold)
+                acc = group(acc, self._along(strides, at, u), min(fold, count - u), u // fold)
             return acc
 
         unroll = fold * max(1, FOLDED_FMAS // (len(self.rows) * (self.plain * fold + 1)))
         if isinstance(steps, int) and steps <= unroll:
-            return straight(acc, a, bp, steps)
+            return straight(acc, at, steps)
         turns = b.div_nonneg(steps, unroll)
-        acc, a, bp = self._loop(turns, unroll, stride_a, stride_b, acc, a, bp, straight)
+        acc, at = self._loop(strides, turns, unroll, acc, at, straight)
         rest = b.sub(steps, b.mul(turns, unroll))
         if isinstance(rest, int):
-            return straight(acc, a, bp, rest)
+            return straight(acc, at, rest)
         if unroll > fold:
             turns = b.div_nonneg(rest, fold)
-            acc, a, bp = self._loop(turns, fold, stride_a, stride_b, acc, a, bp, straight)
+            acc, at = self._loop(strides, turns, fold, acc, at, straight)
             rest = b.sub(rest, b.mul(turns, fold))
-        return group(acc, a, bp, rest)
+        return group(acc, at, rest)
 
-    def _fold_step(self, acc: Tile, a: ir.Value, bp: ir.Value, steps: Index, turn: int) -> Tile:
+    def _fold_step(self, acc: Tile, at: Places, steps: Index, turn: int) -> Tile:
         """Add what `steps` steps of k, at most `fold`, contribute to the last columns."""
         plan, new = self.plan, list(acc)
+        a, bp = at[:2]
         rhs = self._vector(bp, plan.b, self.plain * self.lanes, None)
         for i, offset in enumerate(self.row_offsets, turn % plan.chains * len(self.rows)):
             place = self._advance(a, plan.a, offset)
@@ -324,27 +344,52 @@ class _Micro:
             new[i] = [*acc[i][:-1], self._multiply_add(x, rhs, acc[i][-1])]
         return new
 
-    def _half_pair(self, acc: Tile, a, bp, half: Index) -> Tile:
+    def _half_pair(self, acc: Tile, at: Places, half: Index) -> Tile:
         """Add what an odd step at the end contributes."""
         if isinstance(half, int):
-            return self._step(acc, a, bp, 0, 0, True) if half else acc
+            return self._step(acc, at, 0, 0, True) if half else acc
 
-        def straight(acc: Tile, a, bp, count: int, place: Index) -> Tile:
-            return self._step(acc, a, bp, 0, 0, True)
+        def straight(acc: Tile, at: Places, count: int, place: Index) -> Tile:
+            return self._step(acc, at, 0, 0, True)
 
-        return self._loop(half, 1, 0, 0, acc, a, bp, straight)[0]
+        return self._loop([], half, 1, acc, at, straight)[0]
 
-    def _loop(self, turns: Index, unroll: int, stride_a, stride_b, acc: Tile, a, bp, straight):
+    def _asking_loops(self, strides: list[Index], turns: Index, unroll: int, acc: Tile, at: Places, straight):
+        """The loop over k, in two runs of the same code: before the second the tile asks for lines of the result."""
+        b = self.b
+        late = b.min(turns, -(-ask.RESULT_STEPS // unroll))
+        flat = [v for row in acc for v in row]
+        with b.carried_loop("run", 0, 2, [*flat, *at], unroll=False) as runs:
+            values, here = self._shaped(runs.carried[: len(flat)]), tuple(runs.carried[len(flat) :])
+            is_second = b.compare("==", runs.index, 1)
+            with b.if_(is_second):
+                ask.result(self.frame, self.plan, len(self.rows), self.vectors)
+            count, begin = (
+                b.select(is_second, *pair) for pair in ((late, b.sub(turns, late)), (b.sub(turns, late), 0))
+            )
+            values, here = self._loop(strides, count, unroll, values, here, straight, begin)
+            runs.next(*(v for row in values for v in row), *here)
+        return self._shaped(runs.results[: len(flat)]), tuple(runs.results[len(flat) :])
+
+    def _loop(self, strides: list[Index], turns: Index, unroll: int, acc: Tile, at: Places, straight, begin: Index = 0):
+        """`turns` turns of the loop, of which `begin` have been run."""
         b = self.b
         flat = [v for row in acc for v in row]
-        with b.carried_loop("k", 0, turns, [*flat, a, bp], unroll=False) as loop:
-            *values, pa, pb = loop.carried
-            values = straight(self._shaped(values), pa, pb, unroll, b.mul(loop.index, unroll))
-            pa = self._advance(pa, self.plan.a, b.mul(stride_a, unroll))
-            pb = self._advance(pb, self.plan.b, b.mul(stride_b, unroll))
-            loop.next(*(v for row in values for v in row), pa, pb)
-        *values, a, bp = loop.results
-        return self._shaped(values), a, bp
+        with b.carried_loop("k", 0, turns, [*flat, *at], unroll=False) as loop:
+            values, here = loop.carried[: len(flat)], tuple(loop.carried[len(flat) :])
+            values = straight(self._shaped(values), here, unroll, b.mul(b.add(begin, loop.index), unroll))
+            here = self._along(strides, here, unroll) if strides else here
+            loop.next(*(v for row in values for v in row), *here)
+        return self._shaped(loop.results[: len(flat)]), tuple(loop.results[len(flat) :])
+
+    def _strides(self, axis: Axis) -> list[Index]:
+        """Elements from step to step of an axis; 0 through lines: their way depends on the step, see `_step`."""
+        strides = [self.frame.index(memory.stride(axis)) for memory in self.memories]
+        return [0, *strides[1:]] if self.plan.lined else strides
+
+    def _along(self, strides: list[Index], at: Places, steps: Index) -> Places:
+        """The same places so many steps of an axis on."""
+        return tuple(self._advance(p, m, self.b.mul(s, steps)) for p, m, s in zip(at, self.memories, strides))
 
     def _shaped(self, flat: list[ir.Value]) -> Tile:
         return [flat[i : i + self.vectors] for i in range(0, len(flat), self.vectors)]
@@ -356,11 +401,13 @@ class _Micro:
 
     # one step -------------------------------------------------------------------------------
 
-    def _step(self, acc: Tile, a: ir.Value, bp: ir.Value, step: Index, turn: int, is_half: bool = False) -> Tile:
+    def _step(self, acc: Tile, at: Places, step: Index, turn: int, is_half: bool = False) -> Tile:
         """Add the products of one step of the innermost axis, the `turn`th of its loop body."""
         b, plan = self.b, self.plan
-        mask_b = [None] * self.vectors if plan.packed else self.masks
-        rhs = [self._vector(bp, plan.b, j * self.lanes, mask_b[j]) for j in range(self.plain)]
+        a, bp = at[:2]
+        if plan.lined:
+            a = self._advance(a, plan.a, lines.step_offset(self.frame, plan, step))
+        rhs = self._rhs(at)
         if plan.prefetched:
             for j in range(self.vectors):
                 b.prefetch(bp, plan.b.dtype, plan.block_lanes + j * self.lanes)
@@ -369,9 +416,11 @@ class _Micro:
                 b.prefetch(bp, plan.b.dtype, plan.asks_after + j * self.lanes, locality=2)
         if plan.ahead:
             self._ask_ahead(a, bp)
-        if ask.RHS in plan.asked:
+        if ask.RHS in plan.asked and not self.makes:
             ask.panel(self.frame, plan, bp, self.vectors)
-        if ask.LHS in plan.asked:
+        if self.copies:
+            lines.copy_step(self.frame, plan, step)
+        elif ask.LHS in plan.asked:
             ask.next_rows(self.frame, plan, a, step)
         new = list(acc)
         first = turn % plan.chains * len(self.rows)
@@ -386,6 +435,19 @@ class _Micro:
             products = [self._multiply_add(f, c, acc[i][j]) for j, (f, c) in enumerate(zip(factors, rhs))]
             new[i] = [*products, *acc[i][self.plain :]]
         return new
+
+    def _rhs(self, at: Places) -> list[ir.Value]:
+        """The vectors of rhs; those of a panel that is being made come from its source and go into it."""
+        plan = self.plan
+        if self.makes:
+            source = plan.problem.rhs.memory
+            ask.rows_of_source(self.frame, plan, at[2], self.vectors)
+            rhs = [self._vector(at[2], source, j * self.lanes, None) for j in range(self.vectors)]
+            for j, value in enumerate(rhs):
+                self.b.store_vector(value, at[1], self.dtype, j * self.lanes, align_bytes=plan.vector_bytes)
+            return rhs
+        masks = [None] * self.vectors if plan.packed else self.masks
+        return [self._vector(at[1], plan.b, j * self.lanes, masks[j]) for j in range(self.plain)]
 
     def _multiply_add(self, x: ir.Value, y: ir.Value, acc: ir.Value) -> ir.Value:
         if self.plan.problem.pair:

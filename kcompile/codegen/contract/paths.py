@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from kcompile.codegen.contract import ask, beside, crosswise, dot, folded, pairs, planes, tiles, turn
+from kcompile.codegen.contract import ask, beside, crosswise, dot, folded, lines, pairs, planes, tiles, turn
 from kcompile.codegen.contract.affine import Affine, Memory, affine, extent, linear_address
 from kcompile.codegen.contract.border import windows
 from kcompile.codegen.contract.border_cost import apart_if_better, with_windows
@@ -30,6 +30,7 @@ from kcompile.target import Target
 # Cycles per element; measured on Zen 5, the order of magnitude is that of every current core.
 PACK_ROWS, PACK_SQUARES, PACK_ELEMENTS = 0.15, 0.35, 2.0
 PANELS_L3, PANELS_MEMORY = 1.0, 1.5  # writing and reading panels that live there
+COPIED_BESIDE = 0.5  # rows copied by tiles, far away (lines.py)
 # The same of pairs, which come from half as many bytes; BESIDE per element of lhs.
 PAIR_ROWS, PAIRS_L3, PAIRS_MEMORY, BESIDE = 0.3, 0.1, 1.3, 0.2
 STORE_TRANSPOSED, STORE_SCATTERED = 0.4, 3.0
@@ -488,7 +489,11 @@ def with_chunks(plan: Plan, target: Target) -> Plan:
     units = int(min(units, limit // blocks))
     plan = replace(plan, units_per_task=units, blocks_per_task=even_blocks(plan, units, blocks))
     late = plan.may_be_late
-    return replace(plan, packs_late=late, copies_late=late and plan.may_copy_late)
+    plan = replace(plan, packs_late=late, copies_late=late and plan.may_copy_late)
+    if not lines.may_line(plan):
+        return plan
+    gained = (PACK_ROWS + PANELS_L3 - COPIED_BESIDE) if lines.copied_beside(lines.lined(plan)) else 0.0
+    return replace(lines.lined(plan), cycles=plan.cycles - gained * nominal(lines.elements(lines.lined(plan))))
 
 
 def units_of_panel(plan: Plan, target: Target) -> int:

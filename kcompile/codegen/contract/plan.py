@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PRODUCTS_PER_OPERATION = 8  # this many multiply-adds take as long as one operation of a simple kernel
 PAGE_BYTES = 4096
 FAR_BYTES = 1 << 18  # fewer are in a near cache
+FEWEST_MAKING_ROWS = 6  # of a tile that makes a panel: beside so many products two more stores per vector are free
 FEWEST_UNITS, FEWEST_GROUPS = 16, 4  # row tiles, and groups of column blocks, of a plan that packs late
 DIRECT, SCRATCH, TRANSPOSED = "direct", "scratch", "transposed"
 
@@ -45,6 +46,7 @@ class Plan:
     ahead: each block of k asks for the lines of the next one (see longk.py).
     blocks_per_share: 0, or: k itself is shared among tasks, this many blocks each (see `shares`).
     packs_late, copies_late: panels are made, rows of lhs are copied, by the task that first needs them (late.py).
+    lined: those rows lie in lines (lines.py); `a` then has strides of whole groups of steps and whole row tiles.
     windows: those on a border whose zeros are not multiplied (border.py).
     """
 
@@ -76,6 +78,7 @@ class Plan:
     beside: bool = False
     packs_late: bool = False
     copies_late: bool = False
+    lined: bool = False
     planes: Planes | None = None
     windows: tuple[Window, ...] = ()
 
@@ -99,6 +102,21 @@ class Plan:
             return False  # what is folded in place must not be made twice at once
         groups = nominal(extent(self.outer) * self.groups)
         return nominal(self.units) >= FEWEST_UNITS and groups >= FEWEST_GROUPS
+
+    @property
+    def makes_panels(self) -> bool:
+        """True if a panel that is packed late is made by the first tile that needs it, while it multiplies."""
+        rhs = self.problem.rhs.memory
+        if not self.packs_late or self.problem.pair or rhs is None or not self.k:
+            return False
+        if self.windows:
+            return False  # a tile that leaves out steps would leave them out of the panel
+        return rhs.stride(self.vector) == 1 and self.rows.max_rows >= FEWEST_MAKING_ROWS
+
+    @property
+    def panel_marks(self) -> DimLike:
+        """Marks that say which panels are there: one for each, or for each in each block of k."""
+        return self.panels * (self.k_blocks if self.makes_panels else 1)
 
     @property
     def may_copy_late(self) -> bool:
@@ -273,7 +291,8 @@ class Plan:
         if self.beside:
             parts.append("partners beside")
         if self.problem.lhs.rows:
-            parts.append("rows copied late" if self.copies_late else "rows copied")
+            how = " late, in lines" if self.lined else " late" if self.copies_late else ""
+            parts.append(f"rows copied{how}")
         if self.finish != DIRECT:
             parts.append(self.finish)
         return ", ".join(parts)

@@ -23,7 +23,7 @@ def plan(spec: str, *sizes: int, target=X86_64_V4):
 
 def test_far_operands_are_asked_for():
     assert plan(DENSE, 256, 256, 256).asked == ()
-    assert plan(DENSE, 1536, 1536, 1536).asked == (ask.LHS, ask.RHS)
+    assert plan(DENSE, 1536, 1536, 1536).asked == (ask.LHS, ask.RHS, ask.RESULT)
 
 
 def test_results_with_a_small_cache():
