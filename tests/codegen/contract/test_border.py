@@ -10,6 +10,7 @@ import pytest
 
 from kcompile.codegen.contract import border, border_cost, describe
 from kcompile.codegen.contract.classify import classify
+from kcompile.codegen.contract.emitter import plan_of
 from kcompile.codegen.host import host_target
 from kcompile.forms.digest import digest
 from kcompile.forms.records import Border
@@ -66,6 +67,26 @@ def check(spec: str, sizes: dict, widths, actual: dict | None = None, is_exact: 
 def test_three_by_three(spec, side):
     sizes = {"b": BATCH, "i": side, "j": side, "r": 3, "s": 3, "c": 48, "n": 40}
     check(spec, sizes, ((1, 1), (1, 1)), {"batch": 2})
+
+
+def test_no_tile_that_leaves_steps_out_makes_the_panel_it_reads():
+    small = replace(host_target(), l1d_bytes=32 * 1024, l2_bytes=16 * 1024)
+    form = bordered(FORWARD, {"b": 16, "i": 6, "j": 6, "r": 3, "s": 3, "c": 32, "n": 256}, ((1, 1), (1, 1)))
+    plan = plan_of(form, small)
+    assert plan.windows and plan.packs_late
+    assert not plan.makes_panels and not plan.lined and replace(plan, windows=()).makes_panels
+    x0, x1 = operands(form, {}, "f32")
+    x0 = np.pad(x0[:, 1:-1, 1:-1], ((0, 0), (1, 1), (1, 1), (0, 0)))
+    x1[0, 0, 3, 5] = np.inf  # a product with the border, of places in the first row or column, would be NaN
+    one, three = (run_form(form, {"x0": x0, "x1": x1}, workers=n, target=small)["y"] for n in (1, 3))
+    np.testing.assert_array_equal(one, three)
+    np.testing.assert_allclose(one[..., :5], _sums(x0, x1[..., :5]), rtol=1e-3, atol=1e-3)
+    assert np.all(np.isfinite(one[..., 6:])) and np.all(np.isinf(one[:, 1:, 1:, 5]))
+
+
+def _sums(x, w):
+    windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[:2], (1, 2))
+    return np.einsum("bijcrs,rscn->bijn", windows, w, optimize=True)
 
 
 @pytest.mark.parametrize("spec", [FORWARD, FILTER])
