@@ -146,8 +146,9 @@ def _at_most(name: str, count: int) -> int:
 
 
 def _numbers(sizes: Iterable[DimLike], sample: Mapping[str, int]) -> list[int]:
+    """Sizes in bytes; a sample may be smaller than what a window needs, where a size comes out as nothing or less."""
     known: dict[DimLike, int] = {}
-    return [known[s] if s in known else known.setdefault(s, dim.evaluate(s, sample)) for s in sizes]
+    return [known[s] if s in known else known.setdefault(s, max(ALIGN_BYTES, dim.evaluate(s, sample))) for s in sizes]
 
 
 def _height(order: Order, sizes: Sequence[int]) -> int:

@@ -144,6 +144,14 @@ def test_dead_buffers_share_memory():
     assert plan.arena_bytes == 512 * BATCH
 
 
+def test_sizes_may_come_out_as_nothing_for_few_rows():
+    """Windows of two: one row has none, and what is made for each window no bytes."""
+    windows = (BATCH - 2) // 2 + 1
+    plan = plan_memory([Buffer("a", windows * 4, 0, 1), Buffer("b", (windows - 1) * 400, 1, 2)])
+    check_plan(plan)
+    assert not any(overlaps(plan, {"batch": count}) for count in (2, 3, 4, 100))
+
+
 def test_nothing_to_place():
     assert plan_memory([]).arena_bytes == 0
     check_plan(plan_memory([]))
