@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from kcompile.errors import KcompileError
+from kcompile.errors import KcompileError, SavedFileError
 from kcompile.keras.models import Model
 from kcompile.keras.serialization import deserialize_keras_object, get_registered_object
 from kcompile.keras.training.trainer import Trainer
@@ -30,12 +30,16 @@ def compile_config(model: Model) -> dict[str, Any] | None:
 def compile_from(model: Model, config: Mapping[str, Any], native: bool = True) -> None:
     """Compile `model` with arguments from a file; names of custom objects are looked up now, while they are in scope.
 
-    Args: native: False interprets the model's programs, as `compile(jit=False)` does.
+    Args:   native: False interprets the model's programs, as `compile(jit=False)` does.
+    Raises: SavedFileError for an argument that is not known here.
     """
     if type(model).compile_from_config is not Trainer.compile_from_config:
         model.compile_from_config(config)
     else:
-        given = {key: value if key == "optimizer" else _objects(value) for key, value in config.items()}
+        try:
+            given = {key: value if key == "optimizer" else _objects(value) for key, value in config.items()}
+        except SavedFileError as error:
+            raise SavedFileError(f"{error} With compile=False the model is loaded without it.") from error
         if not isinstance(given.get("jit_compile"), bool):
             given.pop("jit_compile", None)
         model.compile(**given)

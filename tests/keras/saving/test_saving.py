@@ -1,5 +1,6 @@
 """What a user does: save, load, go on; overwrite or not; custom objects; formats; interrupted saves."""
 
+import functools
 import os
 
 import h5py
@@ -287,19 +288,25 @@ def test_subclassed_weights_as_in_keras(tmp_path):
     np.testing.assert_allclose(np.asarray(theirs(x)), np.asarray(ours(x)), rtol=1e-5, atol=1e-6)
 
 
-def test_lambda_layers_are_not_written(tmp_path):
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x * 2)])
-    with pytest.raises(ArgumentError, match="lambda"):
-        model.save(tmp_path / "m.keras")
-    assert not os.listdir(tmp_path)
-
-
 def test_loss_that_cannot_be_written(tmp_path):
     model, x, _ = mlp(keras)
-    model.compile("sgd", lambda y, p: keras.ops.mean(y - p, axis=-1))
+    model.compile("sgd", functools.partial(lambda y, p, scale: keras.ops.mean(scale * (y - p), axis=-1), scale=2.0))
     with pytest.warns(UserWarning, match="left out"):
         model.save(tmp_path / "m.keras")
     assert not keras.models.load_model(tmp_path / "m.keras").compiled
+
+
+def test_a_lambda_as_loss_is_known_to_its_process(tmp_path, monkeypatch):
+    """Another process gets the model without it, if it asks for that."""
+    model, x, y = mlp(keras)
+    model.compile("sgd", lambda y, p: keras.ops.mean(y - p, axis=-1))
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    assert again.evaluate(x, y, verbose=0) == model.evaluate(x, y, verbose=0)
+    monkeypatch.setattr("kcompile.keras.lambdas._known", {})
+    with pytest.raises(SavedFileError, match=r"lambda.*compile=False"):
+        keras.models.load_model(tmp_path / "m.keras")
+    assert not keras.models.load_model(tmp_path / "m.keras", compile=False).compiled
 
 
 def test_checkpoints(tmp_path):
