@@ -221,7 +221,7 @@ class _Task:
             with contextlib.nullcontext(number) if plan.keeps else self.column_blocks() as number:
                 here = self.beyond(rhs, plan.b.dtype, b.mul(number, self.frame.index(plan.block_stride)))
                 context = (corner, here, self.slot(unit, number), self.sums_of(number), places, steps, first, last)
-                self.made = (b.compare("==", unit, self.first_unit), number, block[0], k_places)
+                self.here = (unit, number, block[0], k_places)
                 self.by_columns(lambda is_tail: self.cover_steps(context, left, is_tail))
 
     def slot(self, unit: Index, number: Index) -> ir.Value:
@@ -284,8 +284,9 @@ class _Task:
     def making_or(self, context, otherwise: Callable[[], None]) -> None:
         """The first tile of this task makes its panel if that is missing."""
         b, plan, rhs = self.b, self.plan, self.plan.problem.rhs.memory
-        is_first, number, k_block, k_places = self.made
+        unit, number, k_block, k_places = self.here
         mark = late.panel_mark(self.frame, plan, self.variants.late.marks, b.add(self.first_block, number), k_block)
+        is_first = b.compare("==", unit, self.first_unit)
         missing = b.ll.and_(b.condition(is_first), late.is_missing(b, mark))
         with b.if_else(missing, likely=False) as (made, there):
             with made:
@@ -301,7 +302,7 @@ class _Task:
         if copier is None:
             self.call(tile, context)
             return
-        missing = b.ll.and_(b.condition(b.compare("==", self.made[1], 0)), following.missing)
+        missing = b.ll.and_(b.condition(b.compare("==", self.here[1], 0)), following.missing)
         with b.if_else(missing, likely=False) as (copied, there):
             with copied:
                 self.call(copier, context, copy=[following.copy, following.count])
