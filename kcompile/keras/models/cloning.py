@@ -29,7 +29,11 @@ def clone_model(
         clone_function: layer -> its copy; default `layer.__class__.from_config(layer.get_config())`.
         call_function: `(layer, *args, **kwargs)` -> outputs; default the plain call.
         recursive: apply `clone_function` inside nested models too.
+
+    Raises: ArgumentError for what is no model, and for functions given with a model whose wiring is not known.
     """
+    if not isinstance(model, Model):
+        raise ArgumentError(f"clone_model wants a Model, not {model!r} of type {type(model).__name__}")
 
     def copy(layer: Layer) -> Layer:
         if recursive and isinstance(layer, (Functional, Sequential)):

@@ -236,3 +236,8 @@ def test_names_within_a_model_differ():
         Model(x, layers.Dense(2, name="d")(y))
     with pytest.raises(ArgumentError, match="'x' is the name of <InputLayer"):
         Model([x, other := Input((3,), name="x")], y + other)
+
+
+def test_only_models_are_cloned():
+    with pytest.raises(ArgumentError, match=r"clone_model wants a Model, not 5 of type int"):
+        clone_model(5)
