@@ -551,13 +551,18 @@ def assuming(size: int) -> Iterator[None]:
         _assumed.reset(token)
 
 
+def at_most(name: str, count: int) -> int:
+    """`count`, or what a name says there are at most: 16 of rows_of_16, the rows of a loop's task (passes/rows.py)."""
+    said = re.search(r"_of_(\d+)$", name)
+    return min(int(said[1]), count) if said else count
+
+
 class _Nominal(dict):
     def __contains__(self, name: object) -> bool:
         return True
 
     def __missing__(self, name: str) -> int:
-        said = re.search(r"_of_(\d+)$", name)  # rows_of_16: what a task of a loop takes (passes/rows.py)
-        return min(int(said[1]), _assumed.get()) if said else _assumed.get()
+        return at_most(name, _assumed.get())
 
 
 def degree(sizes: Iterable[DimLike]) -> int:

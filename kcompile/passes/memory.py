@@ -13,7 +13,6 @@ the program works out when it starts. Sizes are rounded up to whole cache lines,
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -136,13 +135,7 @@ def _samples(sizes: Sequence[DimLike], given: Mapping[str, int]) -> list[dict[st
     values = [dict.fromkeys(names, count) for count in SAMPLES]
     if len(names) > 1:
         values += [{name: MANY if name == large else FEW for name in names} for large in names]
-    return [{**{name: _at_most(name, count) for name, count in sample.items()}, **given} for sample in values]
-
-
-def _at_most(name: str, count: int) -> int:
-    """A name that ends in a number says how many there are at most."""
-    said = re.search(r"_of_(\d+)$", name)
-    return min(int(said[1]), count) if said else count
+    return [{**{name: dim.at_most(name, count) for name, count in sample.items()}, **given} for sample in values]
 
 
 def _numbers(sizes: Iterable[DimLike], sample: Mapping[str, int]) -> list[int]:
