@@ -4,6 +4,9 @@ An axis of the output belongs to lhs alone (m), to rhs alone (n), or to both (ba
 is k. Neighbouring axes of one part become one axis wherever every address allows it, so a 1x1
 convolution is a plain matrix product and the window row of a convolution is one axis of k.
 
+An operand that is copied into panels is read in any order on the way there: it keeps no axes of the sum apart. So the
+taps and channels of a data gradient are one axis of k, though the taps of its weights are walked backwards.
+
 Axes stay apart if asked: those that say how much of a border a window meets (border.py), for only then can products
 with it be left out along them; a size known only when the kernel runs, for the others then make up known tiles.
 
@@ -39,12 +42,14 @@ class Operand:
 
     is_steady: it has the same elements from call to call.
     rows: for one that could be read in place, but is to be copied first.
+    k: for one that is to be packed: the axes of the sum that its expression and memory know, where others are merged.
     """
 
     expr: Expr
     memory: Memory | None
     is_steady: bool = False
     rows: Rows | None = None
+    k: tuple[Axis, ...] = ()
 
     def stride(self, axis: Axis) -> DimLike:
         return self.memory.stride(axis) if self.memory else 0
@@ -108,12 +113,13 @@ class Problem:
         return None if at is None else at.stride(axis)
 
 
-def classify(form: Contract, copied: str = "", apart: Sequence[Axis] = ()) -> Problem:
+def classify(form: Contract, copied: str = "", apart: Sequence[Axis] = (), packed: str = "") -> Problem:
     """Return the Problem a form states.
 
     Args:
         copied: "lhs" or "rhs", an operand that is to be copied first; its addresses keep no axes apart.
         apart: axes that are not merged with others.
+        packed: "lhs" or "rhs", an operand that is to be read in panels; it keeps no axes of the sum apart.
     """
     shapes = {b.name: b.type.shape for b in form.buffers}
     shapes[ACC] = ()
@@ -127,7 +133,7 @@ def classify(form: Contract, copied: str = "", apart: Sequence[Axis] = ()) -> Pr
     batch = [a for a in out if lhs.uses(a) and rhs.uses(a)]
     n = [a for a in out if rhs.uses(a) and not lhs.uses(a)]
     m = [a for a in out if a not in batch and a not in n]
-    key = rhs if rhs.memory else lhs
+    key = rhs if rhs.memory and packed != "rhs" else lhs
     k = _ordered(k, key.stride) if key.memory else k
 
     views = _epilogue_views(form.stores, shapes)
@@ -135,16 +141,24 @@ def classify(form: Contract, copied: str = "", apart: Sequence[Axis] = ()) -> Pr
     moved: dict[Axis, DimLike] = {}
     groups = []
     for part, is_out in ((batch, True), (m, True), (n, True), (k, False)):
-        read = [o for o, side in ((lhs, "lhs"), (rhs, "rhs")) if side != copied]
+        unread = (copied,) if is_out else (copied, packed)
+        read = [o for o, side in ((lhs, "lhs"), (rhs, "rhs")) if side not in unread]
         sides = [o.memory.at if o.memory else _Opaque(frozenset(axes_in(o.expr))) for o in read]
         merged, places = _merge(part, [*sides, kept, *(views if is_out else ())])
         groups.append(tuple(merged))
         moved.update(places)
 
+    def placed(operand: Operand, side: str) -> Operand:
+        if side == copied:
+            return _copied_operand(operand, moved, groups[-1])
+        if side == packed:
+            return replace(_moved_operand(operand, {a: p for a, p in moved.items() if a not in k}), k=tuple(k))
+        return _moved_operand(operand, moved)
+
     return Problem(
         *groups,
-        lhs=_copied_operand(lhs, moved, groups[-1]) if copied == "lhs" else _moved_operand(lhs, moved),
-        rhs=_copied_operand(rhs, moved, groups[-1]) if copied == "rhs" else _moved_operand(rhs, moved),
+        lhs=placed(lhs, "lhs"),
+        rhs=placed(rhs, "rhs"),
         stores=tuple(_moved_store(s, moved) for s in stores),
         sums=tuple(_moved_store(s, moved) for s in form.stores if isinstance(s, Accumulate)),
         shapes=shapes,

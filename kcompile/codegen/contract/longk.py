@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kcompile.codegen.contract.affine import Memory, extent
-from kcompile.codegen.contract.classify import Problem
+from kcompile.codegen.contract.classify import Operand, Problem
 from kcompile.codegen.contract.plan import SCRATCH, TRANSPOSED, Plan
 from kcompile.codegen.contract.tiles import k_block
 from kcompile.ir import dim
@@ -37,18 +37,19 @@ def is_long(problem: Problem, target: Target) -> bool:
     results = extent((*problem.batch, *problem.m, *problem.n))
     if not dim.is_static(results):
         return False  # it may be far smaller than it is taken for, and then has too few tasks
-    sides = ((problem.lhs.memory, problem.m), (problem.rhs.memory, problem.n))
-    if min(_buffer_bytes(problem, memory) for memory, _ in sides) * 2 <= target.l2_bytes:
+    sides = ((problem.lhs, problem.m), (problem.rhs, problem.n))
+    if min(_buffer_bytes(problem, operand.memory) for operand, _ in sides) * 2 <= target.l2_bytes:
         return False
     return nominal(extent(problem.k)) ** 2 >= LONG * results and all(_sweeps(problem, *side) for side in sides)
 
 
-def _sweeps(problem: Problem, memory: Memory, own: Sequence[Axis]) -> bool:
+def _sweeps(problem: Problem, operand: Operand, own: Sequence[Axis]) -> bool:
     """True if k passes over the whole of an operand; false if it stays in a window that other axes move."""
-    elements = nominal(dim.product(problem.shapes[memory.buffer]))
-    if nominal(extent((*problem.batch, *own, *problem.k))) <= elements:
+    k = operand.k or problem.k
+    elements = nominal(dim.product(problem.shapes[operand.memory.buffer]))
+    if nominal(extent((*problem.batch, *own, *k))) <= elements:
         return True  # no windows
-    return 2 * sum((nominal(a.extent) - 1) * nominal(memory.stride(a)) for a in problem.k) >= elements
+    return 2 * sum((nominal(a.extent) - 1) * nominal(operand.stride(a)) for a in k) >= elements
 
 
 def along_k(plan: Plan, target: Target) -> Plan:

@@ -87,10 +87,10 @@ class _Packer:
         plan, source = self.plan, self.source
         if source is not None and source.stride(plan.vector) == 1:
             self.rows_of_vectors()
-        elif source is not None and plan.k and source.stride(plan.k[-1]) == 1:
+        elif source is not None and plan.panel_k and source.stride(plan.panel_k[-1]) == 1:
             self.squares()
         else:
-            with self.k_loops(plan.k) as (places, row):
+            with self.k_loops(plan.panel_k) as (places, row):
                 self.elements(self.frame.with_places(places), row)
 
     @contextlib.contextmanager
@@ -115,10 +115,10 @@ class _Packer:
     def rows_of_vectors(self) -> None:
         b, plan, lanes, dtype = self.b, self.plan, self.plan.lanes, self.plan.problem.dtype
         base = self.frame.pointers[self.source.buffer]
-        with self.k_loops(plan.k) as (places, row):
+        with self.k_loops(plan.panel_k) as (places, row):
             start, to = self.address(places), b.mul(row, plan.block_lanes)
-            if plan.k:
-                ahead = b.add(start, b.mul(self.frame.index(self.source.stride(plan.k[-1])), ROWS_AHEAD))
+            if plan.panel_k:
+                ahead = b.add(start, b.mul(self.frame.index(self.source.stride(plan.panel_k[-1])), ROWS_AHEAD))
                 for j in range(0, plan.block_lanes * self.source.dtype.size_bytes, b.target.cache_line_bytes):
                     b.prefetch(base, self.source.dtype, b.add(ahead, j // self.source.dtype.size_bytes))
             with b.if_else(b.compare(">=", self.valid, plan.block_lanes)) as (then, otherwise):
@@ -136,8 +136,8 @@ class _Packer:
     def squares(self) -> None:
         """k is contiguous: read vectors along k, write them along the columns; the last square may overlap another."""
         b, plan, lanes = self.b, self.plan, self.plan.lanes
-        size = self.frame.index(plan.k[-1].extent)
-        with self.k_loops(plan.k[:-1]) as (places, row):
+        size = self.frame.index(plan.panel_k[-1].extent)
+        with self.k_loops(plan.panel_k[:-1]) as (places, row):
             row = b.mul(row, size)
             if not isinstance(size, int):
                 with b.if_else(b.compare(">=", size, lanes)) as (then, otherwise):
@@ -167,7 +167,7 @@ class _Packer:
                 copy_square(b, table, p, self.source.dtype, to, plan.block_lanes, dtype, lanes)
 
     def elements_of_row(self, places: dict[Axis, Index], row: Index, size: Index) -> None:
-        inner = self.plan.k[-1]
+        inner = self.plan.panel_k[-1]
         with self.b.loop("p", 0, size, **ROLLED) as p:
             self.elements(self.frame.with_places({**places, inner: p}), self.b.add(row, p))
 

@@ -69,10 +69,7 @@ def candidates(problem: Problem, target: Target) -> Iterator[Candidate]:
     for view in (problem, problem.swapped()):
         for axis in view.n:
             if all(_is_column(s, axis, problem) for s in problem.sums):
-                yield Candidate(view, axis, False)
-                if folded.serves(view, axis, target) and not may_be_few(problem) and not is_long(view, target):
-                    fold = folded.fold_of(axis.extent, target.lanes(problem.dtype.size_bytes), problem.k[-1].extent)
-                    yield Candidate(view, axis, False, fold=fold)
+                yield from along(view, axis, target)
                 if not problem.pair and crosswise.serves(view, axis, target):
                     yield Candidate(view, axis, False, True)
         if problem.pair:
@@ -83,6 +80,14 @@ def candidates(problem: Problem, target: Target) -> Iterator[Candidate]:
                     yield Candidate(view, axis, True)
     if not problem.m and not problem.n:
         yield Candidate(problem, Axis("column", 1), False)
+
+
+def along(problem: Problem, axis: Axis, target: Target) -> Iterator[Candidate]:
+    """Tiles that broadcast elements of lhs, vectors along an axis of n."""
+    yield Candidate(problem, axis, False)
+    if folded.serves(problem, axis, target) and not may_be_few(problem) and not is_long(problem, target):
+        fold = folded.fold_of(axis.extent, target.lanes(problem.dtype.size_bytes), problem.k[-1].extent)
+        yield Candidate(problem, axis, False, fold=fold)
 
 
 def _is_column(total: Accumulate, axis: Axis, problem: Problem) -> bool:
@@ -111,6 +116,7 @@ def best_plan(form: Contract, target: Target, apart: Sequence[Axis] = ()) -> Pla
         plans = [apart_if_better(plans[0], make_plan(in_windows, target))]
     sides = ("lhs", "rhs")
     plans += [plan for side in sides if (plan := copied_plan(form, problem, side, target, apart)) is not None]
+    plans += [plan for side in sides if (plan := packed_plan(form, problem, side, target, apart)) is not None]
     if planes.are_worth_a_try(problem, target):
         plans += [plan for side in ("lhs", "rhs") if (plan := planes_plan(form, side, target)) is not None]
     in_pairs = pairs.paired(problem, target)
@@ -141,6 +147,21 @@ def copied_plan(form: Contract, problem: Problem, side: str, target: Target, apa
         return None
     axes = [a for a in copied.n if all(_is_column(s, a, copied) for s in copied.sums)]
     return min((plan_for(Candidate(copied, a, False), target) for a in axes), key=lambda p: p.cycles, default=None)
+
+
+def packed_plan(form: Contract, problem: Problem, side: str, target: Target, apart: Sequence[Axis] = ()) -> Plan | None:
+    """The best plan that reads one operand in panels, where the other alone allows longer axes of the sum."""
+    if problem.pair or may_be_few(problem):
+        return None
+    merged = classify(form, apart=apart, packed=side)
+    if len(merged.k) == len(problem.k):
+        return None
+    view = merged if side == "rhs" else merged.swapped()
+    if view.lhs.memory is None:
+        return None
+    axes = [a for a in view.n if all(_is_column(s, a, view) for s in view.sums)]
+    plans = [plan_for(candidate, target) for a in axes for candidate in along(view, a, target)]
+    return min(plans, key=lambda p: p.cycles, default=None)
 
 
 def planes_plan(form: Contract, side: str, target: Target) -> Plan | None:
@@ -358,7 +379,7 @@ def with_shares(plan: Plan, target: Target) -> Plan:
 
 def must_pack(operand: Operand, vector: Axis, columns, target: Target) -> bool:
     """True if rhs cannot be read in vectors where it lies."""
-    if operand.memory is None or operand.memory.stride(vector) != 1:
+    if operand.memory is None or operand.k or operand.memory.stride(vector) != 1:
         return True
     # panels are padded, so only reads in place need masks; without AVX2 a masked load is a scalar loop
     return columns.tail_lanes != 0 and target.vector_bytes < MASKED_VECTOR_BYTES
@@ -407,7 +428,7 @@ def pack_cost(problem: Problem, outer, k, vector: Axis, block_lanes: int, blocks
     """Cycles to copy rhs into panels, and to fetch them from where they then lie."""
     operand, size_bytes, in_pairs = problem.rhs, problem.dtype.size_bytes, bool(problem.pair)
     count = nominal(extent([a for a in outer if operand.uses(a)]) * extent(k) * blocks * block_lanes)
-    cycles = _copy_cycles(operand, k, vector, target.lanes(size_bytes), in_pairs)
+    cycles = _copy_cycles(operand, operand.k or k, vector, target.lanes(size_bytes), in_pairs)
     return (cycles + _far(count * size_bytes, target, in_pairs)) * count
 
 

@@ -109,8 +109,8 @@ class Plan:
         rhs = self.problem.rhs.memory
         if not self.packs_late or self.problem.pair or rhs is None or not self.k:
             return False
-        if self.windows:
-            return False  # a tile that leaves out steps would leave them out of the panel
+        if self.windows or self.problem.rhs.k:
+            return False  # a tile that leaves out steps would leave them out of the panel; or it has other steps
         return rhs.stride(self.vector) == 1 and self.rows.max_rows >= FEWEST_MAKING_ROWS
 
     @property
@@ -178,6 +178,11 @@ class Plan:
     def panel_axes(self) -> tuple[Axis, ...]:
         """Axes run one point at a time that rhs has: each point has panels of its own."""
         return tuple(a for a in self.outer if self.problem.rhs.uses(a))
+
+    @property
+    def panel_k(self) -> tuple[Axis, ...]:
+        """Axes of the sum along which panels are made."""
+        return self.problem.rhs.k or self.k
 
     @property
     def panels(self) -> DimLike:
