@@ -3,8 +3,10 @@
 An operand with plain dimensions only gets a permuted spec. A windowed dimension p = i*s + r turns
 round: with stride 1 the cotangent is padded and the other operand reversed; with stride s,
 p = s*u + f splits into s phases, each a stride-1 problem over every s-th filter element, so no zeros
-are multiplied; with stride and dilation both above 1 the cotangent is spread out with zeros. So it is
-for windows over every channel by itself, whose kernel leaves products with such zeros out.
+are multiplied. Phases with equally many elements are one contraction, side by side in its result; others
+are contractions of their own, if the zeros that would make them equal cost more than putting their results
+together. With stride and dilation both above 1 the cotangent is spread out with zeros. So it is for
+windows over every channel by itself, whose kernel leaves products with such zeros out.
 
 Source: transposed convolution as padded correlation, Dumoulin and Visin 2016, chapter 4.
 """
@@ -93,14 +95,17 @@ def cotangent(target, shape, other_dims, other, out, g, known, g_first: bool):
     if not windows:
         return _contracted(sides, plain, shape, known, g_first)
     phased = [] if _is_by_channel(plain, sides) else [w for w in windows if _has_phases(w, sides)]
-    if phased and _padding_waste(phased, known) > MAX_PHASE_WASTE:
-        return _by_phase(phased, windows, sides, plain, shape, known, g_first)
-    return _around(windows, phased, sides, plain, shape, known, g_first)
+    apart = _apart(phased, windows, sides, plain, known)
+    joint = [w for w in phased if w not in apart]
+    if apart:
+        return _by_phase(apart, joint, windows, sides, plain, shape, known, g_first)
+    return _around(windows, joint, sides, plain, shape, known, g_first)
 
 
-# How much arithmetic on a zero-padded filter may cost before phases are computed apart; apart, the
-# phases have smaller products and one more pass over the result.
-MAX_PHASE_WASTE = 1.4
+# Products with zeros of a padded filter, per element of the result, from which on phases are computed apart; apart,
+# they take one more pass over the result. Side by side, phases of few channels fill a vector better.
+MOST_ZEROS = 3
+FEW_CHANNELS = 4
 
 
 def _window(axis: int, d: Affine, size: DimLike, known, out) -> _Window:
@@ -108,9 +113,9 @@ def _window(axis: int, d: Affine, size: DimLike, known, out) -> _Window:
         raise NotSupportedError(f"contract: the gradient of a dimension of three letters {d}")
     if len(d) == 1:
         return _Window(axis, size, d[0][0], d[0][1], None, 1)
-    # the letter with fewer positions is the one that is summed: it becomes the taps of the reversed filter
+    # the letter that reaches less far is the one that is summed: it becomes the taps of the reversed filter
     (first, c1), (second, c2) = d
-    if _is_smaller(known[first], known[second], first not in out and second in out):
+    if _is_smaller(known[first] * c1, known[second] * c2, first not in out and second in out):
         (first, c1), (second, c2) = (second, c2), (first, c1)
     return _Window(axis, size, first, c1, second, c2)
 
@@ -147,14 +152,26 @@ def _is_by_channel(plain, sides: Sequence[_Side]) -> bool:
     return channel is not None and all(side.dims[-1] == _one(channel) for side in sides)
 
 
-def _padding_waste(phased: Sequence[_Window], known) -> float:
-    waste = 1.0
-    for w in phased:
-        taps = known[w.tap]
-        if not dim.is_static(taps):
-            return math.inf
-        waste *= 1.0 if taps <= w.step else -(-taps // w.step) * w.step / taps
-    return waste
+def _apart(phased: Sequence[_Window], windows: Sequence[_Window], sides, plain, known) -> list[_Window]:
+    """The windows whose phases are computed apart: those whose filters would be padded, if that costs much."""
+    padded = [w for w in phased if _waste(w, known) > 1]
+    if not all(dim.is_static(known[w.tap]) for w in padded):
+        return padded
+    summed = {letter for side in sides for letter in side.letters()} - {*plain, *(w.spread for w in windows)}
+    useful = math.prod(dim.nominal(known[letter]) for letter in summed) / math.prod(w.step for w in phased)
+    if useful * (math.prod(_waste(w, known) for w in padded) - 1) <= MOST_ZEROS:
+        return []
+    channels = known[plain[-1]] if plain[-1] else FEW_CHANNELS + 1
+    is_narrow = dim.is_static(channels) and channels <= FEW_CHANNELS
+    return [w for w in padded if not (is_narrow and w.axis == len(plain) - 2)]
+
+
+def _waste(w: _Window, known) -> float:
+    """Taps that a filter has once its phases have equally many, over those it has."""
+    taps = known[w.tap]
+    if not dim.is_static(taps):
+        return math.inf
+    return 1.0 if taps <= w.step else -(-taps // w.step) * w.step / taps
 
 
 def _ceil(n: DimLike, step: int) -> DimLike:
@@ -261,8 +278,8 @@ def _pad_axis(x, axis: int, low: DimLike, high: DimLike, interior: int = 0):
     return pad(x, low=at(low), high=at(high), interior=at(interior), value=0)
 
 
-def _by_phase(phased, windows, sides, plain, shape, known, g_first):
-    """A contraction per phase over every step-th tap, interleaved afterwards."""
+def _by_phase(phased, joint, windows, sides, plain, shape, known, g_first):
+    """A contraction per phase of some windows over every step-th tap, interleaved afterwards; joint: the others'."""
     blocks = {w: _ceil(w.size, w.step) for w in phased}
     wanted = [blocks[w] if (w := _at_axis(phased, n)) else size for n, size in enumerate(shape)]
     others = [w for w in windows if w not in phased]
@@ -279,7 +296,7 @@ def _by_phase(phased, windows, sides, plain, shape, known, g_first):
             holder.value = _every(holder.value, axis, f, taps, w.step)
             sizes[w.tap] = taps
             ones.append(_Window(w.axis, blocks[w], w.spread, 1, w.tap, 1))
-        return _around([*ones, *others], [], mine, plain, tuple(wanted), sizes, g_first)
+        return _around([*ones, *others], joint, mine, plain, tuple(wanted), sizes, g_first)
 
     def stacked(level: int, chosen: tuple[int, ...]):
         if level == len(phased):

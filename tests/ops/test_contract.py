@@ -1,6 +1,7 @@
 """contract, matmul, einsum and convolutions against naive loops written here."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -57,6 +58,7 @@ CONVS = [
     ((1, 9, 9, 2), (2, 3, 2, 2), (2, 2), "valid", (2, 3), 1),
     ((1, 4, 5, 6, 2), (2, 3, 2, 2, 3), (1, 2, 2), "same", (1, 1, 1), 1),
     ((1, 5, 5, 5, 1), (3, 3, 3, 1, 2), (2, 2, 2), "valid", (1, 1, 1), 1),
+    ((1, 5, 7, 4, 5), (2, 5, 4, 5, 6), (3, 2, 2), "valid", (1, 1, 1), 1),
 ]
 
 
@@ -72,17 +74,50 @@ def test_conv_against_loops(case):
     np.testing.assert_allclose(conv(x, w, *rest), naive_conv(x, w, *rest), atol=1e-12)
 
 
-@pytest.mark.parametrize("waste", [0.0, 1.4, 1e9], ids=["phases apart", "default", "phases together"])
+@pytest.mark.parametrize("zeros", [-1, adjoint.MOST_ZEROS, 1e9], ids=["phases apart", "default", "phases together"])
 @pytest.mark.parametrize("case", CONVS, ids=str)
-def test_conv_gradients_against_loops(case, waste, monkeypatch):
+def test_conv_gradients_against_loops(case, zeros, monkeypatch):
     """conv is bilinear, so <g, conv(e, w)> = <dx, e> for every direction e; no step size enters."""
-    monkeypatch.setattr(adjoint, "MAX_PHASE_WASTE", waste)
+    monkeypatch.setattr(adjoint, "MOST_ZEROS", zeros)
     x_shape, w_shape, *rest = case
     x, w, e_x, e_w = arrays(x_shape, w_shape, x_shape, w_shape)
     (g,) = arrays(naive_conv(x, w, *rest).shape, seed=1)
     dx, dw = _pulled_back(x, w, g, rest)
     np.testing.assert_allclose((dx * e_x).sum(), (g * naive_conv(e_x, w, *rest)).sum(), rtol=1e-9)
     np.testing.assert_allclose((dw * e_w).sum(), (g * naive_conv(x, e_w, *rest)).sum(), rtol=1e-9)
+
+
+def _contractions(x_shape, w_shape, *rest):
+    """How many contractions a data gradient is, and the products they have together."""
+    graph = Graph()
+    x, w = graph.input("x", Type(f32, x_shape)), graph.source("parameter", "w", Type(f32, w_shape))
+    y = conv(x, w, *rest)
+    loss = ops.reduce_sum(y * graph.input("g", y.type), axes=tuple(range(y.rank)), keepdims=False)
+    graph.output("dx", grad(loss, [x])[0])
+    found = [n for n in graph.live_nodes() if not n.is_source and n.op.name == "contract"]
+    return len(found), sum(_products(n) for n in found)
+
+
+def _products(node):
+    spec = parse_spec(node.attrs["spec"])
+    sizes = dict(node.attrs["sizes"])
+    for side, value in zip(spec.sides, node.inputs):
+        sizes |= {d[0][0]: n for d, n in zip(side, value.shape) if len(d) == 1}
+    return math.prod(sizes.values())
+
+
+def test_phases_with_zeros_are_apart_and_others_side_by_side():
+    # 4 taps are 2 of each phase, 3 are 2 and 1: two contractions, of 2x2 and 2x1 taps for 10x5 places
+    assert _contractions((1, 10, 9, 16), (4, 3, 16, 16), (2, 2), "valid") == (2, 10 * 5 * 2 * (2 + 1) * 16 * 16)
+    # few products: one contraction, with zeros among them
+    assert _contractions((1, 10, 9, 16), (4, 3, 16, 1), (2, 2), "valid")[0] == 1
+
+
+def test_few_places_are_summed_over_the_taps_of_their_phase():
+    # 2 places, two apart, reach less far than 5 taps: the places are what is summed
+    assert _contractions((1, 7, 16), (5, 16, 16), (2,), "valid") == (1, 7 * 2 * 16 * 16)
+    # 4 places reach further: 3 taps and 2 in the two phases, though 4 is less than 5
+    assert _contractions((1, 11, 16), (5, 16, 16), (2,), "valid") == (2, 6 * (3 + 2) * 16 * 16)
 
 
 def _pulled_back(x, w, g, rest, conv=conv):

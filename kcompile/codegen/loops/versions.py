@@ -23,7 +23,7 @@ from kcompile.forms.scalar import Call, Expr, Where, call, cast, walk, where
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike, Loaded
 
-MOST_VERSIONS = 16
+MOST_VERSIONS = 32
 MOST_NODES = 512  # expressions in all versions together
 LEAST_LANES = 8  # shorter loops are written out: a branch per row costs as much as they do
 
