@@ -17,6 +17,8 @@ def reference(spec: str, x0: np.ndarray, x1: np.ndarray, sizes: dict[str, int]) 
     letters, views = [], []
     for text, x in zip(left.split(";"), (x0, x1)):
         steps = dict.fromkeys(sizes, 0)
+        backwards = [n for n, part in enumerate(text.split(",")) if "*-" in part]  # these are one letter each
+        x, text = np.flip(x, backwards), text.replace("*-", "*")
         for stride, part in zip(x.strides, filter(None, text.split(","))):
             for term in part.split("+"):
                 letter, _, factor = term.partition("*")

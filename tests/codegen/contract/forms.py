@@ -10,7 +10,7 @@ from kcompile.ir.types import Type, dtype
 
 
 def contract_form(spec: str, sizes: dict, kind="f32", sum_kind=None, epilogue=None, extra=()) -> Contract:
-    """`"b,i*2+r,c;r,c,n->b,i,n"` and the size of each letter -> a form over x0, x1 and y.
+    """`"b,i*2+r,c;r,c,n->b,i,n"` and the size of each letter -> a form over x0, x1 and y; `r*-1` is r backwards.
 
     epilogue(acc, at, axes) -> value; extra: more input buffers (name, Type).
     """
@@ -24,8 +24,9 @@ def contract_form(spec: str, sizes: dict, kind="f32", sum_kind=None, epilogue=No
             place, size = 0, 1
             for term in part.split("+"):
                 letter, _, factor = term.partition("*")
-                place = place + dim.of(axes[letter]) * int(factor or 1)
-                size = size + (axes[letter].extent - 1) * int(factor or 1)
+                step, last = int(factor or 1), axes[letter].extent - 1
+                place = place + dim.of(axes[letter]) * step - last * min(step, 0)
+                size = size + last * abs(step)
             index.append(place)
             shape.append(size)
         operands.append((load(f"x{n}", tuple(index), kind), Type(kind, tuple(shape))))
