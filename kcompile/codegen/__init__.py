@@ -3,7 +3,7 @@
 host.py       what CPU is this -> Target
 llvm.py       LLVM text -> optimised text, assembly, object bytes
 compiler_process.py   the same in a process of its own, for runtime/compilers.py
-build.py      KernelBuilder: loops, memory, vectors over llvmlite.ir; indices.py its index arithmetic
+build.py      KernelBuilder over llvmlite.ir: functions, loops; on values.py, indices.py and accesses.py (memory)
 llvm_types.py types of values and of memory; module.py modules, parameters, metadata; text.py their text
 operations.py what a scalar operation costs a target, counted in its code
 num.py        Num: LLVM values with Python operators, for formulas
