@@ -56,14 +56,14 @@ def compile(
     name = name or graph.name
     observer = Observer(name)
     observer.traced(graph)
-    key = observer.stage("key", programs.key, graph, name, target, precision) if _is_plain(observer) else None
-    found = observer.stage("find", programs.find, key) if key else None
+    key = observer.stage("key", programs.key, graph, target, precision) if _is_plain(observer) else None
+    found = observer.stage("find", programs.find, key, graph) if key else None
     if found is None:
         from kcompile import pipeline  # loads every pass and emitter
 
         found = built = pipeline.build(graph, target=target, name=name, observer=observer, precision=precision)
         if key:
-            programs.keep(key, built.program, built.objects[-1], pipeline.keys_of(built), built.constants)
+            programs.keep(key, graph, built.program, built.objects[-1], pipeline.keys_of(built), built.constants)
     library = observer.stage("link", link, found.objects, observer.stage("threads", threads.symbols))
     counters.programs += 1
     workers = min(num_threads or threads.num_threads(), threads.MAX_THREADS)

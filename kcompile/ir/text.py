@@ -21,7 +21,7 @@ import json
 import keyword
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,13 +47,19 @@ class HoldsGraph:
     name: str
 
 
-def to_text(graph: Graph, origins: bool = True, name: str | None = None) -> str:
+def to_text(graph: Graph, origins: bool = True, name: str | None = None, named: bool = True) -> str:
     """Return the text of a graph; `parse(to_text(g), blobs(g))` has the same text.
 
-    Args: origins: with comments; name: called so instead of by its own name.
+    Args: origins: with comments; name: called so instead of by its own name;
+          named: sources and outputs by their names, or else by their numbers.
     """
     texts = [_graph_text(b.graph, origins, b.name) for b in _bodies(graph)]
-    return "\n".join([*texts, _graph_text(graph, origins, name)])
+    return "\n".join([*texts, _graph_text(graph, origins, name, named)])
+
+
+def numbers_of(names: Iterable[str]) -> dict[str, str]:
+    """What names of sources, or of outputs, are called where they do not matter: by their places."""
+    return {name: f"n{number}" for number, name in enumerate(names)}
 
 
 def _bodies(graph: Graph) -> list[HoldsGraph]:
@@ -65,12 +71,14 @@ def _bodies(graph: Graph) -> list[HoldsGraph]:
     return list(found)
 
 
-def _graph_text(graph: Graph, origins: bool, name: str | None) -> str:
-    sources = [f"{_name(n)}: {_ROLE_WORD[v.node.role]}{v.type}" for n, v in graph.sources.items()]
+def _graph_text(graph: Graph, origins: bool, name: str | None, named: bool = True) -> str:
+    called = {n: _name(n) for n in graph.sources} if named else numbers_of(graph.sources)
+    results = {n: _name(n) for n in graph.outputs} if named else numbers_of(graph.outputs)
+    sources = [f"{called[n]}: {_ROLE_WORD[v.node.role]}{v.type}" for n, v in graph.sources.items()]
     one_line = ", ".join(sources)
     if len(one_line) > HEADER_WIDTH:
         one_line = "\n    " + ",\n    ".join(sources) + "\n"
-    names: dict[Value, str] = {v: _name(n) for n, v in graph.sources.items()}
+    names: dict[Value, str] = {v: called[n] for n, v in graph.sources.items()}
     lines = [f"graph {_name(name or graph.name)}({one_line}) {{"]
     count = 0
     for node in graph.live_nodes():
@@ -79,13 +87,13 @@ def _graph_text(graph: Graph, origins: bool, name: str | None) -> str:
         for value in node.outputs:
             names[value] = f"%{count}"
             count += 1
-        results = ", ".join(names[v] for v in node.outputs)
+        made = ", ".join(names[v] for v in node.outputs)
         types = ", ".join(str(v.type) for v in node.outputs)
         origin = f"  # {node.origin.layer}  {node.origin.line}".rstrip() if origins and str(node.origin) else ""
-        lines.append(f"  {results}: {types} = {_right_side(node, names)}{origin}")
+        lines.append(f"  {made}: {types} = {_right_side(node, names)}{origin}")
     for target, assignment in graph.assignments.items():
-        lines.append(f"  {_name(target)} = {_operand(assignment.value, names, None)}")
-    outputs = ", ".join(f"{_name(n)}={_operand(v, names, None)}" for n, v in graph.outputs.items())
+        lines.append(f"  {called[target]} = {_operand(assignment.value, names, None)}")
+    outputs = ", ".join(f"{results[n]}={_operand(v, names, None)}" for n, v in graph.outputs.items())
     return "\n".join([*lines, f"  return {outputs}".rstrip(), "}"]) + "\n"
 
 

@@ -3,6 +3,9 @@
     key     the graph's text with the whole digest of its constants, the target, the compiler's sources
     entry   one line of JSON (sizes, arguments, steps, which kernels), the entry's object file, constant arrays
 
+Names of sources and outputs are neither in keys nor in entries: a model made again, with layers called otherwise,
+has the same program.
+
 A program's offsets share most of their terms, so sizes are a table: a number, the name of a size, the pair
 of a floor division, or {"sum": [[coefficient, factor, ...], ...]}, each over rows above it.
 
@@ -17,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,9 @@ from kcompile.codegen.fingerprint import FOLDERS, fingerprint
 from kcompile.codegen.kernel import Kernel
 from kcompile.codegen.program import (
     CONSTANT,
+    INPUT,
+    OUTPUT,
+    VARIABLE,
     Argument,
     Carried,
     Chosen,
@@ -51,7 +57,7 @@ from kcompile.ir.dim import Dim, DimLike, FloorDiv, Symbol
 from kcompile.ir.graph import CONSTANT as CONSTANT_ROLE
 from kcompile.ir.graph import Graph
 from kcompile.ir.rules import Either, Largest, Rule
-from kcompile.ir.text import to_text
+from kcompile.ir.text import numbers_of, to_text
 from kcompile.ir.types import DTYPES, DType, Type
 from kcompile.ops import BUILT_IN
 from kcompile.runtime import cache
@@ -72,7 +78,7 @@ class Stored:
     constants: dict[str, np.ndarray]
 
 
-def key(graph: Graph, name: str, target: Target, precision: str = "default") -> str | None:
+def key(graph: Graph, target: Target, precision: str = "default") -> str | None:
     """The name under which the program of a graph is kept, or None if its text does not say everything."""
     if plugins.names("passes"):
         return None
@@ -83,8 +89,8 @@ def key(graph: Graph, name: str, target: Target, precision: str = "default") -> 
     if not all(s.isidentifier() for s in sizes):
         return None
     compiler = f"{fingerprint(SOURCES)} numpy {np.__version__}"
-    text = to_text(graph, origins=False)
-    return cache.key("\n".join(("program", json.dumps([name, precision]), compiler, digest.hexdigest(), text)), target)
+    text = to_text(graph, origins=False, name="program", named=False)
+    return cache.key("\n".join(("program", precision, compiler, digest.hexdigest(), text)), target)
 
 
 def _enter(graph: Graph, digest) -> bool:
@@ -107,24 +113,39 @@ def _is_plain(value: Any) -> bool:
     return all(map(_is_plain, value)) if isinstance(value, tuple) else isinstance(value, _PLAIN)
 
 
-def keep(name: str, program: Program, entry: bytes, kernel_keys: Mapping[str, str], constants: Mapping) -> None:
-    """Keep a program under the name `key` gave. kernel_keys: of its kernels, by name."""
+def keep(
+    name: str, graph: Graph, program: Program, entry: bytes, kernel_keys: Mapping[str, str], constants: Mapping
+) -> None:
+    """Keep the program of a graph under the name `key` gave. kernel_keys: of its kernels, by name."""
     if sum(a.nbytes for a in constants.values()) <= MOST_CONSTANT_BYTES:
-        cache.put(name, to_bytes(program, entry, kernel_keys, constants))
+        nameless = _called(program, numbers_of(graph.sources), numbers_of(graph.outputs))
+        cache.put(name, to_bytes(nameless, entry, kernel_keys, constants))
 
 
-def find(name: str) -> Stored | None:
-    """The program kept under `name`, with all its kernels; None if any of it is missing or damaged."""
+def find(name: str, graph: Graph) -> Stored | None:
+    """The program kept under `name`, with all its kernels; None if any of it is missing or damaged.
+
+    Its arguments are called as in `graph`; its own name is the one it was made with.
+    """
     data = cache.get(name)
     if data is None:
         return None
     try:
-        return read(data)
+        found = read(data)
+        sources, outputs = ({n: own for own, n in numbers_of(g).items()} for g in (graph.sources, graph.outputs))
+        return replace(found, program=_called(found.program, sources, outputs))
     except _Gone:
         return None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         cache.counters.damaged += 1
         return None
+
+
+def _called(program: Program, sources: Mapping[str, str], outputs: Mapping[str, str]) -> Program:
+    """The same program with other names for what comes from outside and what it gives back."""
+    names = {INPUT: sources, VARIABLE: sources, OUTPUT: outputs}
+    arguments = (replace(a, name=names[a.role][a.name]) if a.role in names else a for a in program.arguments)
+    return replace(program, arguments=tuple(arguments))
 
 
 class _Gone(Exception):

@@ -12,7 +12,7 @@ from kcompile import flags, ops, pipeline
 from kcompile.codegen.fingerprint import FOLDERS
 from kcompile.codegen.program import Run, runs
 from kcompile.ir import dim
-from kcompile.ir.graph import Graph
+from kcompile.ir.graph import PARAMETER, Graph
 from kcompile.ir.types import Type, f32
 from kcompile.runtime import cache, programs
 from kcompile.target import X86_64_V3, X86_64_V4
@@ -64,7 +64,7 @@ def with_constant(number=1.5, name="g", size=40):
 
 
 def key(graph, target=X86_64_V3):
-    return programs.key(graph, graph.name, target)
+    return programs.key(graph, target)
 
 
 @pytest.mark.parametrize("make", [dense_training, convolution_training, with_constant])
@@ -84,7 +84,7 @@ def test_the_program_comes_back_whole(make):
     graph = make()
     built = pipeline.build(graph)
     pipeline.compile(graph)
-    found = programs.find(programs.key(graph, graph.name, built.target))
+    found = programs.find(programs.key(graph, built.target), graph)
     assert found.objects == built.objects
     assert found.program.arguments == built.program.arguments
     assert found.program.symbols == built.program.symbols
@@ -105,7 +105,7 @@ def test_a_program_with_a_loop_comes_back_whole(builds):
     given = arrays(lstm, 4, 18)
     graph = recorded(lstm, given)
     first = pipeline.compile(graph).run(given, {})
-    found = programs.find(programs.key(graph, graph.name, pipeline.default_target()))
+    found = programs.find(programs.key(graph, pipeline.default_target()), graph)
     assert len(list(runs(found.program.steps))) > len(found.program.steps) > 0
     again = pipeline.compile(graph).run(given, {})
     assert len(builds) == 1
@@ -125,13 +125,44 @@ def test_a_program_with_steps_apart_comes_back_whole(builds):
 
 def test_what_changes_the_code_changes_the_key(monkeypatch):
     keys = [key(with_constant()), key(with_constant(2.5)), key(with_constant(np.nextafter(np.float32(1.5), 2)))]
-    keys += [key(with_constant(name="other")), key(with_constant(size=41)), key(with_constant(), X86_64_V4)]
+    keys += [key(with_constant(size=41)), key(with_constant(), X86_64_V4)]
     keys += [key(dense_training())]
     monkeypatch.setattr(programs, "fingerprint", lambda parts: "another")
     keys += [key(with_constant())]
     assert None not in keys and len(set(keys)) == len(keys)
     monkeypatch.undo()
     assert key(with_constant()) == keys[0]
+
+
+def layer(name, source, weight, result, rows=3):
+    """y = x w + w, and w grows: of these names."""
+    g = Graph(name)
+    x, w = g.input(source, Type(f32, (dim.symbol("batch"), 4))), g.source(PARAMETER, weight, Type(f32, (4,)))
+    g.output(result, ops.add(ops.mul(x, w), w))
+    g.assign(w, ops.add(w, 1.0))
+    given = np.arange(4 * rows, dtype=np.float32).reshape(rows, 4), np.arange(4, dtype=np.float32)
+    return g, *given
+
+
+def test_names_are_not_part_of_it(builds):
+    for names in (("one", "x", "w", "y"), ("other", "b", "a", "b"), ("one", "n1", "n0", "n0")):
+        graph, x, w = layer(*names)
+        before = w.copy()
+        outputs = pipeline.compile(graph).run({names[1]: x}, {names[2]: w})
+        assert list(outputs) == [names[3]]
+        np.testing.assert_array_equal(outputs[names[3]], x * before + before)
+        np.testing.assert_array_equal(w, before + 1)
+    assert len(builds) == 1
+
+
+def test_sources_in_another_order_are_another_program():
+    def graph(first, second):
+        g = Graph("g")
+        found = {n: g.input(n, Type(f32, (4,))) for n in (first, second)}
+        g.output("y", ops.sub(found["a"], found["b"]))
+        return g
+
+    assert key(graph("a", "b")) != key(graph("b", "a"))
 
 
 # They change no code
@@ -179,7 +210,7 @@ def test_who_asks_for_stages_gets_them(flag, builds):
 
 
 def entry_of(graph):
-    name = programs.key(graph, graph.name, pipeline.default_target())
+    name = programs.key(graph, pipeline.default_target())
     return name, cache.get(name)
 
 
