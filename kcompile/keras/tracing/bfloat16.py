@@ -30,6 +30,7 @@ class BFloat16Tensor:
     """
 
     __array_priority__ = 1000  # NumPy leaves binary operators to us
+    compares_numbers = True
     dtype = "bfloat16"
 
     def __init__(self, values: Any):

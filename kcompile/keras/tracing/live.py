@@ -27,6 +27,7 @@ class LiveValue(TracedValue):
     """A graph value with its numbers; once its tape's block is over, it stands for them alone."""
 
     __slots__ = ("array",)
+    compares_numbers = True
 
     def __tensor_value__(self) -> LiveValue | Tensor:
         return self if self.graph.is_open else self._tensor()

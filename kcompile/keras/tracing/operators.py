@@ -36,7 +36,9 @@ def function(name: str) -> Callable:
     return getattr(importlib.import_module("kcompile.keras.ops"), name)
 
 
-def _binary(name: str, swapped: bool) -> Callable:
+def elementwise(name: str, swapped: bool = False) -> Callable:
+    """Return the binary operator that calls `keras.ops.<name>`."""
+
     def operator(self, other):
         if getattr(other, "__array_priority__", 0) == DEFER:
             return NotImplemented
@@ -49,21 +51,31 @@ def _unary(name: str) -> Callable:
     return lambda self: function(name)(self)
 
 
+def _equality(name: str, otherwise: bool) -> Callable:
+    def operator(self, other):
+        if other is None or isinstance(other, str):
+            return NotImplemented
+        if not self.compares_numbers:
+            return (self is other) == otherwise
+        return function(name)(self, other)
+
+    return operator
+
+
 DEFER = 10_000  # __array_priority__ of objects that want to handle operators themselves
 
 
-def install(cls: type, equality: bool = False, indexing: bool = True) -> type:
-    """Give `cls` the operators; `equality=True` makes `==` and `!=` elementwise too."""
+def install(cls: type, indexing: bool = True) -> type:
+    """Give `cls` the operators. `==` and `!=` are elementwise where objects say `compares_numbers`."""
     for symbol, name in _BINARY.items():
-        setattr(cls, f"__{symbol}__", _binary(name, swapped=False))
-        setattr(cls, f"__r{symbol}__", _binary(name, swapped=True))
+        setattr(cls, f"__{symbol}__", elementwise(name))
+        setattr(cls, f"__r{symbol}__", elementwise(name, swapped=True))
     for symbol, name in _COMPARE.items():
-        setattr(cls, f"__{symbol}__", _binary(name, swapped=False))
+        setattr(cls, f"__{symbol}__", elementwise(name))
     for symbol, name in _UNARY.items():
         setattr(cls, f"__{symbol}__", _unary(name))
-    if equality:
-        cls.__eq__ = _binary("equal", swapped=False)
-        cls.__ne__ = _binary("not_equal", swapped=False)
+    cls.__eq__ = _equality("equal", True)
+    cls.__ne__ = _equality("not_equal", False)
     if indexing:
         cls.__getitem__ = lambda self, key: function("get_item")(self, key)
     return cls

@@ -52,6 +52,11 @@ class TraceGraph(Graph):
     depth = 0  # graphs around this one
     floor: TraceGraph | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """True while this thread records into it."""
+        return any(scope is not None and scope.graph is self for scope in _local.scopes)
+
     def emit(self, op, operands, attrs):
         operands = [unwrap(o) for o in operands]
         inner, scope = self, current_scope()

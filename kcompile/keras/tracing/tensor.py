@@ -31,6 +31,8 @@ class Tensor(np.ndarray):
     array([1., 2.], dtype=float32)
     """
 
+    compares_numbers = True
+
     def numpy(self):
         """Return the plain NumPy array (a NumPy scalar for shape `()`)."""
         return self.view(np.ndarray)[()] if self.ndim == 0 else self.view(np.ndarray)
@@ -58,7 +60,7 @@ class Tensor(np.ndarray):
         return as_tensor(np.array(self.view(np.ndarray)))
 
 
-operators.install(Tensor, equality=True, indexing=False)
+operators.install(Tensor, indexing=False)
 Tensor.__hash__ = None
 
 
@@ -100,6 +102,11 @@ class TracedValue(Value):
     __slots__ = ("_keras_mask",)
 
     @property
+    def compares_numbers(self) -> bool:
+        """True while the graph is recorded: `==` is elementwise then. To passes, equal values are the same ones."""
+        return self.graph.is_open
+
+    @property
     def ndim(self) -> int:
         return len(self.type.shape)
 
@@ -123,6 +130,7 @@ class TracedValue(Value):
 
 
 operators.install(TracedValue)
+TracedValue.__hash__ = Value.__hash__  # equal hashes are equal objects: no table ever asks `==`
 
 
 class KerasTensor:
@@ -133,6 +141,7 @@ class KerasTensor:
     """
 
     __array_priority__ = 1000  # NumPy leaves binary operators to us
+    compares_numbers = False
 
     def __init__(
         self,
@@ -193,6 +202,8 @@ class KerasTensor:
 
 
 operators.install(KerasTensor)
+KerasTensor.__ne__ = operators.elementwise("not_equal")  # `==` says whether two are the same tensor, as in Keras
+KerasTensor.__hash__ = object.__hash__
 
 
 class StringValue:

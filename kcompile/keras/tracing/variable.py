@@ -42,6 +42,7 @@ class Variable:
     """
 
     __array_priority__ = 1000  # NumPy leaves binary operators to us
+    compares_numbers = True
 
     def __init__(
         self,
@@ -212,6 +213,7 @@ class Variable:
 
 
 operators.install(Variable)
+Variable.__hash__ = object.__hash__  # a key stands for the variable, not for its numbers
 
 
 def _rebuild(cls: type, state: dict) -> Variable:
