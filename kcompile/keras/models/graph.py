@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -88,6 +89,7 @@ class ModelGraph:
         nested = ((n, getattr(n.operation, "_graph", None)) for n in self.nodes)
         self.nested_nodes = {id(n): g for n, g in nested if isinstance(g, ModelGraph) and g.reads_host}
         self.reads_host = bool(self.host_nodes or self.nested_nodes)
+        self.before_host = self._before_host()
         self.program_keys, self.program_tensors = self._cut() if self.reads_host else ([], self.input_tensors)
 
     @functools.cached_property
@@ -165,8 +167,22 @@ class ModelGraph:
 
     # the part that runs in Python -------------------------------------------------------------------
 
+    def _before_host(self) -> set[int]:
+        """Calls with nothing to train that layers of the part in Python depend on: they run there too."""
+        makers = {id(t): node for node in self.nodes for t in node.output_tensors}
+        found: dict[int, Node] = {}
+        stack = [t for node in self.host_nodes for t in node.input_tensors]
+        while stack:
+            node = makers.get(id(stack.pop()))
+            if node is None or node.is_input or id(node) in found or _runs_on_host(node.operation):
+                continue
+            if id(node) not in self.nested_nodes and not getattr(node.operation, "trainable_weights", ()):
+                found[id(node)] = node
+                stack += node.input_tensors
+        return set(found)
+
     def _host_part(self, values: dict[int, Any], path: Path, call: Callable, visit: Callable | None = None) -> None:
-        """Run all calls of layers on strings that depend on nothing but the inputs and each other.
+        """Run all calls of layers on strings that depend on nothing but the inputs, each other and `before_host`.
 
         They may be inside models in this one, whose other calls do not run. A path says which: of nested nodes.
 
@@ -176,6 +192,8 @@ class ModelGraph:
             visit: told of every graph on the way: (graph, path, tensors known before, values).
         """
         before = set(values)
+        aside: dict[int, Any] = {}  # the compiled part makes these itself
+        known = ChainMap(values, aside)
         for node in self.nodes:
             inner = self.nested_nodes.get(id(node))
             if inner is not None:
@@ -185,8 +203,9 @@ class ModelGraph:
                 own = {id(i) for i in inner.input_tensors}
                 made = zip(node.output_tensors, inner.output_tensors)
                 values.update((id(o), inside[id(i)]) for o, i in made if id(i) in inside and id(i) not in own)
-            elif _runs_on_host(node.operation) and all(id(t) in values for t in node.input_tensors):
-                values.update(zip((id(t) for t in node.output_tensors), call(node, values), strict=True))
+            elif (_runs_on_host(node.operation) or id(node) in self.before_host) and _all_in(known, node.input_tensors):
+                made = values if _runs_on_host(node.operation) else aside
+                made.update(zip((id(t) for t in node.output_tensors), call(node, known), strict=True))
         if visit is not None:
             visit(self, path, before, values)
 
@@ -223,7 +242,7 @@ class ModelGraph:
             return inputs
         made: dict[Key, Any] = {}
 
-        def call(node: Node, values: dict[int, Any]) -> list:
+        def call(node: Node, values: Mapping[int, Any]) -> list:
             args, kwargs = node.fill(values)
             return tree.flatten(node.operation(*args, **kwargs))
 

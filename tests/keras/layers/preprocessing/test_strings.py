@@ -46,6 +46,28 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name, init, data", [c for c in CASES if c[0] == "IntegerLookup"])
+def test_integers_in_a_compiled_model(name, init, data):
+    layer = layers.IntegerLookup(**init)
+    x = keras.Input((data.shape[1],), dtype="int64")
+    model = keras.Model(x, layer(x))
+    model.compile(jit=True)
+    np.testing.assert_array_equal(model.predict(data, verbose=0), layer(data))
+
+
+def test_compiled_layers_before_one_on_the_host():
+    """The bins of crossed vocabularies: the lookups run in Python for the cross, and compiled for the rest."""
+    a, b = keras.Input((1,), dtype="int64", name="a"), keras.Input((1,), dtype="string", name="b")
+    found = [layers.IntegerLookup(vocabulary=[7, 3])(a), layers.StringLookup(vocabulary=["x", "y"])(b)]
+    model = keras.Model([a, b], [layers.HashedCrossing(50)(found), found[0] + 10])
+    model.compile(jit=True)
+    data = [np.array([[3], [7], [5]]), np.array([["x"], ["y"], ["x"]])]
+    crossed, index = model.predict(data, verbose=0)
+    np.testing.assert_array_equal(index, [[12], [11], [10]])
+    expected = layers.HashedCrossing(50)([np.array([[2], [1], [0]]), np.array([[1], [2], [1]])])
+    np.testing.assert_array_equal(crossed, expected)
+
+
 @pytest.mark.parametrize("name, init, data", CASES, ids=[f"{n}-{c[0]}" for n, c in enumerate(CASES)])
 def test_against_keras(name, init, data, real_keras):
     pytest.importorskip("tensorflow")
