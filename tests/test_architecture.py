@@ -42,6 +42,7 @@ LATE = {
     ("kcompile.keras.models.shortcuts", "kcompile.keras.saving"): "methods of models",
     ("kcompile.keras.models.shortcuts", "kcompile.keras.saving.pickled"): "a method of models",
     ("kcompile.keras.models", "kcompile.keras.saving"): "keras.models.load_model, as Keras has it",
+    ("kcompile.keras.utils", "kcompile.keras.models.feature_space"): "keras.utils.FeatureSpace, as Keras has it",
 }
 
 # who alone may import a heavy package

@@ -26,9 +26,6 @@ _TABLE = {
         "RandomHeight RandomWidth": "results of random size need a program for each size; RandomZoom keeps it",
     },
     "callbacks": {"OrbaxCheckpoint": "checkpoints of JAX's library; ModelCheckpoint and BackupAndRestore write files"},
-    "utils": {
-        "FeatureSpace": "not written yet: StringLookup, Normalization and their like prepare columns one by one",
-    },
     "saving": {"KerasFileEditor": "not written yet: a .keras file is a zip archive with an HDF5 file of weights"},
     "config": {"max_steps_per_epoch set_max_steps_per_epoch": "give `fit` its `steps_per_epoch`"},
     "dtype_policies": {

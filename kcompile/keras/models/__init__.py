@@ -5,6 +5,7 @@ model.py       Model           functional.py   Model(inputs, outputs) and its co
 sequential.py  Sequential      cloning.py      clone_model
 shortcuts.py   methods whose work is done above: saving, exporting, looking
 summary.py     the table       exporting.py    model.export
+feature_space.py  columns of a table, prepared (keras.utils.FeatureSpace)
 checking.py    what `kcompile check` says      function.py  tf.keras 2's K.function
 """
 

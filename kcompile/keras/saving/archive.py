@@ -18,7 +18,7 @@ from typing import Any
 
 from kcompile.errors import NotSupportedError, SavedFileError
 from kcompile.keras import hdf5, version
-from kcompile.keras.models import Model
+from kcompile.keras.models import Model, feature_space  # noqa: F401  a file may hold one
 from kcompile.keras.saving import compilation, configs, files, state
 from kcompile.keras.serialization import deserialize_keras_object, serialize_keras_object
 

@@ -59,6 +59,7 @@ def clear_session(free_memory: bool = True) -> None:
 __all__ = [
     "Config",
     "CustomObjectScope",
+    "FeatureSpace",
     "GeneratorEnqueuer",
     "HDF5Matrix",
     "OrderedEnqueuer",
@@ -110,4 +111,8 @@ __all__ = [
 def __getattr__(name: str):
     if name.startswith("__"):
         raise AttributeError(name)
+    if name == "FeatureSpace":
+        from kcompile.keras.models.feature_space import FeatureSpace  # a model, and models know this package
+
+        return FeatureSpace
     raise missing("utils", name)
