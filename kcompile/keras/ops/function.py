@@ -69,6 +69,8 @@ def recorded(function: Callable) -> Callable:
         if _has_keras_tensor(args) or (kwargs and _has_keras_tensor(kwargs.values())):
             outputs = infer(call, args, kwargs)
             return record(FunctionCall(call), args, kwargs, outputs)
+        if np.float64 in map(type, args):
+            args = _beside_tensors(args)
         scope = current_scope()
         if scope is None:
             return _finish(function(*args, **kwargs))
@@ -89,6 +91,13 @@ def _has_keras_tensor(values) -> bool:
         if isinstance(value, (list, tuple, dict)) and any(isinstance(v, KerasTensor) for v in tree.flatten(value)):
             return True
     return False
+
+
+def _beside_tensors(args: Sequence[Any]) -> Sequence[Any]:
+    """Arguments with NumPy's float64 scalars as Python's numbers if there is a tensor, see tracing/operators.py."""
+    if not any(isinstance(a, (Tensor, Value, BFloat16Tensor)) or hasattr(a, "__tensor_value__") for a in args):
+        return args
+    return [float(a) if type(a) is np.float64 else a for a in args]
 
 
 def _finish(result: Any) -> Any:

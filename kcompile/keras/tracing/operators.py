@@ -3,6 +3,9 @@
 `x + 1`, `x[:, 0]`, `-x`, ... mean the `keras.ops` function of that name, for eager tensors, variables,
 symbolic inputs and traced values alike; so promotion rules are the same everywhere. The function is
 looked up when an operator runs, because `keras.ops` stands above this folder.
+
+NumPy computes in float64 unless told otherwise. So beside a tensor its scalars count as Python's numbers, and its
+float64 arrays as floatx: `scores / np.sqrt(64)` stays float32, as on every backend of Keras.
 """
 
 from __future__ import annotations
@@ -10,6 +13,10 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable
+
+import numpy as np
+
+from kcompile.keras import settings
 
 _BINARY = {
     "add": "add",
@@ -42,6 +49,7 @@ def elementwise(name: str, swapped: bool = False) -> Callable:
     def operator(self, other):
         if getattr(other, "__array_priority__", 0) == DEFER:
             return NotImplemented
+        other = _beside(self, other)
         return function(name)(other, self) if swapped else function(name)(self, other)
 
     return operator
@@ -57,9 +65,18 @@ def _equality(name: str, otherwise: bool) -> Callable:
             return NotImplemented
         if not self.compares_numbers:
             return (self is other) == otherwise
-        return function(name)(self, other)
+        return function(name)(self, _beside(self, other))
 
     return operator
+
+
+def _beside(tensor, other):
+    """The other operand of an operator, in the precision of a tensor where it is NumPy's."""
+    if isinstance(other, np.generic):
+        return other.item()
+    if type(other) is np.ndarray and other.dtype == np.float64 and str(tensor.dtype) not in ("float64", "f64"):
+        return other.astype(settings.floatx())
+    return other
 
 
 DEFER = 10_000  # __array_priority__ of objects that want to handle operators themselves

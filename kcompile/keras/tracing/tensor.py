@@ -31,6 +31,7 @@ class Tensor(np.ndarray):
     array([1., 2.], dtype=float32)
     """
 
+    __array_priority__ = 1000  # NumPy's scalars leave binary operators to us
     compares_numbers = True
 
     def numpy(self):
