@@ -142,8 +142,9 @@ class TraceScope:
         view = self._views.get((id(variable), id(base)))
         if view is None:
             offset, size = arena.range_of(variable)
-            flat = op_table.get("slice")(base, starts=(offset,), sizes=(size,), strides=(1,))
-            view = self._views[id(variable), id(base)] = op_table.get("reshape")(flat, shape=variable.shape)
+            with enter(self):  # a view that is kept must not stay inside a branch that reads it first
+                flat = op_table.get("slice")(base, starts=(offset,), sizes=(size,), strides=(1,))
+                view = self._views[id(variable), id(base)] = op_table.get("reshape")(flat, shape=variable.shape)
         return view
 
     def assigned(self) -> dict[int, TracedValue]:

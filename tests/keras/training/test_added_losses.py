@@ -143,3 +143,21 @@ def test_no_number_is_refused_by_name():
 
     with pytest.raises(ArgumentError, match=r"add_loss.*'odd.*'mean'"):
         Odd()(X)
+
+
+def test_weights_that_only_branches_read():
+    """Each branch reads them as if it were the first; the gradient is that of the branch that counts."""
+
+    class Sign(keras.layers.Layer):
+        def build(self, input_shape):
+            self.w = self.add_weight(name="w", shape=(input_shape[-1], 1), initializer="ones")
+
+        def call(self, x):
+            return keras.ops.cond(keras.ops.mean(x) > 0, lambda: x @ self.w, lambda: -2.0 * (x @ self.w))
+
+    x = np.array([[1.0, 2.0]], "float32")
+    for sign, expected in ((1, [[0.8], [0.6]]), (-1, [[0.6], [0.2]])):
+        model = keras.Sequential([keras.Input((2,)), Sign()])
+        model.compile(keras.optimizers.SGD(0.2), lambda y, found: found, jit=True)
+        model.train_on_batch(sign * x, np.zeros((1, 1)))
+        np.testing.assert_allclose(model.get_weights()[0], expected, rtol=1e-6)
