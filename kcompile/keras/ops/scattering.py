@@ -121,7 +121,7 @@ def slice_update(inputs, start_indices, updates):
         raise ShapeError(f"slice_update: updates {tuple(new.shape)} for inputs {tuple(x.shape)}")
     shape, inside = tuple(x.shape), None
     for axis, start in enumerate(starts_of(start_indices, rank(x))):
-        if start == 0 and new.shape[axis] == shape[axis]:
+        if not isinstance(start, Value) and start == 0 and new.shape[axis] == shape[axis]:
             continue
         start = _clamped(tensor(start, "int32"), shape[axis] - new.shape[axis])
         place = prim.sub(tensor(iota((shape[axis],), 0, "int32")), start)

@@ -174,7 +174,7 @@ CASES = [
 ]
 IDS = [f"{n}-{c[0]}" for n, c in enumerate(CASES)]
 # registered by our modules, but no layer to be called with these checks, or checked elsewhere
-ELSEWHERE = {"InputLayer", "Lambda", "Model", "Functional", "Sequential"}
+ELSEWHERE = {"InputLayer", "Lambda", "Model", "Functional", "Sequential", "FeatureSpace"}
 ELSEWHERE |= {"RNN", "AbstractRNNCell", "StackedRNNCells", "Bidirectional"}  # rnn/
 ELSEWHERE |= {"SimpleRNNCell", "LSTMCell", "GRUCell", "ConvLSTMCell"}
 ELSEWHERE |= {"Wrapper", "TimeDistributed", "SpectralNormalization"}  # around a layer: test_wrappers.py
