@@ -20,6 +20,7 @@ from kcompile.codegen.loops.bounded import bounded
 from kcompile.codegen.loops.columns import down_columns, fits_registers
 from kcompile.codegen.loops.expr import Memory, Scope, plain
 from kcompile.codegen.loops.flat import Group, Span, dims_of
+from kcompile.codegen.loops.folds import folded, folds
 from kcompile.codegen.loops.plan import (
     COLUMN,
     COLUMN_BLOCK,
@@ -28,6 +29,7 @@ from kcompile.codegen.loops.plan import (
     OUTER_BLOCK,
     ROW,
     ROW_BLOCK,
+    ROW_JAM,
     Schedule,
     fills_registers,
 )
@@ -35,6 +37,7 @@ from kcompile.codegen.loops.reduce import accumulations, combine, is_scan, start
 from kcompile.codegen.loops.reductions import (
     MOST_IN_FLIGHT,
     along_row,
+    apart,
     ends_in_part,
     goes_beside,
     in_flight,
@@ -120,6 +123,7 @@ class Emitter:
         if schedule.stages:
             step = rows_asked_for(self.part, schedule.stages, schedule.gap, b.target)
         self.ahead = rows_ahead(self.part, step, b.target) if schedule.kind == ROW else {}
+        self.apart: frozenset[str] = frozenset()  # numbers of the nest at hand that are folded with those of other rows
 
     def run(self, scope: Scope, begin: Index, end: Index) -> None:
         self.place_locals(scope)
@@ -204,22 +208,52 @@ class Emitter:
     # rows that take turns ......................................................................
 
     def jammed_rows(self, scope: Scope, begin: Index, end: Index) -> None:
-        """Each nest for several neighbouring rows before the next one."""
+        """Each nest for several neighbouring rows before the next one; their sums are folded together."""
         b, (*rest, axis) = self.b, self.schedule.rows
         jam = self.schedule.jam
+        common = [self.common_folds(g) for g in self.part.groups]
+        late = frozenset().union(*common)
 
         def rows(outer: Scope, first: Index, behind: Index) -> None:
             with b.loop("rows", first, behind, jam, vectorise=False, unroll=False) as start:
-                count = b.min(b.sub(behind, start), jam)
+                count = b.max(b.min(b.sub(behind, start), jam), 1)  # as LLVM would not know
                 for n, group in enumerate(self.part.groups):
                     hints = {"vectorise": False} if group.spans or n == 0 else {"independent": True}
                     with b.loop("row", 0, count, unroll=False, **hints) as i:
                         inner = self.row_of(outer, axis, b.add(start, i), lambda _, i=i: i)
                         if n == 0:
-                            self.start_locals(inner)
+                            self.start_locals(inner, late)
+                        for name, (base, lanes) in common[n].items():
+                            dtype = self.part.buffers[name].type.dtype
+                            inner.memory[apart(name)] = plain(b.at(base, dtype, b.mul(i, lanes)), dtype)
+                        self.apart = frozenset(common[n])
                         self.group(inner, group, self.ahead.get(n, ()))
+                        self.apart = frozenset()
+                    for name, (base, lanes) in common[n].items():
+                        self.fold(outer.memory[name], name, base, lanes, count)
 
         self.stretches(scope, (*rest, axis), begin, end, rows)
+
+    def common_folds(self, group: Group) -> dict[str, tuple[ir.Value, int]]:
+        """By number that rows fold together: memory for their vectors, and elements of one."""
+        names = folds(self.part, group, self.b.target)
+        if not names:
+            return {}
+        lanes = pattern_of(self.part, group.body, group.spans[0].axis, self.b.target).lanes
+        if 2 * self.schedule.jam < lanes:
+            return {}
+        dtypes = {name: self.part.buffers[name].type.dtype for name in names}
+        rows = -(-self.schedule.jam // ROW_JAM) * ROW_JAM
+        return {n: (self.b.alloca(d, rows * lanes, align_bytes=64), lanes) for n, d in sorted(dtypes.items())}
+
+    def fold(self, numbers: Memory, name: str, vectors: ir.Value, lanes: int, count: Index) -> None:
+        """The numbers of `count` rows that lie side by side; those behind the last row are of no use to anybody."""
+        b, dtype = self.b, numbers.dtype
+        with b.loop("fold", 0, count, lanes, vectorise=False, unroll=False) as first:
+            start = b.mul(first, lanes)
+            rows = [b.load_vector(vectors, dtype, b.add(start, r * lanes), lanes) for r in range(lanes)]
+            total = folded(b, rows, lambda x, y: combine(b, self.hows[name], dtype, x, y, reorder=False))
+            b.store_vector(total, numbers.base, dtype, first)
 
     def row_of(self, outer: Scope, axis: Axis, row: Index, slot: Callable[[Buffer], Index]) -> Scope:
         """A place at one of several rows whose local buffers lie side by side."""
@@ -275,13 +309,15 @@ class Emitter:
             ahead=ahead,
             shifts=self.shifts,
             bounded=self.bounded,
+            apart=self.apart,
             most_in_flight=self.most_in_flight,
             skewed=skewed,
         )
 
-    def start_locals(self, scope: Scope) -> None:
+    def start_locals(self, scope: Scope, late: frozenset[str] = frozenset()) -> None:
+        """Start values, but of numbers that are written whole."""
         for name, how in self.hows.items():
-            if self.part.buffers[name].role == LOCAL:
+            if name not in late and self.part.buffers[name].role == LOCAL:
                 self.fill(scope, scope.memory[name], self.part.buffers[name], how)
 
     def map_body(self, scope: Scope, low: Index, high: Index | None) -> None:

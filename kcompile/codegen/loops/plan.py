@@ -34,6 +34,7 @@ from kcompile.codegen.loops.flat import (
     stride,
     whole,
 )
+from kcompile.codegen.loops.folds import folds
 from kcompile.codegen.loops.in_results import InResult, rows_in_results
 from kcompile.codegen.loops.reduce import accumulations, is_scan, stores_only
 from kcompile.codegen.loops.staggered import Stages, apart, gap, slots, stages
@@ -64,6 +65,9 @@ SCATTER_TASKS = 64
 SMOOTH_LANES = 8  # an axis this long is worth vectorising
 SHORTEST_LANES, SHORTEST_MASKED = 8, 5  # of a map: shorter axes are gathered across, or read whole and taken apart
 ROW_JAM, LEAST_JAM, LEAST_FAR_JAM = 16, 2, 3  # short rows that take turns
+SHORT_JAM, JAMMED_VECTORS = 64, 64  # of rows of few vectors, so many together
+SHORT_VECTORS = 8  # a sum over so many is folded with those of other rows
+MOST_ACROSS = 8  # neighbours that LLVM reads whole and takes apart
 UNKNOWN_SIZE = 64  # what an unknown size is taken for when costs are weighed
 
 
@@ -87,7 +91,9 @@ class Schedule:
 
     def slots(self, buffer: Buffer) -> int:
         """Rows that have a local buffer at the same time."""
-        return slots(self.stages, buffer.type.size, self.gap) if self.stages else self.jam
+        if self.stages:
+            return slots(self.stages, buffer.type.size, self.gap)
+        return -(-self.jam // ROW_JAM) * ROW_JAM if self.jam > 1 and buffer.type.size == 1 else self.jam  # whole vectors
 
     def stride(self, buffer: Buffer) -> int:
         """Elements from one row's local buffer to the next row's."""
@@ -135,7 +141,7 @@ def _written_out(part: Part, target: Target) -> Part | None:
             return None
         if group.spans:
             points += count
-            if _prefers_rows(group) and part.outer and count > target.lanes(4):
+            if _prefers_rows(group) and part.outer and count > _most_written_out(part, group, target):
                 return None
     if not part.outer and points > 1:
         return None  # nothing to vectorise across
@@ -176,6 +182,11 @@ def _written_out(part: Part, target: Target) -> Part | None:
         return None  # a local element that is read at a place only known at run time
     buffers = {n: b for n, b in part.buffers.items() if b.role != LOCAL}
     return simplified(Part(buffers, part.outer, (Group((), tuple(stores)),)))
+
+
+def _most_written_out(part: Part, group: Group, target: Target) -> int:
+    """Points of a row that are read across rows; more would be gathered, where rows that are summed need not be."""
+    return MOST_ACROSS if folds(part, group, target) else target.lanes(4)
 
 
 def _points(spans: tuple[Span, ...]):
@@ -391,7 +402,9 @@ def _jam(part: Part, target: Target) -> int:
     A sum over a short row ends in a chain of dependent operations that takes as long as the row itself. The
     chains of several rows overlap. What the nests keep between them must stay in the nearest cache.
     """
-    if not part.outer or len(part.groups) < 3 or any(is_scan(g.body) for g in part.groups) or _reads_old_values(part):
+    if not part.outer or any(is_scan(g.body) for g in part.groups) or _reads_old_values(part):
+        return 1
+    if len(part.groups) < 3 and not any(_is_short_sum(part, g, target) for g in part.groups):
         return 1
     lengths = [dim.product(s.axis.extent for s in g.spans) for g in part.groups if g.spans]
     kept = sum((b.type.nbytes for b in part.buffers.values() if b.role == LOCAL), start=0)
@@ -405,8 +418,16 @@ def _jam(part: Part, target: Target) -> int:
     }
     row = kept + sum(4 * max(lengths) for n in own if part.buffers[n].role != LOCAL)
     far = streaming.may_exceed(part, max(target.l2_bytes, target.l3_bytes))
-    jam = min(ROW_JAM, (4 if far else 5) * target.l1d_bytes // 8 // max(1, row))
+    most = ROW_JAM
+    if any(folds(part, g, target) for g in part.groups):  # chains of so many rows take as long as those of one
+        most = max(ROW_JAM, min(SHORT_JAM, JAMMED_VECTORS // _ceildiv(max(lengths), target.lanes(4)))) // ROW_JAM * ROW_JAM
+    jam = min(most, (4 if far else 5) * target.l1d_bytes // 8 // max(1, row))
     return jam if jam >= (LEAST_FAR_JAM if far else LEAST_JAM) else 1
+
+
+def _is_short_sum(part: Part, group: Group, target: Target) -> bool:
+    """True for a sum over few vectors, which takes less time than folding it does."""
+    return bool(folds(part, group, target)) and group.spans[0].axis.extent <= SHORT_VECTORS * target.lanes(4)
 
 
 def _reads_old_values(part: Part) -> bool:

@@ -273,6 +273,9 @@ class _Row(Nest):
         b = self.b
         flags = {n: f[0] for n, f in zip(self.watched, state[len(self.numbers) :])}
         for n, values in zip(self.numbers, state):
+            if self.body[n].buffer in self.pattern.apart:
+                self.keep(n, self.tree(n, values), flags.get(n))
+                continue
             total = b.reduce(self.tree(n, values), lambda a, c, n=n: self.combined(n, a, c))
             if n in flags:
                 bits = b.ll.bitcast(flags[n], ir.IntType(self.pattern.lanes))
@@ -280,6 +283,19 @@ class _Row(Nest):
             s = self.body[n]
             so_far = self.scope.load(s.buffer, s.index[0])
             self.scope.store(s.buffer, s.index[0], self.combined(n, so_far, total))
+
+
+    def keep(self, n: int, total: ir.Value, flags: ir.Value | None) -> None:
+        """Leave a number's vector where those of other rows lie."""
+        if flags is not None:
+            total = self.b.ll.select(flags, ir.Constant(total.type, [math.nan] * self.pattern.lanes), total)
+        memory = self.scope.memory[apart(self.body[n].buffer)]
+        self.b.store_vector(total, memory.base, memory.dtype)
+
+
+def apart(name: str) -> str:
+    """The memory of a number's vector until it is folded."""
+    return f"{name}.apart"
 
 
 def run_together(rows: list[_Row], low: int, high: int) -> None:

@@ -42,6 +42,7 @@ class Pattern:
     shifts: frozenset[str] = frozenset()  # maxima that may leave NaN out, see shifts.py
     most_in_flight: int = 4  # vectors of one step
     bounded: frozenset[str] = frozenset()  # numbers whose reciprocal is in range, see bounded.py
+    apart: frozenset[str] = frozenset()  # numbers that stay vectors for now, see folds.py
     skewed: bool = False  # vectors of one step go one a little behind the other, see skewed.py
 
 
