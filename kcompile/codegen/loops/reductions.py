@@ -38,6 +38,10 @@ STRAIGHT_COST = 400
 PART_VECTORS = 16  # a row of more than so many is long beside what is left of it
 
 
+class _Start(ir.Constant):
+    """Accumulators that hold nothing: the first terms need not be added to them."""
+
+
 class Nest:
     """One nest on vectors: what both walks share."""
 
@@ -52,7 +56,8 @@ class Nest:
 
     def start(self, n: int) -> ir.Value:
         """A vector of accumulators that hold nothing yet."""
-        return self.b.splat(start_value(self.b, self.body[n].how, self.dtype(n)), self.pattern.lanes)
+        value = start_value(self.b, self.body[n].how, self.dtype(n))
+        return _Start(vector(value.type, self.pattern.lanes), [value] * self.pattern.lanes)
 
     def combined(self, n: int, a: ir.Value, c: ir.Value) -> ir.Value:
         if self.body[n].how in ("max", "min"):  # a test for NaN is made of the first: not of what is waited for
@@ -61,6 +66,7 @@ class Nest:
 
     def tree(self, n: int, values: list[ir.Value]) -> ir.Value:
         """Pairwise: short chains."""
+        values = [v for v in values if not _is_start(v)] or values[:1]
         while len(values) > 1:
             pairs = [self.combined(n, a, c) for a, c in zip(values[::2], values[1::2])]
             values = pairs + ([values[-1]] if len(values) % 2 else [])
@@ -234,8 +240,9 @@ class _Row(Nest):
             if flight == 1:
                 self.step(low, state, 0)
             else:
-                now = [[self.b.joined(s[:flight])] if len(s) > 1 else s for s in state]
-                _Wide(self, flight).step(low, now, 0)
+                wide = _Wide(self, flight)
+                now = [[wide.together(n, s[:flight])] if len(s) > 1 else s for n, s in enumerate(state)]
+                wide.step(low, now, 0)
                 for s, (v,) in zip(state, now):
                     s[:flight] = self.b.parted(v, lanes) if lanes_of(v) != lanes else [v]
             low += flight * lanes
@@ -250,7 +257,7 @@ class _Row(Nest):
         self.ask_ahead(here)
         found = self.terms(here)
         for n, values in zip(self.numbers, state):
-            total = self.combined(n, values[k], found[n])
+            total = found[n] if _is_start(values[k]) else self.combined(n, values[k], found[n])
             values[k] = total if mask is None else self.b.ll.select(mask, total, values[k])
         for n, flags in zip(self.watched, state[len(self.numbers) :]):
             flags[0] = self.b.ll.or_(flags[0], self.not_numbers(found[n], mask))
@@ -291,6 +298,10 @@ class _Row(Nest):
             total = self.b.ll.select(flags, ir.Constant(total.type, [math.nan] * self.pattern.lanes), total)
         memory = self.scope.memory[apart(self.body[n].buffer)]
         self.b.store_vector(total, memory.base, memory.dtype)
+
+
+def _is_start(accumulators: ir.Value) -> bool:
+    return isinstance(accumulators, _Start)
 
 
 def apart(name: str) -> str:
@@ -365,6 +376,10 @@ class _Wide(_Row):
     def __init__(self, row: _Row, flight: int):
         super().__init__(row.part, replace(row.pattern, lanes=flight * row.pattern.lanes), row.scope, row.body)
         self.narrow = row.pattern.lanes
+
+    def together(self, place: int, values: list[ir.Value]) -> ir.Value:
+        """Accumulators of one number as one vector."""
+        return self.start(self.numbers[place]) if all(map(_is_start, values)) else self.b.joined(values)
 
     def not_numbers(self, terms: ir.Value, mask: ir.Value | None) -> ir.Value:
         """One comparison tells whether either of two vectors holds one."""
