@@ -8,7 +8,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from kcompile.codegen.llvm_types import Index
-from kcompile.codegen.loops.ahead import COLUMNS_AHEAD_BYTES, asks_for_columns, may_ask_for_columns
+from kcompile.codegen.loops.ahead import asks_for_columns, columns_ahead_bytes, may_ask_for_columns
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Part, dims_of, loads_of, mentions, stride
 from kcompile.codegen.loops.reductions import Nest, tail_mask
@@ -42,7 +42,7 @@ def down_columns(
         vectors, rest = -(-count // pattern.lanes), count % pattern.lanes
         mask = tail_mask(b, pattern.lanes, rest) if rest else None
 
-        def run(ahead: int) -> None:
+        def run(ahead: Index) -> None:
             _Columns(part, pattern, before.inner(), body, rows, lanes[0], ahead).chunk(0, vectors, mask)
 
         if not may_ask_for_columns(part, b.target):
@@ -50,17 +50,18 @@ def down_columns(
             return
         with b.if_else(asks_for_columns(part, before)) as (then, otherwise):
             with then:
-                run(COLUMNS_AHEAD_BYTES)
+                run(columns_ahead_bytes(part, before))
             with otherwise:
                 run(0)
 
 
 class _Columns(Nest):
-    def __init__(self, part: Part, pattern: Pattern, scope: Scope, body, rows, first: Index, ahead: int):
+    def __init__(self, part: Part, pattern: Pattern, scope: Scope, body, rows, first: Index, ahead: Index):
         super().__init__(part, pattern, scope, body)
         self.axis, self.low, self.high = rows
         self.first = first
         self.ahead = ahead  # bytes; 0 for not asking
+        self.asks = not isinstance(ahead, int) or ahead > 0
 
     def ask_ahead(self, here: Lanes) -> None:
         """Ask for what comes some lines behind the elements that are read here."""
@@ -68,7 +69,8 @@ class _Columns(Nest):
             place = node.index[0]
             if mentions(place, self.axis) and stride(place, self.pattern.axis) == 1:
                 memory = self.scope.memory[node.buffer]
-                behind = self.b.add(memory.place(here, place), self.ahead // memory.dtype.size_bytes)
+                further = self.b.div_nonneg(self.ahead, memory.dtype.size_bytes)
+                behind = self.b.add(memory.place(here, place), further)
                 self.b.prefetch(memory.base, memory.dtype, behind, locality=3)
 
     def chunk(self, start: Index, vectors: int, mask: ir.Value | None) -> None:
@@ -98,7 +100,7 @@ class _Columns(Nest):
                 for e in self.pattern.once:
                     row.compute(e)
                 places = [self.lanes(row, start, k, vectors, mask) for k in range(vectors)]
-                for here in places if self.ahead else ():
+                for here in places if self.asks else ():
                     self.ask_ahead(here)
                 found.append([self.terms(here) for here in places])
             totals = []

@@ -73,4 +73,3 @@ def folds(part: Part, group: Group, target: Target) -> frozenset[str]:
         return frozenset()
     writers = [s.buffer for g in part.groups for s in g.body]
     return frozenset(s.buffer for s in group.body if is_number(part, s) and writers.count(s.buffer) == 1)
-

@@ -525,11 +525,12 @@ class Emitter:
                 self.statements(inner, body, reorder=not in_order)
             return
         jam = 1 if in_order else JAM
-        full = b.add(low, b.mul(b.div_nonneg(b.sub(high, low), jam), jam)) if jam > 1 else high
-        if jam > 1:
-            with b.loop(_name(axis), low, full, jam, vectorise=False) as i:
-                self.jammed(scope, axis, [b.add(i, n) for n in range(jam)], body)
-        with b.loop(_name(axis), full if jam > 1 else low, high, vectorise=False) as i:
+        part = b.div_nonneg(b.sub(high, low), jam)
+        full = b.add(low, b.mul(part, jam)) if jam > 1 else low
+        if jam > 1:  # each from a part of its own: memory sends what comes from several places sooner
+            with b.loop(_name(axis), low, b.add(low, part), vectorise=False) as i:
+                self.jammed(scope, axis, [b.add(i, b.mul(part, n)) for n in range(jam)], body)
+        with b.loop(_name(axis), full, high, vectorise=False) as i:
             self.jammed(scope, axis, [i], body)
 
     def jammed(self, scope: Scope, axis: Axis, places: list[Index], body) -> None:

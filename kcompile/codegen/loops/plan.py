@@ -59,6 +59,7 @@ OUTER_BLOCK = 64  # the same for loops further out
 UNROLLED_POINTS = 48  # a nest of up to so many points is written out
 UNROLLED_COST = 1000  # ... if that stays a loop body LLVM handles well
 CHUNK_ELEMENTS = 32768  # of a large reduction, per task of its first phase
+CHUNK_ROWS, MANY_CHUNKS = 256, 32  # at least so many rows, if that leaves so many chunks: partial results are few then
 SPLIT_RESULTS = 4096  # reductions to at most so many results are split along what is reduced
 SHORTEST_CHUNK = 256  # elements of a row: more tasks than rows of so many have are not worth adding up again
 SCATTER_TASKS = 64
@@ -93,7 +94,9 @@ class Schedule:
         """Rows that have a local buffer at the same time."""
         if self.stages:
             return slots(self.stages, buffer.type.size, self.gap)
-        return -(-self.jam // ROW_JAM) * ROW_JAM if self.jam > 1 and buffer.type.size == 1 else self.jam  # whole vectors
+        if self.jam > 1 and buffer.type.size == 1:  # folded as whole vectors
+            return -(-self.jam // ROW_JAM) * ROW_JAM
+        return self.jam
 
     def stride(self, buffer: Buffer) -> int:
         """Elements from one row's local buffer to the next row's."""
@@ -400,7 +403,8 @@ def _jam(part: Part, target: Target) -> int:
     """Rows that go through each nest one after the other before the next nest begins; 1 for row by row.
 
     A sum over a short row ends in a chain of dependent operations that takes as long as the row itself. The
-    chains of several rows overlap. What the nests keep between them must stay in the nearest cache.
+    chains of several rows overlap; those of rows of a few vectors are folded together, and then many rows hide how
+    long that takes. What the nests keep between them must stay in the nearest cache.
     """
     if not part.outer or any(is_scan(g.body) for g in part.groups) or _reads_old_values(part):
         return 1
@@ -418,10 +422,11 @@ def _jam(part: Part, target: Target) -> int:
     }
     row = kept + sum(4 * max(lengths) for n in own if part.buffers[n].role != LOCAL)
     far = streaming.may_exceed(part, max(target.l2_bytes, target.l3_bytes))
-    most = ROW_JAM
-    if any(folds(part, g, target) for g in part.groups):  # chains of so many rows take as long as those of one
-        most = max(ROW_JAM, min(SHORT_JAM, JAMMED_VECTORS // _ceildiv(max(lengths), target.lanes(4)))) // ROW_JAM * ROW_JAM
-    jam = min(most, (4 if far else 5) * target.l1d_bytes // 8 // max(1, row))
+    most = (4 if far else 5) * target.l1d_bytes // 8 // max(1, row)
+    jam = min(ROW_JAM, most)
+    if jam == ROW_JAM and any(folds(part, g, target) for g in part.groups):
+        vectors = _ceildiv(max(lengths), target.lanes(4))
+        jam = max(ROW_JAM, min(SHORT_JAM, JAMMED_VECTORS // vectors, most) // ROW_JAM * ROW_JAM)
     return jam if jam >= (LEAST_FAR_JAM if far else LEAST_JAM) else 1
 
 
@@ -504,6 +509,8 @@ def _split(part: Part, target: Target) -> tuple[Part, Part, tuple[Buffer, ...]] 
     for span in nest.spans[1:]:
         rest *= span.axis.extent if dim.is_static(span.axis.extent) else UNKNOWN_SIZE
     length = max(1, CHUNK_ELEMENTS // max(1, rest * results))
+    if dim.is_static(first.axis.extent):
+        length = max(length, min(CHUNK_ROWS, first.axis.extent // MANY_CHUNKS))
     if dim.is_static(first.axis.extent) and first.axis.extent <= 2 * length:
         return None
     across = any(stride(x.index[0], axis) == 1 for x in loads_of(nest.body) for axis in part.outer)

@@ -291,7 +291,6 @@ class _Row(Nest):
             so_far = self.scope.load(s.buffer, s.index[0])
             self.scope.store(s.buffer, s.index[0], self.combined(n, so_far, total))
 
-
     def keep(self, n: int, total: ir.Value, flags: ir.Value | None) -> None:
         """Leave a number's vector where those of other rows lie."""
         if flags is not None:

@@ -1,5 +1,6 @@
 """Rows of windows that are asked for in the order of memory: where, and that results stay what they are."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -80,13 +81,15 @@ def test_results_stay_what_they_are(monkeypatch):
     np.testing.assert_array_equal(y.reshape(expected.shape), expected)
 
 
-def test_columns_are_asked_for_from_the_last_cache_alone():
+def test_columns_are_asked_for_beyond_the_second_cache_and_earlier_from_memory():
     def sums(g):
         g.output("y", ops.reduce_sum(g.input("x", Type(f32, (4096, 32))), axes=(0,), keepdims=False))
 
     part = flatten(only(sums))
     sizes = (1 << 21, 1 << 23), (1 << 16, 1 << 22), (1 << 16, 1 << 19)
     targets = [replace(X86_64_V4, l2_bytes=near, l3_bytes=far) for near, far in sizes]
-    assert [may_ask_for_columns(part, target) for target in targets] == [False, True, False]
+    assert [may_ask_for_columns(part, target) for target in targets] == [False, True, True]
     code = [loops.emit(only(sums), target, "k").ir_text for target in targets]
-    assert ["llvm.prefetch" in text for text in code] == [False, True, False]
+    assert ["llvm.prefetch" in text for text in code] == [False, True, True]
+    near, far = (set(map(int, re.findall(r"add .*, (\d+)$", text, re.M))) for text in code[1:])
+    assert 4096 // 4 in near - far and 16384 // 4 in far - near
