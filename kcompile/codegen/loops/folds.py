@@ -24,6 +24,7 @@ from kcompile.codegen.loops.flat import Group, Part
 from kcompile.codegen.loops.reduce import is_scan
 from kcompile.codegen.loops.vectors import has_masks, is_number, pattern_of
 from kcompile.ir import dim
+from kcompile.ir.types import boolean
 from kcompile.target import Target
 
 CHUNK_BYTES = 16  # shuffles move such pieces anywhere in a vector, or numbers within one
@@ -72,4 +73,5 @@ def folds(part: Part, group: Group, target: Target) -> frozenset[str]:
     if pattern_of(part, group.body, group.spans[0].axis, target) is None:
         return frozenset()
     writers = [s.buffer for g in part.groups for s in g.body]
-    return frozenset(s.buffer for s in group.body if is_number(part, s) and writers.count(s.buffer) == 1)
+    found = {s.buffer for s in group.body if is_number(part, s) and writers.count(s.buffer) == 1}
+    return frozenset(name for name in found if part.buffers[name].type.dtype is not boolean)

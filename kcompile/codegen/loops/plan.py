@@ -67,7 +67,7 @@ SMOOTH_LANES = 8  # an axis this long is worth vectorising
 SHORTEST_LANES, SHORTEST_MASKED = 8, 5  # of a map: shorter axes are gathered across, or read whole and taken apart
 ROW_JAM, LEAST_JAM, LEAST_FAR_JAM = 16, 2, 3  # short rows that take turns
 SHORT_JAM, JAMMED_VECTORS = 64, 64  # of rows of few vectors, so many together
-SHORT_VECTORS = 8  # a sum over so many is folded with those of other rows
+SHORT_VECTORS = 4  # a sum over so many is folded with those of other rows
 MOST_ACROSS = 8  # neighbours that LLVM reads whole and takes apart
 UNKNOWN_SIZE = 64  # what an unknown size is taken for when costs are weighed
 

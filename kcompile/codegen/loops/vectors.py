@@ -43,6 +43,7 @@ class Pattern:
     most_in_flight: int = 4  # vectors of one step
     bounded: frozenset[str] = frozenset()  # numbers whose reciprocal is in range, see bounded.py
     apart: frozenset[str] = frozenset()  # numbers that stay vectors for now, see folds.py
+    long: bool = False  # an axis of several vectors
     skewed: bool = False  # vectors of one step go one a little behind the other, see skewed.py
 
 
@@ -96,7 +97,9 @@ def pattern_of(
         return None
     widest = max((n.dtype.size_bytes for n in nodes if n.dtype.is_float), default=4)
     uniform = frozenset(n for n in nodes if n not in varying)
-    return Pattern(axis, target.lanes(max(4, widest)), uniform, _largest(roots, uniform))
+    lanes = target.lanes(max(4, widest))
+    long = not dim.is_static(axis.extent) or axis.extent >= LEAST_VECTORS * lanes
+    return Pattern(axis, lanes, uniform, _largest(roots, uniform), long=long)
 
 
 def is_number(part: Part, s: Store | Accumulate) -> bool:
@@ -134,8 +137,7 @@ def divides_by_one(e: Expr, pattern: Pattern) -> bool:
     """True for a division by a number that is not known now and the same all along an axis of several vectors."""
     if not isinstance(e, Call) or e.fn != "div" or e.args[1] not in pattern.uniform or isinstance(e.args[1], Const):
         return False
-    extent = pattern.axis.extent
-    return e.dtype.name in FRACTIONS and not (dim.is_static(extent) and extent < LEAST_VECTORS * pattern.lanes)
+    return e.dtype.name in FRACTIONS and pattern.long
 
 
 def inverse(b: KernelBuilder, u: ir.Value) -> tuple[ir.Value, ir.Value]:
