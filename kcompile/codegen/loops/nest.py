@@ -7,7 +7,7 @@ of its own, which is then added to the level above. That bounds the rounding err
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from llvmlite import ir
@@ -47,6 +47,7 @@ from kcompile.codegen.loops.segments import cuts
 from kcompile.codegen.loops.shifts import shifts
 from kcompile.codegen.loops.skewed import LEAST_REGISTERS
 from kcompile.codegen.loops.staggered import rows_asked_for
+from kcompile.codegen.loops.staggered_blocks import staggered_blocks
 from kcompile.codegen.loops.staggered_code import staggered_rows
 from kcompile.codegen.loops.vectors import Pattern, pattern_of
 from kcompile.codegen.loops.versions import Choice, versions
@@ -128,7 +129,9 @@ class Emitter:
     def run(self, scope: Scope, begin: Index, end: Index) -> None:
         self.place_locals(scope)
         schedule = self.schedule
-        if schedule.stages:
+        if schedule.stages and schedule.jam > 1:
+            staggered_blocks(self, scope, begin, end)
+        elif schedule.stages:
             staggered_rows(self, scope, begin, end)
         elif schedule.jam > 1:
             self.jammed_rows(scope, begin, end)
@@ -212,7 +215,7 @@ class Emitter:
         b, (*rest, axis) = self.b, self.schedule.rows
         jam = self.schedule.jam
         common = [self.common_folds(g) for g in self.part.groups]
-        late = frozenset().union(*common)
+        early = [name for name in self.hows if not any(name in c for c in common)]
 
         def rows(outer: Scope, first: Index, behind: Index) -> None:
             with b.loop("rows", first, behind, jam, vectorise=False, unroll=False) as start:
@@ -222,10 +225,8 @@ class Emitter:
                     with b.loop("row", 0, count, unroll=False, **hints) as i:
                         inner = self.row_of(outer, axis, b.add(start, i), lambda _, i=i: i)
                         if n == 0:
-                            self.start_locals(inner, late)
-                        for name, (base, lanes) in common[n].items():
-                            dtype = self.part.buffers[name].type.dtype
-                            inner.memory[apart(name)] = plain(b.at(base, dtype, b.mul(i, lanes)), dtype)
+                            self.start_locals(inner, early)
+                        self.place_apart(inner, common[n], i)
                         self.apart = frozenset(common[n])
                         self.group(inner, group, self.ahead.get(n, ()))
                         self.apart = frozenset()
@@ -246,14 +247,25 @@ class Emitter:
         rows = -(-self.schedule.jam // ROW_JAM) * ROW_JAM
         return {n: (self.b.alloca(d, rows * lanes, align_bytes=64), lanes) for n, d in sorted(dtypes.items())}
 
-    def fold(self, numbers: Memory, name: str, vectors: ir.Value, lanes: int, count: Index) -> None:
-        """The numbers of `count` rows that lie side by side; those behind the last row are of no use to anybody."""
+    def place_apart(self, scope: Scope, common: dict[str, tuple[ir.Value, int]], row: Index) -> None:
+        """Say where the vectors of one row's numbers lie until they are folded."""
+        for name, (base, lanes) in common.items():
+            dtype = self.part.buffers[name].type.dtype
+            scope.memory[apart(name)] = plain(self.b.at(base, dtype, self.b.mul(row, lanes)), dtype)
+
+    def fold(
+        self, numbers: Memory, name: str, vectors: ir.Value, lanes: int, count: Index, block: Index = 0
+    ) -> None:
+        """The numbers of `count` rows that lie side by side; those behind the last row are of no use to anybody.
+
+        block: the place of the first number.
+        """
         b, dtype = self.b, numbers.dtype
         with b.loop("fold", 0, count, lanes, vectorise=False, unroll=False) as first:
             start = b.mul(first, lanes)
             rows = [b.load_vector(vectors, dtype, b.add(start, r * lanes), lanes) for r in range(lanes)]
             total = folded(b, rows, lambda x, y: combine(b, self.hows[name], dtype, x, y, reorder=False))
-            b.store_vector(total, numbers.base, dtype, first)
+            b.store_vector(total, numbers.base, dtype, b.add(block, first))
 
     def row_of(self, outer: Scope, axis: Axis, row: Index, slot: Callable[[Buffer], Index]) -> Scope:
         """A place at one of several rows whose local buffers lie side by side."""
@@ -314,11 +326,11 @@ class Emitter:
             skewed=skewed,
         )
 
-    def start_locals(self, scope: Scope, late: frozenset[str] = frozenset()) -> None:
-        """Start values, but of numbers that are written whole."""
-        for name, how in self.hows.items():
-            if name not in late and self.part.buffers[name].role == LOCAL:
-                self.fill(scope, scope.memory[name], self.part.buffers[name], how)
+    def start_locals(self, scope: Scope, names: Iterable[str] | None = None) -> None:
+        """Write the start values of accumulations, all or those named."""
+        for name in self.hows if names is None else [n for n in names if n in self.hows]:
+            if self.part.buffers[name].role == LOCAL:
+                self.fill(scope, scope.memory[name], self.part.buffers[name], self.hows[name])
 
     def map_body(self, scope: Scope, low: Index, high: Index | None) -> None:
         (group,) = self.part.groups

@@ -37,7 +37,7 @@ from kcompile.codegen.loops.flat import (
 from kcompile.codegen.loops.folds import folds
 from kcompile.codegen.loops.in_results import InResult, rows_in_results
 from kcompile.codegen.loops.reduce import accumulations, is_scan, stores_only
-from kcompile.codegen.loops.staggered import Stages, apart, gap, slots, stages
+from kcompile.codegen.loops.staggered import Stages, apart, block_stages, gap, slots, stages
 from kcompile.codegen.loops.vectors import has_masks
 from kcompile.forms import scalar
 from kcompile.forms.records import IN, INOUT, LOCAL, OUT, Accumulate, Buffer, Loops, Store, identity
@@ -92,6 +92,8 @@ class Schedule:
 
     def slots(self, buffer: Buffer) -> int:
         """Rows that have a local buffer at the same time."""
+        if self.stages and self.jam > 1:
+            return self.jam << (len(self.stages) - 1).bit_length()
         if self.stages:
             return slots(self.stages, buffer.type.size, self.gap)
         if self.jam > 1 and buffer.type.size == 1:  # folded as whole vectors
@@ -371,6 +373,10 @@ def _nested(part: Part, target: Target) -> Schedule:
         tasks = dim.product(a.extent for a in part.outer)
         at_once = () if _reads_old_values(part) else stages(part, target)
         jam, rows = 1 if at_once else _jam(part, target), rows_in_results(part, target)
+        distance = gap(part, at_once, target)
+        if jam >= ROW_JAM:
+            at_once = block_stages(part, ROW_JAM, target)
+            jam, distance = (ROW_JAM, ROW_JAM) if at_once else (jam, distance)
         return Schedule(
             part,
             ROW,
@@ -380,7 +386,7 @@ def _nested(part: Part, target: Target) -> Schedule:
             cost_per_task=work,
             in_results=rows,
             stages=at_once,
-            gap=gap(part, at_once, target),
+            gap=distance,
         )
     rows = tuple(a for a in part.outer if a is not best)
     extent = best.extent

@@ -18,16 +18,18 @@ from __future__ import annotations
 from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.ahead import COMPUTES, PART_OF_CACHE
 from kcompile.codegen.loops.flat import Group, Part, loads_of, mentions, stride
+from kcompile.codegen.loops.folds import folds
 from kcompile.codegen.loops.reduce import is_scan
 from kcompile.codegen.loops.vectors import pattern_of
 from kcompile.forms import scalar
-from kcompile.forms.records import LOCAL
+from kcompile.forms.records import LOCAL, Accumulate
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis
 from kcompile.target import Target
 
 MOST_STAGES = 4
 LEAST_VECTORS = 40  # of a row: what is done once per row costs more here than where rows take turns
+LEAST_BLOCK_VECTORS = 2  # the same where blocks of rows do
 MOST_ELEMENTS = 8192  # of a row: longer ones are summed in blocks
 MOST_COST = 80  # operations of a point, all nests: more than that has work enough to hide what else there is
 FEW_POINTS = 16  # of a nest that is done once, like what has no axis
@@ -38,7 +40,18 @@ AHEAD_BYTES = 24576  # of an array: asked for before they are needed
 Stages = tuple[tuple[int, ...], ...]  # numbers of groups: a nest, and what is computed once before and behind it
 
 
-def stages(part: Part, target: Target) -> Stages:
+def block_stages(part: Part, rows: int, target: Target) -> Stages:
+    """The same for blocks of so many short rows, whose numbers are all folded in common."""
+    made = stages(part, target, LEAST_BLOCK_VECTORS)
+    for k, numbers in enumerate(made):
+        body = part.groups[numbers[0]].body
+        own = {s.buffer for s in body if isinstance(s, Accumulate)}
+        if own != folds(part, part.groups[numbers[0]], target) or (k > 0 and in_order(numbers)[0]):
+            return ()
+    return made if made and _bytes_between(part, made, rows) <= 3 * target.l1d_bytes // 4 else ()
+
+
+def stages(part: Part, target: Target, least_vectors: int = LEAST_VECTORS) -> Stages:
     """What a part does at the same time for neighbouring rows; empty if it goes nest by nest."""
     found: list[list[int]] = []
     before: list[int] = []
@@ -60,7 +73,7 @@ def stages(part: Part, target: Target) -> Stages:
         return ()
     if None in patterns or len({p.lanes for p in patterns}) > 1 or any(is_scan(g.body) for g in part.groups):
         return ()
-    if not LEAST_VECTORS * patterns[0].lanes <= extent <= MOST_ELEMENTS:
+    if not least_vectors * patterns[0].lanes <= extent <= MOST_ELEMENTS:
         return ()
     costs = [scalar.cost(*(s.value for s in g.body)) for g in nests]
     if sum(costs) > MOST_COST:
