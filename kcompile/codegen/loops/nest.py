@@ -56,6 +56,7 @@ from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 
 STACK_BYTES = 8192  # larger or unknown local buffers lie in the worker's workspace
+ROWS_STACK_BYTES = 32768  # the same of all rows that are kept at once
 JAM = 4  # rows a column reduction takes in one pass over its lanes
 
 Body = Callable[[Scope], None]
@@ -79,9 +80,10 @@ def workspace_locals(schedule: Schedule) -> dict[str, DimLike]:
     found = {}
     for name, buffer in _locals(schedule).items():
         nbytes = buffer.type.nbytes * lanes_per_block(schedule)
-        if not dim.is_static(nbytes) or nbytes > STACK_BYTES:
-            kept = schedule.slots(buffer) * schedule.stride(buffer) * buffer.type.dtype.size_bytes
-            found[name] = kept if schedule.stages else nbytes
+        kept = schedule.slots(buffer) * schedule.stride(buffer) * buffer.type.dtype.size_bytes
+        kept = kept if schedule.stages else nbytes
+        if not dim.is_static(nbytes) or nbytes > STACK_BYTES or (schedule.stages and kept > ROWS_STACK_BYTES):
+            found[name] = kept
     return found
 
 
@@ -253,9 +255,7 @@ class Emitter:
             dtype = self.part.buffers[name].type.dtype
             scope.memory[apart(name)] = plain(self.b.at(base, dtype, self.b.mul(row, lanes)), dtype)
 
-    def fold(
-        self, numbers: Memory, name: str, vectors: ir.Value, lanes: int, count: Index, block: Index = 0
-    ) -> None:
+    def fold(self, numbers: Memory, name: str, vectors: ir.Value, lanes: int, count: Index, block: Index = 0) -> None:
         """The numbers of `count` rows that lie side by side; those behind the last row are of no use to anybody.
 
         block: the place of the first number.

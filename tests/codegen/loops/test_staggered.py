@@ -8,12 +8,12 @@ import pytest
 from kcompile import ops
 from kcompile.codegen import loops
 from kcompile.codegen.host import host_target
-from kcompile.codegen.loops.plan import make_plan
+from kcompile.codegen.loops.plan import ROW_JAM, make_plan
 from kcompile.codegen.loops.staggered import apart
 from kcompile.forms import interpret
 from kcompile.forms.records import LOCAL
 from kcompile.ir.types import Type, f32
-from kcompile.target import X86_64_V4
+from kcompile.target import X86_64_V3, X86_64_V4
 from tests.codegen import harness
 from tests.codegen.loops.kernels import B, draw, layer_norm, only, softmax
 from tests.codegen.loops.test_shifts import exponentials, total
@@ -38,7 +38,7 @@ def stages(build, target=X86_64_V4):
 def test_which_rows_are_staggered():
     assert stages(rows) == [((0,), (1,), (2,))]
     assert stages(log_sum) == [((0,), (1, 2))]
-    assert stages(lambda g: rows(g, 128)) == [()]  # what is done once per row would cost too much
+    assert stages(lambda g: rows(g, 24)) == [()]  # what is done once per row would cost too much
     assert stages(lambda g: rows(g, 8192)) == [()]  # rows leave the nearest cache from nest to nest
     assert [len(s) for s in stages(lambda g: layer_norm(g, WIDTH))] == [3]  # mean, variance, the row itself
 
@@ -77,6 +77,31 @@ def test_bits_do_not_depend_on_the_split(build, batch):
     expected = interpret.run(form, arrays, {"batch": batch})
     for name, array in found.items():
         assert_close(array, expected[name], f32)
+
+
+@pytest.mark.parametrize("build", [rows, log_sum, gradient, lambda g, width: layer_norm(g, width)])
+@pytest.mark.parametrize("width", [33, 64, 200])
+def test_blocks_of_short_rows(build, width):
+    form = only(lambda g: build(g, width))
+    (schedule,) = make_plan(form, X86_64_V4).phases[0]
+    assert (schedule.stages and schedule.jam == schedule.gap == ROW_JAM) or width == 200
+    for batch in (1, 16, 47, 70):
+        arrays = draw(form, {"batch": batch})
+        x = max(arrays.values(), key=lambda a: a.size)
+        x[batch // 2, width - 1] = np.nan
+        found = harness.run_form(form, arrays, {"batch": batch}, workers=(1, 2, 3), guarded=True)
+        expected = interpret.run(form, arrays, {"batch": batch})
+        for name, array in found.items():
+            assert_close(array, expected[name], f32)
+
+
+def test_blocks_take_only_what_the_nearest_cache_holds():
+    def jams(width):
+        return [(s.jam, bool(s.stages)) for s in make_plan(only(lambda g: rows(g, width)), X86_64_V4).phases[0]]
+
+    assert jams(16) == [(64, False)] and jams(32) == jams(128) == [(16, True)] and jams(600)[0][1] is False
+    masks = replace(X86_64_V3, l1d_bytes=X86_64_V4.l1d_bytes)
+    assert not any(s.stages for s in make_plan(only(lambda g: rows(g, 64)), masks).phases[0])
 
 
 def test_results_written_past_the_caches(monkeypatch):
