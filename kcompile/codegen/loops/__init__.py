@@ -12,6 +12,7 @@
     skewed.py    the order of vectors that go side by side
     tiled.py     maps that read across memory
     staggered.py, staggered_code.py   neighbouring rows one nest apart, in one loop
+    folds.py, staggered_blocks.py     sums of several short rows folded in common; blocks of such rows one nest apart
     shifts.py, bounded.py    maxima that need not tell of NaN; sums whose reciprocal is in range
     streaming.py results too large for any cache, written past it
     ahead.py, in_order.py    later rows asked for while these are computed with; windows that ask as memory lies

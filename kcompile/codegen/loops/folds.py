@@ -9,7 +9,8 @@ A row folded by itself takes a shuffle and an addition for each of log2(16) roun
 common take 30 shuffles and 15 additions, and leave their sums as the vector that the logarithms or divisions of all
 rows want. Every sum is made by the same tree, halves onto halves, as that of a row by itself: the same bits.
 
-Measured, one thread, beside rows that fold by themselves or go crosswise by gathering: see benchmarks.
+Measured, one thread, beside rows that go crosswise, gathered: softmax of 2048 rows of 16 numbers 26.7 and 7.8 us, of
+20000 of 10 166 and 79, layer norm 144 and 55; beside rows that fold by themselves, 4096 of 64: 35.5 and 29.5.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from kcompile.ir import dim
 from kcompile.ir.types import boolean
 from kcompile.target import Target
 
+MOST_VECTORS = 16  # of a row: folding is little beside longer ones
 CHUNK_BYTES = 16  # shuffles move such pieces anywhere in a vector, or numbers within one
 
 
@@ -70,7 +72,8 @@ def folds(part: Part, group: Group, target: Target) -> frozenset[str]:
         return frozenset()
     if len(group.spans) != 1 or not group.spans[0].is_whole or not dim.is_static(group.spans[0].axis.extent):
         return frozenset()
-    if pattern_of(part, group.body, group.spans[0].axis, target) is None:
+    pattern = pattern_of(part, group.body, group.spans[0].axis, target)
+    if pattern is None or pattern.axis.extent > MOST_VECTORS * pattern.lanes:
         return frozenset()
     writers = [s.buffer for g in part.groups for s in g.body]
     found = {s.buffer for s in group.body if is_number(part, s) and writers.count(s.buffer) == 1}

@@ -5,6 +5,9 @@
 
 As in staggered.py memory and arithmetic happen side by side; and as where short rows take turns, sums are folded in
 common and logarithms and roots are made of as many rows as fill a vector.
+
+Measured, one thread, beside rows that take turns and fold by themselves: softmax of 3072 rows of 128 numbers 58 and
+46 us, of 4096 of 64 44 and 32, of 8192 of 32 57 and 39; cross-entropy of these 51 and 41, 43 and 32, 66 and 42.
 """
 
 from __future__ import annotations
