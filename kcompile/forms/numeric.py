@@ -7,6 +7,7 @@ so an operation's meaning is written once.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -102,8 +103,8 @@ NUMPY: dict[str, Callable[..., np.ndarray]] = {
     "add": np.add,
     "sub": np.subtract,
     "mul": np.multiply,
-    "max": np.maximum,
-    "min": np.minimum,
+    "max": lambda *x: functools.reduce(np.maximum, x),
+    "min": lambda *x: functools.reduce(np.minimum, x),
     "div": np.divide,
     "floordiv": np.floor_divide,
     "mod": np.mod,

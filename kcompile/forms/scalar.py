@@ -44,7 +44,8 @@ SCALAR_OPS: dict[str, ScalarOp] = {
     **_rows("exp exp2 expm1 log log2 log10 log1p", 1, cost=12),
     **_rows("sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc erfinv normcdf", 1, cost=16),
     **_rows("isnan isinf isfinite not", 1, "bool"),
-    **_rows("add sub mul max min", 2),
+    **_rows("add sub mul", 2),
+    **_rows("max min", 2),  # of two or more: see MANY
     **_rows("div floordiv mod", 2, cost=4),
     **_rows("pow atan2", 2, cost=30),
     **_rows("bitand bitor bitxor shl shr", 2),
@@ -55,6 +56,7 @@ SCALAR_OPS: dict[str, ScalarOp] = {
     **_rows("fma", 3),
 }
 # `select` (condition, a, b) and `cast` (x -> dtype) are operations too; `call` and `cast` know their dtypes.
+MANY = ("max", "min")  # take more operands too, each one operation more: NaN is then looked for once in all of them
 
 
 _interned: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
@@ -114,7 +116,7 @@ def call(fn: str, *args: Expr) -> Expr:
             return a if condition.value else b
         return _intern(Call, (fn, *args), a.dtype, fn=fn, _args=args) if a is not b else a
     op = SCALAR_OPS.get(fn)
-    if op is None or op.arity != len(args):
+    if op is None or (op.arity != len(args) and not (fn in MANY and len(args) > op.arity)):
         raise CompilerBug(f"no scalar operation {fn} of {len(args)} operands")
     if any(a.dtype is not args[0].dtype for a in args):
         raise CompilerBug(f"{fn} on mixed dtypes {[str(a.dtype) for a in args]}")
@@ -266,6 +268,7 @@ def cost(*roots: Expr) -> int:
     for node in walk(*roots):
         if isinstance(node, Call):
             total += extra[node.fn] if node.fn in extra else SCALAR_OPS[node.fn].cost
+            total += len(node.args) - 2 if node.fn in MANY else 0
         elif isinstance(node, (Load, Where)):
             total += 1
     return total

@@ -60,14 +60,14 @@ def whole(axis: Axis) -> Span:
     return Span(axis, 0, (axis.extent,), axis.extent if dim.is_static(axis.extent) else None)
 
 
-def flatten(form: Loops) -> Part:
-    """Return the form as one Part, groups fused and axes merged."""
-    return simplified(_addressed(_with_local_sums(form)))
+def flatten(form: Loops, *, last_apart: bool = False) -> Part:
+    """Return the form as one Part, groups fused and axes merged; with `last_apart` the last outer axis is left alone."""
+    return simplified(_addressed(_with_local_sums(form)), last_apart=last_apart)
 
 
-def simplified(part: Part) -> Part:
+def simplified(part: Part, *, last_apart: bool = False) -> Part:
     """Fuse groups, then merge axes, of a Part."""
-    return _fused(_merged_nests(_merged_outer(_fused(part))))
+    return _fused(_merged_nests(_merged_outer(_fused(part), last_apart)))
 
 
 # addresses -------------------------------------------------------------------------------------
@@ -321,11 +321,11 @@ def _is_own(node: Load, statements, axes) -> bool:
 # merging axes ----------------------------------------------------------------------------------
 
 
-def _merged_outer(part: Part) -> Part:
+def _merged_outer(part: Part, last_apart: bool) -> Part:
     outer = list(part.outer)
     groups = list(part.groups)
     position = 0
-    while position + 1 < len(outer):
+    while position + 1 < len(outer) - last_apart:
         every = [s for g in groups for s in g.body]
         merge = _merge(every, outer[position], outer[position + 1])
         limits = {d for g in groups for s in g.spans for d in (s.low, *s.highs)}

@@ -17,7 +17,7 @@ from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import Part, loads_of, statements_of, stride
 from kcompile.forms.records import IN
-from kcompile.forms.scalar import Call, walk
+from kcompile.forms.scalar import MANY, Call, walk
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.target import Target
@@ -74,7 +74,7 @@ def _share(part: Part, name: str, rows: tuple[Axis, ...], lane: Axis, target: Ta
 def _operations(part: Part) -> int:
     """Of a point."""
     calls = [n for n in walk(*(s.value for s in statements_of(part))) if isinstance(n, Call)]
-    return sum(KEEPS_NAN if n.fn in ("max", "min") and n.dtype.is_float else 1 for n in calls)
+    return sum(KEEPS_NAN * (len(n.args) - 1) if n.fn in MANY and n.dtype.is_float else 1 for n in calls)
 
 
 def ask(found: Iterable[Share], part: Part, scope: Scope) -> None:

@@ -21,6 +21,7 @@ from kcompile.codegen.loops.columns import down_columns, fits_registers
 from kcompile.codegen.loops.expr import Memory, Scope, plain
 from kcompile.codegen.loops.flat import Group, Span, dims_of
 from kcompile.codegen.loops.folds import folded, folds
+from kcompile.codegen.loops.overlaps_code import overlapping_windows
 from kcompile.codegen.loops.plan import (
     COLUMN,
     COLUMN_BLOCK,
@@ -116,7 +117,7 @@ class Emitter:
         self.lane = schedule.lane if schedule.kind == COLUMN else None
         self.hows = accumulations([s for g in self.part.groups for s in g.body])
         self.shifts = shifts(self.part) if schedule.kind == ROW else frozenset()
-        whole = schedule.kind == MAP and schedule.block is None
+        whole = schedule.kind == MAP and schedule.block is None and schedule.overlap is None
         self.shares = in_order.shares(self.part, schedule.rows, schedule.lane, b.target) if whole else ()
         self.bounded = bounded(self.part) if schedule.kind == ROW else frozenset()
         bodies = [self.part.groups[numbers[0]].body for numbers in schedule.stages]
@@ -135,6 +136,8 @@ class Emitter:
             staggered_blocks(self, scope, begin, end)
         elif schedule.stages:
             staggered_rows(self, scope, begin, end)
+        elif schedule.overlap is not None:
+            overlapping_windows(self, scope, begin, end)
         elif schedule.jam > 1:
             self.jammed_rows(scope, begin, end)
         elif schedule.lane is not None and schedule.block is not None:

@@ -16,9 +16,10 @@ not depend on it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kcompile.codegen.loops import streaming
+from kcompile.codegen.loops import overlaps, streaming
 from kcompile.codegen.loops.flat import (
     Group,
     Part,
@@ -36,12 +37,13 @@ from kcompile.codegen.loops.flat import (
 )
 from kcompile.codegen.loops.folds import folds
 from kcompile.codegen.loops.in_results import InResult, rows_in_results
+from kcompile.codegen.loops.overlaps import Columns, Overlap
 from kcompile.codegen.loops.reduce import accumulations, is_scan, stores_only
 from kcompile.codegen.loops.staggered import Stages, apart, block_stages, gap, slots, stages
 from kcompile.codegen.loops.vectors import has_masks
 from kcompile.forms import scalar
 from kcompile.forms.records import IN, INOUT, LOCAL, OUT, Accumulate, Buffer, Loops, Store, identity
-from kcompile.forms.scalar import Expr, Load, Where, const, load
+from kcompile.forms.scalar import MANY, Expr, Load, Where, const, load
 from kcompile.ir import dim
 from kcompile.ir.dim import Axis, DimLike
 from kcompile.ir.types import Type, boolean
@@ -89,6 +91,7 @@ class Schedule:
     in_results: tuple[InResult, ...] = ()  # ROW: local rows that lie in results
     stages: Stages = ()  # ROW: what is done at once for neighbouring rows, see staggered.py
     gap: int = 1  # rows from each of these to the next
+    overlap: Overlap | None = None  # MAP: what windows hand on along the last of `rows`, see overlaps.py
 
     def slots(self, buffer: Buffer) -> int:
         """Rows that have a local buffer at the same time."""
@@ -122,7 +125,7 @@ def make_plan(form: Loops, target: Target) -> Plan:
         return Plan(((_scatter(part),),))
     unrolled = _written_out(part, target)
     if unrolled is not None:
-        return Plan(((_map(unrolled, target),),))
+        return Plan(((_overlapping(form, part, _map(unrolled, target), target),),))
     if not part.outer:
         apart = _distributed(part)
         if apart is not None:
@@ -137,8 +140,11 @@ def make_plan(form: Loops, target: Target) -> Plan:
 # maps ------------------------------------------------------------------------------------------
 
 
-def _written_out(part: Part, target: Target) -> Part | None:
-    """The part as stores without loops of their own: small nests unrolled, locals replaced by values."""
+def _written_out(part: Part, target: Target, columns: Columns | None = None) -> Part | None:
+    """The part as stores without loops of their own: small nests unrolled, locals replaced by values.
+
+    With `columns`, terms are combined column by column, and the axes stay as they are.
+    """
     points = 0
     for group in part.groups:
         count = dim.product(s.axis.extent for s in group.spans)
@@ -169,6 +175,7 @@ def _written_out(part: Part, target: Target) -> Part | None:
 
     for group in part.groups:
         terms: dict[tuple[str, DimLike], list[Expr]] = {}
+        places: dict[tuple[str, DimLike], list[dict[Axis, int]]] = {}
         for place in _points(group.spans):
             for statement in group.body:  # one by one: it may read what the one before it stored
                 (s,) = moved_statements((statement,), place.get, on_load)
@@ -180,13 +187,60 @@ def _written_out(part: Part, target: Target) -> Part | None:
                     values[key] = s.value
                 else:
                     terms.setdefault(key, []).append(s.value)
+                    places.setdefault(key, []).append(place)
         for key, new in terms.items():
-            total = _tree(hows[key[0]], new)
+            how = hows[key[0]]
+            total = _tree(how, new) if columns is None else columns(how, new, places[key])
             values[key] = _combined(hows[key[0]], values[key], total) if key in values else total
     if any(n.buffer in local for n in loads_of(stores)):
         return None  # a local element that is read at a place only known at run time
     buffers = {n: b for n, b in part.buffers.items() if b.role != LOCAL}
-    return simplified(Part(buffers, part.outer, (Group((), tuple(stores)),)))
+    written = Part(buffers, part.outer, (Group((), tuple(stores)),))
+    return simplified(written) if columns is None else written
+
+
+def _overlapping(form: Loops, part: Part, plain: Schedule, target: Target) -> Schedule:
+    """The schedule of windows that hand on what they share, if that is less work than `plain`."""
+    if plain.kind != MAP or not any(g.spans for g in part.groups):
+        return plain
+    best, least = plain, _work(plain, target)
+    parts = [part]
+    apart = flatten(form, last_apart=True)
+    if apart.outer != part.outer:
+        parts.append(apart)
+    for p in parts:
+        for axis in reversed(p.outer):  # of equals the one that lies next in memory
+            columns = Columns(axis, _tree)
+            written = _written_out(p, target, columns)
+            if written is None or not columns.pairs:
+                continue
+            overlap = Overlap(axis, tuple(dict.fromkeys(columns.pairs)))
+            for lane in p.outer:
+                if lane is axis or not overlaps.fits(written, lane, overlap, target):
+                    continue
+                rows = (*(a for a in p.outer if a not in (axis, lane)), axis)
+                tasks = dim.product(a.extent for a in rows)
+                cost = _cost(statements_of(written)) * lane.extent
+                found = Schedule(written, MAP, rows, lane, tasks=tasks, cost_per_task=cost, overlap=overlap)
+                work = _work(found, target)
+                if work < least:
+                    best, least = found, work
+    return best
+
+
+def _work(schedule: Schedule, target: Target) -> float:
+    """Cycles that a map takes in all, where its time is that of its vectors."""
+    if schedule.lane is None:
+        return 0
+    points = dim.product(a.extent for a in schedule.rows)
+    if schedule.overlap is None:
+        vectors = _ceildiv(schedule.lane.extent, target.lanes(4))
+    else:
+        extent = schedule.lane.extent
+        vectors = _ceildiv(extent, overlaps.lanes_of(extent, target.lanes(4)))
+    total = points * vectors
+    count = total if dim.is_static(total) else dim.evaluate(total, dict.fromkeys(dim.symbols(total), UNKNOWN_SIZE))
+    return count * overlaps.cost(schedule.part, schedule.lane, schedule.overlap, target)
 
 
 def _most_written_out(part: Part, group: Group, target: Target) -> int:
@@ -204,8 +258,10 @@ def _points(spans: tuple[Span, ...]):
             yield {spans[0].axis: n, **rest}
 
 
-def _tree(how: str, terms: list[Expr]) -> Expr:
+def _tree(how: str, terms: Sequence[Expr]) -> Expr:
     """Combine pairwise: short chains, small rounding error."""
+    if how in MANY and terms[0].dtype is not boolean and len(terms) > 2:
+        return scalar.call(how, *terms)
     while len(terms) > 1:
         pairs = [_combined(how, a, b) for a, b in zip(terms[::2], terms[1::2])]
         terms = pairs + ([terms[-1]] if len(terms) % 2 else [])

@@ -37,19 +37,22 @@ class Choice:
     otherwise: Choice | tuple
 
 
-def versions(statements: tuple, lane: Axis) -> Choice | tuple:
-    """The statements with what rows decide decided: a tree of choices; as they are if there is nothing or too much."""
-    if dim.is_static(lane.extent) and lane.extent < LEAST_LANES:
+def versions(statements: tuple, lane: Axis, *, along: Axis | None = None) -> Choice | tuple:
+    """The statements with what rows decide decided: a tree of choices; as they are if there is nothing or too much.
+
+    along: an axis of points that go through one version together; what depends on it is not asked.
+    """
+    if along is None and dim.is_static(lane.extent) and lane.extent < LEAST_LANES:
         return statements
-    found = _tree(statements, lane, MOST_VERSIONS, MOST_NODES)
+    found = _tree(statements, (lane,) if along is None else (lane, along), MOST_VERSIONS, MOST_NODES)
     return statements if found is None else found
 
 
-def _tree(statements: tuple, lane: Axis, most: int, nodes: int) -> Choice | tuple | None:
+def _tree(statements: tuple, inside: tuple[Axis, ...], most: int, nodes: int) -> Choice | tuple | None:
     """None if there are more than `most` versions, or more than so many nodes in them."""
     if _nodes(statements) > nodes:  # what an answer settles can make them fewer, seldom by much
         return None
-    questions = {c: found for c in conditions_of(statements) if (found := _question(c, lane)) is not None}
+    questions = {c: found for c in conditions_of(statements) if (found := _question(c, inside)) is not None}
     if not questions:
         return statements
     if most < 2:
@@ -59,7 +62,7 @@ def _tree(statements: tuple, lane: Axis, most: int, nodes: int) -> Choice | tupl
     for holds in (True, False):
         decided = _implied(questions, asked, holds == sense)
         left = most - (_count(branches[0]) if branches else 1)
-        branch = _tree(_settled(statements, decided), lane, left, nodes)
+        branch = _tree(settled(statements, decided), inside, left, nodes)
         if branch is None:
             return None
         nodes -= _size(branch)
@@ -89,15 +92,16 @@ def _nodes(statements: tuple) -> int:
     return sum(1 for _ in walk(*(s.value for s in statements)))
 
 
-def _question(condition: Expr, lane: Axis) -> tuple[DimLike, bool] | None:
+def _question(condition: Expr, inside: tuple[Axis, ...]) -> tuple[DimLike, bool] | None:
     """(d, sense) of a comparison (d < 0) == sense that sizes and row axes decide."""
     found = sides(condition)
-    if found is None or mentions(found[0], lane) or any(isinstance(a, Loaded) for a in dim.atoms(found[0])):
+    if found is None or any(mentions(found[0], a) for a in inside) or any(isinstance(a, Loaded) for a in dim.atoms(found[0])):
         return None
     return found
 
 
-def _settled(statements: tuple, decided: dict[Expr, bool]) -> tuple:
+def settled(statements: tuple, decided: dict[Expr, bool]) -> tuple:
+    """The statements with only the branches that are taken where some conditions are known."""
     memo: dict[Expr, Expr] = {}
     return tuple(replace(s, value=_without(s.value, decided, memo)) for s in statements)
 
