@@ -19,6 +19,7 @@ from kcompile.codegen.loops.conditions import sides
 from kcompile.codegen.loops.flat import Part, loads_of, mentions, statements_of, stride
 from kcompile.codegen.loops.segments import conditions_of, cuts
 from kcompile.codegen.loops.vectors import has_masks, pattern_of
+from kcompile.codegen.loops.versions import settled
 from kcompile.forms import scalar
 from kcompile.forms.scalar import MANY, Call, Expr, Load, Where, rewrite
 from kcompile.ir import dim
@@ -30,7 +31,23 @@ MOST_VECTORS = 4  # of lanes that go through the points of a row together
 LOAD, SPLIT, GATHERED = 0.5, 1.5, 6.0  # cycles: of a vector on a line, over two lines, of elements apart
 SIMPLE, DIVISION = 0.5, 5.0
 PASSING = 1.0  # what a window more in the loop over them takes besides
+FAR_WINDOWS = 1.1  # times as long
 ROW, ASKING = 2.0, 1.0  # a row of lanes by itself, and every condition that it asks
+
+
+def may_overlap(part: Part) -> bool:
+    """True if neighbouring points of an outer axis go through common elements in a nest of known length."""
+    for group in part.groups:
+        places = [n.index[0] for n in loads_of(group.body)] if group.spans else []
+        for span in group.spans:
+            for p in part.outer:
+                for place in places:
+                    along, inside = stride(place, p), stride(place, span.axis)
+                    if not (isinstance(along, int) and isinstance(inside, int) and inside > 0 and along > 0):
+                        continue
+                    if along % inside == 0 and span.most is not None and along // inside < span.most:
+                        return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -89,25 +106,71 @@ class Columns:
 
 
 def fits(part: Part, lane: Axis, overlap: Overlap, target: Target) -> bool:
-    """True if the statements of a map go along `overlap.axis` in vectors of `lane`, and conditions split that loop."""
-    body = statements_of(part)
-    extent = lane.extent
-    if not overlap.pairs or not dim.is_static(extent):
-        return False
-    pattern = pattern_of(part, body, lane, target, independent=True)
-    if pattern is None or (not has_masks(target) and extent % lanes_of(extent, pattern.lanes)):
-        return False
-    if {n.buffer for n in loads_of(body)} & {s.buffer for s in body}:
+    """True if the statements of a map go along `overlap.axis` in vectors of `lane`, once conditions split both."""
+    body = tuple(statements_of(part))
+    found = runs(body, lane)
+    if not overlap.pairs or not found or {n.buffer for n in loads_of(body)} & {s.buffer for s in body}:
         return False
     if any(stride(s.index[0], overlap.axis) is None for s in body):
         return False
-    decided = {c for _, below in cuts(body, overlap.axis) for c in below}
-    return all(c in decided or not _depends(c, overlap.axis) for c in conditions_of(body))
+    for run in found:
+        decided = settled(body, run.decided)
+        pattern = pattern_of(part, decided, lane, target, independent=True)
+        if pattern is None or (not has_masks(target) and run.length % lanes_of(run.length, pattern.lanes)):
+            return False
+        known = {c for _, below in cuts(decided, overlap.axis) for c in below}
+        if any(c not in known and _depends(c, overlap.axis, lane) for c in conditions_of(decided)):
+            return False
+    return True
 
 
-def _depends(condition: Expr, axis: Axis) -> bool:
+@dataclass(frozen=True)
+class Run:
+    """Lanes low <= lane < high, and the conditions that are known for them."""
+
+    low: int
+    high: int
+    decided: dict[Expr, bool]
+
+    @property
+    def length(self) -> int:
+        return self.high - self.low
+
+
+def runs(statements: tuple, lane: Axis) -> list[Run]:
+    """The lanes, cut where conditions change; nothing where that is not known."""
+    if not dim.is_static(lane.extent):
+        return []
+    at = cuts(statements, lane)
+    if not all(dim.is_static(threshold) for threshold, _ in at):
+        return []
+    known = {c: value for _, conditions in at for c, value in conditions.items()}
+    found, low = [], 0
+    for threshold, conditions in (*at, (lane.extent, {})):
+        high = min(max(low, threshold), lane.extent)
+        if low < high:
+            found.append(Run(low, high, dict(known)))
+        known.update({c: not value for c, value in conditions.items()})
+        low = high
+    return found
+
+
+def _depends(condition: Expr, *axes: Axis) -> bool:
     found = sides(condition)
-    return found is None or mentions(found[0], axis)
+    return found is None or any(mentions(found[0], a) for a in axes)
+
+
+def vectors_of(part: Part, lane: Axis, overlap: Overlap | None, target: Target) -> DimLike:
+    """Vectors that hold the lanes."""
+    lanes = target.lanes(4)
+    if overlap is None:
+        return dim.floordiv(lane.extent + (lanes - 1), lanes)
+    return sum(-(-run.length // lanes_of(run.length, lanes)) for run in runs(tuple(statements_of(part)), lane))
+
+
+def out_of_order(outer: tuple[Axis, ...], lane: Axis, overlap: Overlap) -> float:
+    """How much longer windows take that do not lie side by side."""
+    return 1 if outer.index(overlap.axis) + 1 == outer.index(lane) else FAR_WINDOWS
 
 
 def lanes_of(extent: int, lanes: int) -> int:
@@ -140,7 +203,6 @@ def cost(part: Part, lane: Axis, overlap: Overlap | None, target: Target) -> flo
         if isinstance(node, Load):
             loads += _load_cost(node.index[0], lane, lanes, target)
         elif isinstance(node, Where):
-            simple += mentions_axis(node.condition, lane)
             stack.append(node.inside)
         elif isinstance(node, Call):
             if node.fn in ("div", "sqrt"):
@@ -152,7 +214,7 @@ def cost(part: Part, lane: Axis, overlap: Overlap | None, target: Target) -> flo
             stack += node.args
     if overlap is not None:
         return max(loads, simple, divisions) + PASSING
-    asked = sum(not mentions_axis(c, lane) for c in conditions_of(statements_of(part)))
+    asked = sum(not _depends(c, lane) for c in conditions_of(statements_of(part)))
     vectors = lane.extent / lanes if dim.is_static(lane.extent) else ROW
     return max(loads, simple, divisions) + (ROW + ASKING * asked) / max(1, vectors)
 
@@ -167,8 +229,3 @@ def _load_cost(place: DimLike, lane: Axis, lanes: int, target: Target) -> float:
         return LOAD
     others = (coefficient for monomial, coefficient in place.terms.items() if lane not in monomial)
     return LOAD if all(c % lanes == 0 for c in others) else SPLIT * lanes / target.lanes(4)
-
-
-def mentions_axis(condition: Expr, axis: Axis) -> bool:
-    """True if a condition may differ along an axis."""
-    return axis in scalar.axes_in(condition)

@@ -20,7 +20,7 @@ from kcompile.codegen.llvm_types import Index
 from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import dims_of, loads_of, stride
-from kcompile.codegen.loops.overlaps import lanes_of, parted, together, vectors_at_once
+from kcompile.codegen.loops.overlaps import Run, lanes_of, parted, runs, together, vectors_at_once
 from kcompile.codegen.loops.reductions import Nest, tail_mask
 from kcompile.codegen.loops.segments import cuts
 from kcompile.codegen.loops.vectors import Lanes, Pattern, pattern_of
@@ -65,16 +65,13 @@ class _Stretch:
 
     def run(self, scope: Scope, kept: tuple) -> None:
         """One version: `kept` are its statements and pairs."""
-        b = scope.b
-        body, _ = parted(kept)
-        pattern = self.pattern(body)
-        if pattern is None:  # no window of this version has an element
-            self.borders(scope, body)
-            return
+        b, body = scope.b, parted(kept)[0]
         scope.prepare(dims_of(body))
+        cut = runs(kept, self.lane)
         names = streaming.streamed(self.part, body, self.lane, b.target)
-        if not names or not self.keeps_alignment(body, names, pattern):
-            self.lanes(scope, kept, frozenset())
+        if len(cut) > 1 or not names or not self.keeps_alignment(body, names):
+            for run in cut:
+                self.lanes(scope.inner(), settled(kept, run.decided), frozenset(), run)
             return
         place = scope.inner()
         place.bind(self.axis, self.first)
@@ -82,73 +79,78 @@ class _Stretch:
         with b.if_else(streaming.pays(self.part, names, body, place)) as (then, otherwise):
             for branch, streamed in ((then, names), (otherwise, frozenset())):
                 with branch:
-                    self.lanes(scope.inner(), kept, streamed)
+                    self.lanes(scope.inner(), kept, streamed, *cut)
 
-    def pattern(self, body) -> Pattern | None:
-        found = pattern_of(self.part, body, self.lane, self.emitter.b.target, independent=True)
-        return found and replace(found, lanes=lanes_of(self.lane.extent, found.lanes))
+    def keeps_alignment(self, body, names: frozenset[str]) -> bool:
+        """True if the next window's results lie whole vectors further, like every vector of lanes."""
+        lanes = self.emitter.b.target.lanes(4)
+        steps = [stride(s.index[0], self.axis) for s in body if s.buffer in names]
+        return all(dim.is_static(n) and n % lanes == 0 for n in (*steps, self.lane.extent))
 
-    def borders(self, scope: Scope, body) -> None:
+    def lanes(self, scope: Scope, kept: tuple, streamed: frozenset[str], run: Run) -> None:
+        """The lanes of a run, some vectors after others."""
+        b, body = scope.b, parted(kept)[0]
+        pattern = pattern_of(self.part, body, self.lane, b.target, independent=True)
+        if pattern is None:  # no window of this version has an element
+            self.borders(scope, body, run)
+            return
+        lanes = lanes_of(run.length, pattern.lanes)
+        many = vectors_at_once(self.overlap, b.target) * lanes
+        full = run.low + run.length // many * many
+
+        def windows(inner: Scope, starts: Starts) -> None:
+            self.windows(inner, kept, replace(pattern, lanes=lanes, streamed=streamed), starts)
+
+        if full - run.low > many:
+            with b.loop("lanes", run.low, full, many, vectorise=False, unroll=False) as low:
+                windows(scope.inner(), [(b.add(low, n), None) for n in range(0, many, lanes)])
+        elif full > run.low:
+            windows(scope.inner(), [(n, None) for n in range(run.low, full, lanes)])
+        if full < run.high:
+            rest = [(n, run.high - n if n + lanes > run.high else None) for n in range(full, run.high, lanes)]
+            if rest[-1][1] is not None and run.length > lanes and not streamed and _may_repeat(body):
+                rest[-1] = (run.high - lanes, None)  # the last vector ends with the run, some lanes are computed twice
+            windows(scope.inner(), rest)
+
+    def borders(self, scope: Scope, body, run: Run) -> None:
         (group,) = self.part.groups
         with scope.b.loop("windows", self.first, self.behind, vectorise=False, unroll=False) as i:
             inner = scope.inner()
             inner.bind(self.axis, i)
-            self.emitter.map_lanes(inner, replace(group, body=body), 0, self.lane.extent)
+            self.emitter.map_lanes(inner, replace(group, body=body), run.low, run.high)
 
-    def keeps_alignment(self, body, names: frozenset[str], pattern: Pattern) -> bool:
-        """True if the next window's results lie whole vectors further, like every vector of lanes."""
-        steps = [stride(s.index[0], self.axis) for s in body if s.buffer in names]
-        return all(dim.is_static(n) and n % pattern.lanes == 0 for n in (*steps, self.lane.extent))
-
-    def lanes(self, scope: Scope, kept: tuple, streamed: frozenset[str]) -> None:
-        """All lanes, some vectors after others."""
-        b, extent, body = scope.b, self.lane.extent, parted(kept)[0]
-        lanes = self.pattern(body).lanes
-        many = vectors_at_once(self.overlap, b.target) * lanes
-        full = extent // many * many
-        if full > many:
-            with b.loop("lanes", 0, full, many, vectorise=False, unroll=False) as low:
-                self.windows(scope.inner(), kept, streamed, [(b.add(low, n), None) for n in range(0, many, lanes)])
-        elif full:
-            self.windows(scope.inner(), kept, streamed, [(n, None) for n in range(0, full, lanes)])
-        if full < extent:
-            rest = [(n, extent - n if n + lanes > extent else None) for n in range(full, extent, lanes)]
-            if rest[-1][1] is not None and extent > lanes and not streamed and _may_repeat(body):
-                rest[-1] = (extent - lanes, None)  # the last vector ends with the row, some lanes are computed twice
-            self.windows(scope.inner(), kept, streamed, rest)
-
-    def windows(self, scope: Scope, kept: tuple, streamed: frozenset[str], starts: Starts) -> None:
+    def windows(self, scope: Scope, kept: tuple, pattern: Pattern, starts: Starts) -> None:
         """The windows of a row, for the vectors of lanes at `starts`."""
-        b = scope.b
-        _, pairs = parted(kept)
-        at = cuts(kept, self.axis)
-        values = [here.compute(first) for here in self.places(scope, kept, streamed, starts, self.first) for first, _ in pairs]
-        for start, stop, decided in self.emitter.segments(scope, at, self.first, self.behind):
+        first = self.places(scope, kept, pattern, starts, self.first)
+        values = [here.compute(column) for here in first for column, _ in parted(kept)[1]]
+        for start, stop, decided in self.emitter.segments(scope, cuts(kept, self.axis), self.first, self.behind):
             if isinstance(start, int) and isinstance(stop, int) and start >= stop:
                 continue
             here = settled(kept, decided)
-            if self.pattern(parted(here)[0]) is None:
-                here = kept  # nothing is left to load here: what is asked for is not there
-            values = self.segment(scope.inner(), here, streamed, starts, (start, stop), values)
+            if pattern_of(self.part, parted(here)[0], self.lane, scope.b.target, independent=True) is None:
+                here = kept  # nothing is left to load: what is asked for is not there
+            values = self.segment(scope.inner(), here, pattern, starts, (start, stop), values)
 
     def segment(
-        self, scope: Scope, kept: tuple, streamed: frozenset[str], starts: Starts, span: tuple[Index, Index], values
+        self, scope: Scope, kept: tuple, pattern: Pattern, starts: Starts, span: tuple[Index, Index], values
     ) -> list[ir.Value]:
-        """Windows whose borders are known; what the first one is handed, and what the last one hands on."""
+        """Windows whose borders are known, from what the first one is handed to what the last one hands on."""
         body, pairs = parted(kept)
         with scope.b.carried_loop("windows", *span, values, vectorise=False, unroll=False) as loop:
             carried, following = iter(loop.carried), []
-            for here in self.places(scope, kept, streamed, starts, loop.index):
-                here.values.update((first, value) for (first, _), value in zip(pairs, carried) if not isinstance(first, Const))
+            for here in self.places(scope, kept, pattern, starts, loop.index):
+                handed = zip((column for column, _ in pairs), carried)
+                here.values.update((column, value) for column, value in handed if not isinstance(column, Const))
                 Nest(self.part, here.pattern, here.around, body).terms(here)
                 following += [here.compute(later) for _, later in pairs]
             loop.next(*following)
         return list(loop.results)
 
-    def places(self, scope: Scope, kept: tuple, streamed: frozenset[str], starts: Starts, point: Index) -> list[Lanes]:
+    def places(self, scope: Scope, kept: tuple, like: Pattern, starts: Starts, point: Index) -> list[Lanes]:
         """The vectors of lanes of one window."""
-        b, (body, _) = scope.b, parted(kept)
-        pattern = replace(self.pattern(body), streamed=streamed)
+        b, body = scope.b, parted(kept)[0]
+        pattern = pattern_of(self.part, body, self.lane, b.target, independent=True)
+        pattern = replace(pattern, lanes=like.lanes, streamed=like.streamed)
         window = scope.inner()
         window.bind(self.axis, point)
         window.prepare(dims_of(body))

@@ -16,6 +16,7 @@ not depend on it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -59,6 +60,7 @@ ROW_BLOCK = 4096  # elements of a row summed before the block's sum is added to 
 COLUMN_BLOCK = 256  # rows summed into a block of accumulators
 OUTER_BLOCK = 64  # the same for loops further out
 UNROLLED_POINTS = 48  # a nest of up to so many points is written out
+UNROLLED_WINDOW = 96  # ... of a window that shares most of them with the next
 UNROLLED_COST = 1000  # ... if that stays a loop body LLVM handles well
 CHUNK_ELEMENTS = 32768  # of a large reduction, per task of its first phase
 CHUNK_ROWS, MANY_CHUNKS = 256, 32  # at least so many rows, if that leaves so many chunks: partial results are few then
@@ -124,8 +126,10 @@ def make_plan(form: Loops, target: Target) -> Plan:
     if _has_global_sums(part):
         return Plan(((_scatter(part),),))
     unrolled = _written_out(part, target)
-    if unrolled is not None:
-        return Plan(((_overlapping(form, part, _map(unrolled, target), target),),))
+    plain = None if unrolled is None else _map(unrolled, target)
+    windows = _overlapping(form, part, plain, target) if overlaps.may_overlap(part) else plain
+    if windows is not None:
+        return Plan(((windows,),))
     if not part.outer:
         apart = _distributed(part)
         if apart is not None:
@@ -152,12 +156,13 @@ def _written_out(part: Part, target: Target, columns: Columns | None = None) -> 
             return None
         if group.spans:
             points += count
-            if _prefers_rows(group) and part.outer and count > _most_written_out(part, group, target):
+            wide = columns is None and _prefers_rows(group) and part.outer
+            if wide and count > _most_written_out(part, group, target):
                 return None
     if not part.outer and points > 1:
         return None  # nothing to vectorise across
     cost = sum(_cost(g.body) * dim.product(s.axis.extent for s in g.spans) for g in part.groups)
-    if points > UNROLLED_POINTS or (points > 1 and cost > UNROLLED_COST):
+    if points > (UNROLLED_POINTS if columns is None else UNROLLED_WINDOW) or (points > 1 and cost > UNROLLED_COST):
         return None
     local = {n for n, b in part.buffers.items() if b.role == LOCAL}
     values: dict[tuple[str, DimLike], Expr] = {}
@@ -199,11 +204,11 @@ def _written_out(part: Part, target: Target, columns: Columns | None = None) -> 
     return simplified(written) if columns is None else written
 
 
-def _overlapping(form: Loops, part: Part, plain: Schedule, target: Target) -> Schedule:
-    """The schedule of windows that hand on what they share, if that is less work than `plain`."""
-    if plain.kind != MAP or not any(g.spans for g in part.groups):
+def _overlapping(form: Loops, part: Part, plain: Schedule | None, target: Target) -> Schedule | None:
+    """The schedule of windows that hand on what they share, if that is less work than `plain`; else this."""
+    if plain is not None and plain.kind != MAP:
         return plain
-    best, least = plain, _work(plain, target)
+    best, least = plain, math.inf if plain is None else _work(plain, target)
     parts = [part]
     apart = flatten(form, last_apart=True)
     if apart.outer != part.outer:
@@ -222,7 +227,7 @@ def _overlapping(form: Loops, part: Part, plain: Schedule, target: Target) -> Sc
                 tasks = dim.product(a.extent for a in rows)
                 cost = _cost(statements_of(written)) * lane.extent
                 found = Schedule(written, MAP, rows, lane, tasks=tasks, cost_per_task=cost, overlap=overlap)
-                work = _work(found, target)
+                work = _work(found, target) * overlaps.out_of_order(p.outer, lane, overlap)
                 if work < least:
                     best, least = found, work
     return best
@@ -233,12 +238,7 @@ def _work(schedule: Schedule, target: Target) -> float:
     if schedule.lane is None:
         return 0
     points = dim.product(a.extent for a in schedule.rows)
-    if schedule.overlap is None:
-        vectors = _ceildiv(schedule.lane.extent, target.lanes(4))
-    else:
-        extent = schedule.lane.extent
-        vectors = _ceildiv(extent, overlaps.lanes_of(extent, target.lanes(4)))
-    total = points * vectors
+    total = points * overlaps.vectors_of(schedule.part, schedule.lane, schedule.overlap, target)
     count = total if dim.is_static(total) else dim.evaluate(total, dict.fromkeys(dim.symbols(total), UNKNOWN_SIZE))
     return count * overlaps.cost(schedule.part, schedule.lane, schedule.overlap, target)
 

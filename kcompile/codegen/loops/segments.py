@@ -27,7 +27,8 @@ def cuts(statements, axis: Axis) -> list[tuple[DimLike, dict[Expr, bool]]]:
         found = _threshold(condition, axis)
         if found is not None:
             below.setdefault(found[0], {})[condition] = found[1]
-    if not below or len(below) > MAX_CUTS or not _comparable(list(below)):
+    inside = [t for t in below if not (_never_negative(-t) or _never_negative(t - axis.extent))]
+    if not below or len(inside) > MAX_CUTS or not _comparable(list(below)):
         return []
     order = sorted(below, key=cmp_to_key(lambda a, b: 0 if a == b else -1 if _never_negative(b - a) else 1))
     return [(t, below[t]) for t in order]

@@ -25,6 +25,7 @@ from kcompile.ir.dim import Axis, DimLike, Loaded
 
 MOST_VERSIONS = 32
 MOST_NODES = 512  # expressions in all versions together
+MOST_NODES_ALONG = 2048  # ... where points share a loop, and with it what they read: most of it is not written again
 LEAST_LANES = 8  # shorter loops are written out: a branch per row costs as much as they do
 
 
@@ -44,7 +45,8 @@ def versions(statements: tuple, lane: Axis, *, along: Axis | None = None) -> Cho
     """
     if along is None and dim.is_static(lane.extent) and lane.extent < LEAST_LANES:
         return statements
-    found = _tree(statements, (lane,) if along is None else (lane, along), MOST_VERSIONS, MOST_NODES)
+    inside, nodes = ((lane,), MOST_NODES) if along is None else ((lane, along), MOST_NODES_ALONG)
+    found = _tree(statements, inside, MOST_VERSIONS, nodes)
     return statements if found is None else found
 
 
@@ -95,7 +97,11 @@ def _nodes(statements: tuple) -> int:
 def _question(condition: Expr, inside: tuple[Axis, ...]) -> tuple[DimLike, bool] | None:
     """(d, sense) of a comparison (d < 0) == sense that sizes and row axes decide."""
     found = sides(condition)
-    if found is None or any(mentions(found[0], a) for a in inside) or any(isinstance(a, Loaded) for a in dim.atoms(found[0])):
+    if (
+        found is None
+        or any(mentions(found[0], a) for a in inside)
+        or any(isinstance(a, Loaded) for a in dim.atoms(found[0]))
+    ):
         return None
     return found
 
