@@ -24,6 +24,7 @@ from kcompile.ops import (  # noqa: F401  (fill OPS)
     reduce,
     scan,
     shape,
+    sum_tiles,
     unpool,
     unpool_tiles,
     window,

@@ -45,7 +45,7 @@ def _vjp(g, y, dy, places, *, window, strides, shape, dilation=()):
 Run = "tuple[Axis, DimLike, range]"  # an axis over tiles, which tile it means, the elements of it that exist
 
 
-def _runs(n: int, size: DimLike, stride: int) -> list[Run]:
+def runs(n: int, size: DimLike, stride: int) -> list[Run]:
     """Whole tiles, then the last one if it is cut short: as one if it is known by how much, else by elements."""
     whole = dim.floordiv(size, stride)
     axis = Axis(f"t{n}", whole)
@@ -63,15 +63,15 @@ def _runs(n: int, size: DimLike, stride: int) -> list[Run]:
 def _lower(dy: Type, places: Type, *, window, strides, shape, dilation=()) -> Loops:
     """dx[q * stride + o] = sum over windows q - e with an element t at e * stride + o of dy[q - e] where it is t."""
     result = window_unpool.infer(dy, places, window=window, strides=strides, shape=shape, dilation=dilation)
-    meeting = _meeting(window, strides, dilation)
+    met = meeting(window, strides, dilation)
     body = [
-        _tiles(runs, dy, places, strides, meeting)
-        for runs in itertools.product(*(_runs(n, *row) for n, row in enumerate(zip(shape, strides))))
+        _tiles(found, dy, places, strides, met)
+        for found in itertools.product(*(runs(n, *row) for n, row in enumerate(zip(shape, strides))))
     ]
     return Loops((*operand_buffers((dy, places)), Buffer("y", result, OUT)), (), tuple(body), "window_unpool_tiles")
 
 
-def _meeting(window, strides, dilation) -> dict[tuple[int, ...], list[tuple[tuple[int, ...], int]]]:
+def meeting(window, strides, dilation) -> dict[tuple[int, ...], list[tuple[tuple[int, ...], int]]]:
     """For each element of a tile: how many tiles before it a window begins that holds it, and at which place."""
     found: dict = {}
     for place, offset in tap_offsets(window, dilation):
@@ -80,14 +80,14 @@ def _meeting(window, strides, dilation) -> dict[tuple[int, ...], list[tuple[tupl
     return found
 
 
-def _tiles(runs: tuple[Run, ...], dy: Type, places: Type, strides, meeting) -> Nest:
-    tile = tuple(t for _, t, _ in runs)
+def _tiles(found: tuple[Run, ...], dy: Type, places: Type, strides, met) -> Nest:
+    tile = tuple(t for _, t, _ in found)
     stores = []
-    for offset in itertools.product(*(elements for _, _, elements in runs)):
-        terms = [_term(tile, back, place, dy, places) for back, place in meeting.get(offset, ())]
+    for offset in itertools.product(*(elements for _, _, elements in found)):
+        terms = [_term(tile, back, place, dy, places) for back, place in met.get(offset, ())]
         at = tuple(t * s + o for t, s, o in zip(tile, strides, offset))
-        stores.append(Store("y", at, _sum(terms, dy)))
-    return Nest(tuple(axis for axis, _, _ in runs), tuple(stores))
+        stores.append(Store("y", at, total(terms, dy)))
+    return Nest(tuple(axis for axis, _, _ in found), tuple(stores))
 
 
 def _term(tile, back: tuple[int, ...], place: int, dy: Type, places: Type) -> Expr:
@@ -99,14 +99,15 @@ def _term(tile, back: tuple[int, ...], place: int, dy: Type, places: Type) -> Ex
     return where(both(*(in_range(i, count) for i, count in zip(index, dy.shape))), sent, zero)
 
 
-def _sum(terms: list[Expr], dy: Type) -> Expr:
+def total(terms: list[Expr], dy: Type) -> Expr:
+    """The sum of what meets in an element, narrow floats in float32."""
     narrow = dy.dtype in (f16, bf16)
-    total: Expr | None = None
+    found: Expr | None = None
     for term in (cast(t, f32) if narrow else t for t in terms):
-        total = term if total is None else call("add", total, term)
-    if total is None:
+        found = term if found is None else call("add", found, term)
+    if found is None:
         return const(0, dy.dtype)
-    return cast(total, dy.dtype) if narrow else total
+    return cast(found, dy.dtype) if narrow else found
 
 
 def _samples(rng):

@@ -30,6 +30,7 @@ from kcompile.ir.op import Kind, Op, register
 from kcompile.ir.types import Type, bf16, boolean, f16, f32
 from kcompile.ops.pool_gradient import is_found_by_comparing, window_max_gradient
 from kcompile.ops.shape import broadcast_to, pad, reshape
+from kcompile.ops.sum_tiles import window_sum_tiles
 from kcompile.ops.unpool import window_argmax, window_unpool
 from kcompile.ops.unpool_tiles import is_written_out, window_unpool_tiles
 from kcompile.ops.window_shapes import element_place, samples, window_shape, window_view
@@ -99,6 +100,20 @@ def _sum_vjp(g, y, x, *, window, strides, dilation=()):
             g = _repeated(g, axis, window[axis])
             g = pad(g, **_edges(rank, axis, 0, x.shape[axis] - g.shape[axis], 0))
     rest = [n for n in range(rank) if not (window[n] == strides[n] and dilation[n] == 1)]
+    strided = [n for n in rest if strides[n] != 1]
+
+    def of(dims: list[int], full: tuple) -> tuple:
+        return tuple(full[n] if n in dims else 1 for n in range(rank))
+
+    if strided:  # those that a tile holds, at once or one dimension after another
+        at_once = is_written_out(of(rest, window), of(rest, strides))
+        for dims in [rest] if at_once else [[n] for n in strided]:
+            attrs = {"window": of(dims, window), "strides": of(dims, strides), "dilation": of(dims, dilation)}
+            if is_written_out(attrs["window"], attrs["strides"]):
+                g = window_sum_tiles(
+                    g, **attrs, shape=tuple(x.shape[n] if n in dims else g.shape[n] for n in range(rank))
+                )
+                rest = [n for n in rest if n not in dims]
     if not rest:
         return (g,)
     for n in rest:  # the others: a window sum over the spread cotangent
@@ -108,9 +123,9 @@ def _sum_vjp(g, y, x, *, window, strides, dilation=()):
     return (
         window_sum(
             g,
-            window=tuple(window[n] if n in rest else 1 for n in range(rank)),
+            window=of(rest, window),
             strides=(1,) * rank,
-            dilation=tuple(dilation[n] if n in rest else 1 for n in range(rank)),
+            dilation=of(rest, dilation),
         ),
     )
 

@@ -61,7 +61,7 @@ def whole(axis: Axis) -> Span:
 
 
 def flatten(form: Loops, *, last_apart: bool = False) -> Part:
-    """Return the form as one Part, groups fused and axes merged; with `last_apart` the last outer axis is left alone."""
+    """Return the form as one Part, groups fused and axes merged (with `last_apart` without the last outer axis)."""
     return simplified(_addressed(_with_local_sums(form)), last_apart=last_apart)
 
 
