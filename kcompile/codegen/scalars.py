@@ -141,11 +141,12 @@ def _pick(op: str, name: str) -> Emitter:
 
 def _pick_of_many(b: KernelBuilder, op: str, of_two: Emitter, xs: list[ir.Value]) -> ir.Value:
     """max or min of many, pairwise. On x86 one of two that keeps NaN takes three instructions, one of numbers one:
-    there two operands are tested for NaN at a time (of nine: 8 + 5 instructions and a choice, not 24).
+    there two operands are tested for NaN at a time (of nine: 8 + 5 instructions and a choice, not 24). What comes out
+    is always the same NaN, and of two zeros the later one, whether or not a constant among the operands is known.
     """
     nothing = math.inf if op == "<" else -math.inf
     xs = [x for x in xs if _known(x) != nothing] or xs[:1]
-    if b.target.arch != "x86_64" or len(xs) < 3:
+    if b.target.arch != "x86_64":
         return _pairwise(xs, lambda x, y: of_two(b, x, y))
     total = _pairwise(xs, lambda x, y: b.ll.select(b.ll.fcmp_ordered(op, x, y), x, y))
     pairs = [(x, y) for x, y in zip(xs[::2], xs[1::2])] + ([(xs[-1], xs[-1])] if len(xs) % 2 else [])
