@@ -70,6 +70,19 @@ def together(statements: tuple, overlap: Overlap) -> tuple:
     return (*statements, *(Kept(e) for pair in overlap.pairs for e in pair))
 
 
+def open_only(statements: tuple) -> tuple:
+    """The statements without conditions that hold, or do not, at every point."""
+    decided = {}
+    for condition in conditions_of(statements):
+        difference, sense = sides(condition) or (None, None)
+        low, high = dim.bounds(difference) if difference is not None else (None, None)
+        if low is not None and dim.is_nonnegative(low):
+            decided[condition] = not sense
+        elif high is not None and dim.is_nonnegative(-1 - high):
+            decided[condition] = sense
+    return settled(statements, decided) if decided else statements
+
+
 def parted(kept: tuple) -> tuple[tuple, tuple[tuple[Expr, Expr], ...]]:
     """(statements, pairs) of what was put together."""
     values = [s.value for s in kept if isinstance(s, Kept)]

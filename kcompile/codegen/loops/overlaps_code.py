@@ -20,7 +20,7 @@ from kcompile.codegen.llvm_types import Index
 from kcompile.codegen.loops import streaming
 from kcompile.codegen.loops.expr import Scope
 from kcompile.codegen.loops.flat import dims_of, loads_of, stride
-from kcompile.codegen.loops.overlaps import Run, lanes_of, parted, runs, together, vectors_at_once
+from kcompile.codegen.loops.overlaps import Run, lanes_of, open_only, parted, runs, together, vectors_at_once
 from kcompile.codegen.loops.reductions import Nest, tail_mask
 from kcompile.codegen.loops.segments import cuts
 from kcompile.codegen.loops.vectors import Lanes, Pattern, pattern_of
@@ -35,7 +35,8 @@ def overlapping_windows(emitter, scope: Scope, begin: Index, end: Index) -> None
     """Run tasks [begin, end) of a schedule with an overlap; `emitter` is its nest.Emitter."""
     schedule = emitter.schedule
     (group,) = schedule.part.groups
-    tree = versions(together(group.body, schedule.overlap), schedule.lane, along=schedule.overlap.axis)
+    kept = open_only(together(group.body, schedule.overlap))
+    tree = versions(kept, schedule.lane, along=schedule.overlap.axis)
 
     def stretch(row: Scope, first: Index, behind: Index) -> None:
         with row.b.if_(row.b.compare("<", first, behind)):
@@ -127,9 +128,11 @@ class _Stretch:
             if isinstance(start, int) and isinstance(stop, int) and start >= stop:
                 continue
             here = settled(kept, decided)
-            if pattern_of(self.part, parted(here)[0], self.lane, scope.b.target, independent=True) is None:
-                here = kept  # nothing is left to load: what is asked for is not there
-            values = self.segment(scope.inner(), here, pattern, starts, (start, stop), values)
+            found = pattern_of(self.part, parted(here)[0], self.lane, scope.b.target, independent=True)
+            if found is None:
+                here, found = kept, pattern  # nothing is left to load: what is asked for is not there
+            found = replace(found, lanes=pattern.lanes, streamed=pattern.streamed)
+            values = self.segment(scope.inner(), here, found, starts, (start, stop), values)
 
     def segment(
         self, scope: Scope, kept: tuple, pattern: Pattern, starts: Starts, span: tuple[Index, Index], values
@@ -141,19 +144,17 @@ class _Stretch:
             for here in self.places(scope, kept, pattern, starts, loop.index):
                 handed = zip((column for column, _ in pairs), carried)
                 here.values.update((column, value) for column, value in handed if not isinstance(column, Const))
-                Nest(self.part, here.pattern, here.around, body).terms(here)
+                Nest(self.part, pattern, here.around, body).terms(here)
                 following += [here.compute(later) for _, later in pairs]
             loop.next(*following)
         return list(loop.results)
 
-    def places(self, scope: Scope, kept: tuple, like: Pattern, starts: Starts, point: Index) -> list[Lanes]:
+    def places(self, scope: Scope, kept: tuple, pattern: Pattern, starts: Starts, point: Index) -> list[Lanes]:
         """The vectors of lanes of one window."""
-        b, body = scope.b, parted(kept)[0]
-        pattern = pattern_of(self.part, body, self.lane, b.target, independent=True)
-        pattern = replace(pattern, lanes=like.lanes, streamed=like.streamed)
+        b = scope.b
         window = scope.inner()
         window.bind(self.axis, point)
-        window.prepare(dims_of(body))
+        window.prepare(dims_of(parted(kept)[0]))
         found = []
         for start, left in starts:
             mask = None if left is None else tail_mask(b, pattern.lanes, left)

@@ -73,6 +73,7 @@ ROW_JAM, LEAST_JAM, LEAST_FAR_JAM = 16, 2, 3  # short rows that take turns
 SHORT_JAM, JAMMED_VECTORS = 64, 64  # of rows of few vectors, so many together
 SHORT_VECTORS = 4  # a sum over so many is folded with those of other rows
 MOST_ACROSS = 8  # neighbours that LLVM reads whole and takes apart
+SHARING_PAYS = 0.85  # of the time without it, or its code is not worth being made
 UNKNOWN_SIZE = 64  # what an unknown size is taken for when costs are weighed
 
 
@@ -208,7 +209,7 @@ def _overlapping(form: Loops, part: Part, plain: Schedule | None, target: Target
     """The schedule of windows that hand on what they share, if that is less work than `plain`; else this."""
     if plain is not None and plain.kind != MAP:
         return plain
-    best, least = plain, math.inf if plain is None else _work(plain, target)
+    best, least = plain, math.inf if plain is None else SHARING_PAYS * _work(plain, target)
     parts = [part]
     apart = flatten(form, last_apart=True)
     if apart.outer != part.outer:
