@@ -10,6 +10,7 @@
     nest.py      maps, rows, columns: the loops
     vectors.py, reductions.py, columns.py    the nests of rows and columns written as vectors
     skewed.py    the order of vectors that go side by side
+    overlaps.py, overlaps_code.py   what windows that overlap share, handed on along a row of them
     tiled.py     maps that read across memory
     staggered.py, staggered_code.py   neighbouring rows one nest apart, in one loop
     folds.py, staggered_blocks.py     sums of several short rows folded in common; blocks of such rows one nest apart

@@ -30,7 +30,7 @@ Tree = Callable[[str, Sequence[Expr]], Expr]  # how, terms -> their combination
 MOST_VECTORS = 4  # of lanes that go through the points of a row together
 LOAD, SPLIT, GATHERED = 0.5, 1.5, 6.0  # cycles: of a vector on a line, over two lines, of elements apart
 SIMPLE, DIVISION = 0.5, 5.0
-PASSING = 1.0  # what a window more in the loop over them takes besides
+PASSING = 1.0  # what a window more in the loop over them takes besides, for all vectors of the loop
 FAR_WINDOWS = 1.1  # times as long
 ROW, ASKING = 2.0, 1.0  # a row of lanes by itself, and every condition that it asks
 
@@ -226,7 +226,8 @@ def cost(part: Part, lane: Axis, overlap: Overlap | None, target: Target) -> flo
                 simple += SIMPLE * scalar.SCALAR_OPS[node.fn].cost if node.fn in scalar.SCALAR_OPS else SIMPLE
             stack += node.args
     if overlap is not None:
-        return max(loads, simple, divisions) + PASSING
+        at_once = min(vectors_at_once(overlap, target), max(1, lane.extent // lanes))
+        return max(loads, simple, divisions) + PASSING / at_once
     asked = sum(not _depends(c, lane) for c in conditions_of(statements_of(part)))
     vectors = lane.extent / lanes if dim.is_static(lane.extent) else ROW
     return max(loads, simple, divisions) + (ROW + ASKING * asked) / max(1, vectors)

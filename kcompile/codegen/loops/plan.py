@@ -73,7 +73,7 @@ ROW_JAM, LEAST_JAM, LEAST_FAR_JAM = 16, 2, 3  # short rows that take turns
 SHORT_JAM, JAMMED_VECTORS = 64, 64  # of rows of few vectors, so many together
 SHORT_VECTORS = 4  # a sum over so many is folded with those of other rows
 MOST_ACROSS = 8  # neighbours that LLVM reads whole and takes apart
-SHARING_PAYS = 0.85  # of the time without it, or its code is not worth being made
+SHARING_PAYS = 0.9  # of the time without it, or its code is not worth being made
 UNKNOWN_SIZE = 64  # what an unknown size is taken for when costs are weighed
 
 

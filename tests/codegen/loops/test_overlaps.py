@@ -9,6 +9,7 @@ from kcompile import ops
 from kcompile.codegen.loops import emit, plan
 from kcompile.forms.records import map_form, operand
 from kcompile.forms.scalar import call, const, loads
+from kcompile.ir import dim
 from kcompile.ir.types import Type, dtype, f32
 from kcompile.target import AARCH64_NEON, X86_64_V2, X86_64_V3, X86_64_V4
 from tests.codegen.loops.kernels import B, check, draw, only
@@ -115,3 +116,18 @@ def test_the_largest_of_many(fn, kind):
         for n in range(5):
             a[n, n, n] = np.nan
     check(form, {"batch": 6}, arrays)
+
+
+@pytest.mark.parametrize("kind", ("f64", "f16", "i32"))
+def test_sizes_that_are_only_named(kind):
+    """Borders lie where a size says; kept columns are as wide as sums of narrow floats."""
+    height, width = dim.symbol("height"), dim.symbol("width")
+
+    def build(g):
+        x = g.input("x", Type(dtype(kind), (B, height, width, 5)))
+        x = ops.pad(x, low=(0, 1, 1, 0), high=(0, 1, 1, 0), interior=(0,) * 4, value=0)
+        g.output("y", ops.window_sum(x, window=(1, 3, 3, 1), strides=(1, 2, 1, 1), dilation=(1,) * 4))
+
+    form = only(build)
+    for sizes in ({"batch": 1, "height": 6, "width": 7}, {"batch": 2, "height": 3, "width": 1}):
+        check(form, sizes, guarded=True)
