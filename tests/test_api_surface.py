@@ -76,7 +76,6 @@ def named(area: str, names: str, reason: str) -> dict[str, str]:
 STEP = "a step is traced and compiled when its first batch comes: there is no Python function to make before"
 MISSING = {
     **named("model-member", "Model.make_train_function Model.make_test_function Model.make_predict_function", STEP),
-    **named("model-member", "Model.quantize", "int8 weights are not supported"),
     **named("top-level", "device", "there is one device, the CPU"),
     **named("top-level", "Function Operation StatelessScope", "parts of Keras's own tracing; kcompile's is another"),
     **named("parameter", "to_categorical.y", "called x, as in Keras 3"),

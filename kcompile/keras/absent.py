@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kcompile.errors import MissingNameError
 
-_INTEGERS = "integer weights are missing; for less memory traffic use the dtype policy 'mixed_bfloat16'"
+INTEGERS = "integer weights are missing; for less memory traffic use the dtype policy 'mixed_bfloat16'"
 _OTHER = "it runs models of another framework, and a program here holds none of its operations"
 _MESH = "a program runs on one CPU and its cores (KCOMPILE_NUM_THREADS); there is nothing to distribute over"
 _PLOT = "galleries need a plotting library; draw_bounding_boxes and draw_segmentation_masks return the images"
@@ -15,7 +15,7 @@ _TABLE = {
         "Function Operation": "parts of Keras's own tracing; `keras.Model` and `keras.Layer` stand for them",
         "StatelessScope SymbolicScope": "parts of Keras's own tracing; there are `stateless_call`, `stateless_apply`",
         "RematScope": "the planner decides what is computed again; `keras.remat` marks a function and changes nothing",
-        "Quantizer quantizers": _INTEGERS,
+        "Quantizer quantizers": INTEGERS,
         "distillation": "a Model with a `train_step` or `compute_loss` of its own trains on a teacher's outputs",
         "device": "there is one device, the CPU",
         "export": "`Model.export` writes a shared library with a C header",
@@ -29,7 +29,7 @@ _TABLE = {
     "saving": {"KerasFileEditor": "not written yet: a .keras file is a zip archive with an HDF5 file of weights"},
     "config": {"max_steps_per_epoch set_max_steps_per_epoch": "give `fit` its `steps_per_epoch`"},
     "dtype_policies": {
-        "AWQDTypePolicy GPTQDTypePolicy Int4DTypePolicy QuantizedDTypePolicy QuantizedFloat8DTypePolicy": _INTEGERS,
+        "AWQDTypePolicy GPTQDTypePolicy Int4DTypePolicy QuantizedDTypePolicy QuantizedFloat8DTypePolicy": INTEGERS,
         "DTypePolicyMap": "give each layer its `dtype`",
     },
     "applications": {

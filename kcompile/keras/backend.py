@@ -17,38 +17,31 @@ from kcompile.keras.config import (
     set_epsilon,
     set_floatx,
     set_image_data_format,
-    standardize_data_format,
+    standardize_data_format,  # noqa: F401
 )
-from kcompile.keras.models.function import function
-from kcompile.keras.ops.recurrence import rnn
+from kcompile.keras.models.function import function  # noqa: F401
+from kcompile.keras.ops.recurrence import rnn  # noqa: F401
 from kcompile.keras.tracing.dtypes import is_float, is_int, result_type, standardize_dtype
 from kcompile.keras.tracing.names import auto_name, reset_names
-from kcompile.keras.tracing.scope import name_scope
-from kcompile.keras.tracing.tensor import KerasTensor, is_tensor
+from kcompile.keras.tracing.scope import name_scope  # noqa: F401
+from kcompile.keras.tracing.tensor import KerasTensor, is_tensor  # noqa: F401
 from kcompile.keras.tracing.tensor import is_symbolic as is_keras_tensor
 from kcompile.keras.tracing.variable import Variable
 
-__all__ = [
-    "KerasTensor",
-    "Variable",
+__all__ = [  # what a star brings, as Keras's; other names are found by `K.<name>`
     "backend",
     "clear_session",
     "epsilon",
     "floatx",
-    "function",
     "get_uid",
     "image_data_format",
     "is_float_dtype",
     "is_int_dtype",
     "is_keras_tensor",
-    "is_tensor",
-    "name_scope",
     "result_type",
-    "rnn",
     "set_epsilon",
     "set_floatx",
     "set_image_data_format",
-    "standardize_data_format",
     "standardize_dtype",
 ]
 

@@ -56,3 +56,12 @@ def test_stars_bring_every_layer():
     exec("from kcompile.keras.layers import *", names)
     assert {"Dense", "Conv2D", "LSTM", "Input", "Layer", "add", "TextVectorization", "MaxPool2D"} <= set(names)
     assert names["Dense"] is keras.layers.Dense and "plugins" not in names
+
+
+def test_a_star_of_the_backend_brings_what_keras_brings(real_keras):
+    ours: dict = {}
+    theirs: dict = {}
+    exec("from kcompile.keras.backend import *", ours)
+    exec("from keras.backend import *", theirs)
+    assert set(ours) == set(theirs)
+    assert keras.backend.rnn and keras.backend.name_scope  # tf.keras 2's, by name

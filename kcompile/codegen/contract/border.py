@@ -13,6 +13,11 @@ and anything but zero only from `low` to `high`: for each `out` a range of `tap`
 
 Ranges are arithmetic on the tile's place, so one tile function serves the border and the inside. To leave out too
 little is right as well: the zeros are there. Which product a loop leaves out depends on the place in the result alone.
+
+A weight that is infinite or NaN makes NaN where it meets a zero that is multiplied: everywhere on the border in Keras
+on JAX and in the interpreter, which multiply all of them, but not where products are left out here. Of 28x28 places, a
+NaN in a corner of a 3x3 kernel reaches all 784 there and 756 here; the channel, and any loss, are NaN either way.
+(Winograd is wider: an infinite weight makes NaN of its whole channel.)
 """
 
 from __future__ import annotations

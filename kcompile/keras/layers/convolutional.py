@@ -136,16 +136,19 @@ class _Convolution(_Windowed, LowRank):
     def kernel_shape(self, channels: int) -> tuple[int, ...]:
         return (*self.kernel_size, channels // self.groups, self.filters)
 
-    def call(self, inputs):
-        x = ops.conv(
+    def convolution_op(self, inputs, kernel):
+        """Convolve with `kernel`: what classes override that change kernels, such as to standardised ones."""
+        return ops.conv(
             inputs,
-            self._adapted(),
+            kernel,
             strides=self.strides,
             padding=self.padding,
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
-        return self.with_bias(x)
+
+    def call(self, inputs):
+        return self.with_bias(self.convolution_op(inputs, self._adapted()))
 
 
 @register(aliases=("Convolution1D",))

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from kcompile.errors import ArgumentError, KcompileError, suggestion
+from kcompile.errors import ArgumentError, KcompileError, NotSupportedError, suggestion
 from kcompile.keras import constraints, dtype_policies, initializers, ops, regularizers
+from kcompile.keras.absent import INTEGERS
 from kcompile.keras.configurable import constructor_parameters
 from kcompile.keras.layers import calling, compiled_calls
 from kcompile.keras.layers.input_spec import check_inputs, shown_shape
@@ -249,6 +250,15 @@ class Layer(LayerWeights, LayerNodes, LayerConfig):
             return self(*args, **kwargs)
 
         return stateless_call(self, call, trainable_variables, non_trainable_variables, return_losses)
+
+    quantization_mode = None
+
+    def quantize(self, mode=None, config=None, filters=None, **kwargs) -> None:
+        """Missing: what Keras calls to turn weights into integers.
+
+        Raises: NotSupportedError, always.
+        """
+        raise NotSupportedError(f"quantize({mode!r}) of {self.name!r} is missing from kcompile: {INTEGERS}.")
 
     # losses ---------------------------------------------------------------------------------------
 

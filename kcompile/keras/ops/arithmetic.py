@@ -14,7 +14,7 @@ from kcompile import ops as prim
 from kcompile.errors import ArgumentError, DTypeError
 from kcompile.ir.types import broadcast_shapes
 from kcompile.keras.ops.core import fori_loop
-from kcompile.keras.ops.elementwise import isclose
+from kcompile.keras.ops.elementwise import distance, isclose
 from kcompile.keras.ops.function import broadcast, dtype_key, floating, promote, public, rank, tensor, with_numbers
 from kcompile.keras.tracing.dtypes import is_float, is_int
 
@@ -100,7 +100,7 @@ def logaddexp2(x1, x2):
     """Return log2(2**x1 + 2**x2) without overflow."""
     a, b = promote(x1, x2, floating=True)
     scale = tensor(1 / math.log(2), dtype_key(a))
-    rest = prim.log1p(prim.exp2(prim.neg(prim.abs(prim.sub(a, b)))))
+    rest = prim.log1p(prim.exp2(prim.neg(distance(a, b))))
     return prim.add(prim.maximum(a, b), prim.mul(rest, scale))
 
 

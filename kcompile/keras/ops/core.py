@@ -80,7 +80,7 @@ def saturate_cast(x, dtype):
 def copy(x):
     """Return x as a tensor of its own."""
     x = tensor(x)
-    return x if isinstance(x, Value) else np.array(x)
+    return np.array(x) if isinstance(x, np.ndarray) else x  # nothing changes a Value, or an eager bfloat16
 
 
 def dtype(x) -> str:

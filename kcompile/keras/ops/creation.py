@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from kcompile import ops as prim
-from kcompile.errors import ArgumentError
+from kcompile.errors import ArgumentError, ShapeError
 from kcompile.ir.dim import Dim
 from kcompile.ir.graph import Value
 from kcompile.ir.types import bf16
 from kcompile.keras.config import floatx
 from kcompile.keras.ops.function import broadcast, cast, dtype_key, promote, public, rank, sized, tensor
+from kcompile.keras.ops.reductions import summable
 from kcompile.keras.ops.shapes import moveaxis, part
 from kcompile.keras.ops.sizes import sizes_of
 from kcompile.keras.tracing.bfloat16 import BFloat16Tensor
@@ -173,6 +174,8 @@ def tri(N, M=None, k=0, dtype=None):
 
 def _triangle(x, k: int, lower: bool):
     x = tensor(x)
+    if rank(x) < 2:
+        raise ShapeError(f"{'tril' if lower else 'triu'} takes matrices, received shape {tuple(x.shape)}")
     shape, last = tuple(x.shape), rank(x) - 1
     rows, columns = iota(shape, last - 1, "int32"), iota(shape, last, "int32")
     edge = prim.add(rows, tensor(int(k), "int32"))
@@ -224,7 +227,7 @@ def diagonal(x, offset=0, axis1=0, axis2=1):
 @public
 def trace(x, offset=0, axis1=0, axis2=1):
     """Return the sum of the diagonal over two axes."""
-    line = tensor(diagonal(x, offset, axis1, axis2))
+    line = summable(diagonal(x, offset, axis1, axis2))
     return prim.reduce_sum(line, axes=(rank(line) - 1,), keepdims=False)
 
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
-
 from kcompile import ops as prim
 from kcompile.ir import op as op_table
 from kcompile.keras.ops.function import cast, dtype_key, floating, promote, public, tensor
 from kcompile.keras.ops.indexing import nonzero
-from kcompile.keras.tracing.dtypes import is_float, is_int
+from kcompile.keras.tracing.dtypes import is_float, is_int, limits
 
 # name: (primitive, rule, meaning)
 _UNARY = {
@@ -52,7 +50,6 @@ _UNARY = {
     "erfinv": ("erfinv", "float", "the inverse error function"),
     "floor": ("floor", "float", "the largest integer not above x"),
     "ceil": ("ceil", "float", "the smallest integer not below x"),
-    "trunc": ("trunc", "float", "x without its fraction"),
     "isnan": ("isnan", "float", "whether x is not a number"),
     "isinf": ("isinf", "float", "whether x is infinite"),
     "isfinite": ("isfinite", "float", "whether x is neither infinite nor NaN"),
@@ -153,14 +150,30 @@ bitwise_invert = globals()["bitwise_not"]
 
 @public
 def round(x, decimals=0):
-    """Round half to even, to `decimals` places."""
+    """Round half to even, to `decimals` places; integers change where these are negative."""
     x = tensor(x)
     if not is_float(dtype_key(x)):
-        return x
+        return x if decimals >= 0 or dtype_key(x) == "bool" else _rounded_integers(x, 10**-decimals)
     if decimals == 0:
         return prim.round(x)
     (scale,) = promote(10.0**decimals, dtype=dtype_key(x))
     return prim.div(prim.round(prim.mul(x, scale)), scale)
+
+
+def _rounded_integers(x, unit: int):
+    """The multiples of `unit` nearest to integers, halves to even ones."""
+    wide, unit, two = promote(cast(x, "int64"), unit, 2, dtype="int64")
+    count, rest = prim.floordiv(wide, unit), prim.mul(prim.mod(wide, unit), two)
+    is_half_of_odd = prim.logical_and(prim.eq(rest, unit), prim.ne(prim.mod(count, two), tensor(0, "int64")))
+    up = prim.logical_or(prim.gt(rest, unit), is_half_of_odd)
+    return cast(prim.mul(prim.add(count, cast(up, "int64")), unit), dtype_key(x))
+
+
+@public
+def trunc(x):
+    """Return x without its fraction; integers stay as they are."""
+    x = tensor(x)
+    return prim.trunc(x) if is_float(dtype_key(x)) else floating(x) if dtype_key(x) == "bool" else x
 
 
 @public
@@ -192,18 +205,26 @@ def divide_no_nan(x1, x2):
 def logaddexp(x1, x2):
     """Return log(exp(x1) + exp(x2)) without overflow."""
     a, b = promote(x1, x2, floating=True)
-    return prim.add(prim.maximum(a, b), prim.log1p(prim.exp(prim.neg(prim.abs(prim.sub(a, b))))))
+    return prim.add(prim.maximum(a, b), prim.log1p(prim.exp(prim.neg(distance(a, b)))))
+
+
+def distance(a, b):
+    """Return |a - b|, which is 0 between equal infinities."""
+    same, zero = prim.eq(a, b), tensor(0.0, dtype_key(a))
+    return prim.abs(prim.sub(prim.select(same, zero, a), prim.select(same, zero, b)))
 
 
 @public
 def hypot(x1, x2):
-    """Return √(x1² + x2²) without overflow."""
+    """Return √(x1² + x2²) without overflow; infinite if one of them is, as C's function."""
     a, b = promote(x1, x2, floating=True)
     a, b = prim.abs(a), prim.abs(b)
     big, small = prim.maximum(a, b), prim.minimum(a, b)
     zero, one = promote(0.0, 1.0, dtype=dtype_key(a))
     ratio = prim.div(small, prim.select(prim.eq(big, zero), one, big))
-    return prim.mul(big, prim.sqrt(prim.add(one, prim.square(ratio))))
+    found = prim.mul(big, prim.sqrt(prim.add(one, prim.square(ratio))))
+    infinite = tensor(math.inf, dtype_key(a))
+    return prim.select(prim.logical_or(prim.eq(a, infinite), prim.eq(b, infinite)), infinite, found)
 
 
 @public
@@ -221,10 +242,10 @@ def nan_to_num(x, nan=0.0, posinf=None, neginf=None):
     kind = dtype_key(x)
     if not is_float(kind):
         return x
-    limits = np.finfo(kind)
+    bounds = limits(kind)
     zero, fill, top, bottom = promote(
-        0.0, float(nan), float(limits.max if posinf is None else posinf),
-        float(limits.min if neginf is None else neginf), dtype=kind,
+        0.0, float(nan), float(bounds.max if posinf is None else posinf),
+        float(bounds.min if neginf is None else neginf), dtype=kind,
     )  # fmt: skip
     finite = prim.select(prim.isinf(x), prim.select(prim.gt(x, zero), top, bottom), x)
     return prim.select(prim.isnan(x), fill, finite)
@@ -294,5 +315,6 @@ __all__ = [
     "rad2deg",
     "round",
     "stop_gradient",
+    "trunc",
     "where",
 ]

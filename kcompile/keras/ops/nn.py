@@ -27,6 +27,7 @@ from kcompile.keras.ops.ordering import sorted_along
 from kcompile.keras.ops.products import einsum
 from kcompile.keras.ops.reductions import cumsum, mean_over, moments_over, vector_norm
 from kcompile.keras.ops.shapes import split
+from kcompile.keras.tracing.dtypes import is_int
 
 SELU_ALPHA = 1.6732632423543772  # Klambauer et al. 2017, section "fixed point"
 SELU_SCALE = 1.0507009873554805
@@ -34,8 +35,9 @@ SELU_SCALE = 1.0507009873554805
 
 @public
 def relu(x):
-    """Return max(x, 0)."""
-    return prim.relu(floating(x))
+    """Return max(x, 0); integers stay integers."""
+    x = tensor(x)
+    return prim.maximum(x, tensor(0, dtype_key(x))) if is_int(dtype_key(x)) else prim.relu(floating(x))
 
 
 @public
@@ -156,7 +158,11 @@ def tanh_shrink(x):
 
 @public
 def hard_tanh(x):
-    """Return x limited to -1..1."""
+    """Return x limited to -1..1; integers stay integers."""
+    x = tensor(x)
+    if is_int(dtype_key(x)):
+        low = 0 if dtype_key(x).startswith("uint") else -1
+        return prim.minimum(prim.maximum(x, tensor(low, dtype_key(x))), tensor(1, dtype_key(x)))
     x, low, high = with_numbers(x, -1, 1)
     return prim.minimum(prim.maximum(x, low), high)
 

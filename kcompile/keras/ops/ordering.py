@@ -164,6 +164,8 @@ def _quantile(x, q, axis, method: str, keepdims: bool, ignore_nan: bool):
     if rank(q) > 1:
         raise ShapeError(f"quantile: q must be a number or a vector, received shape {tuple(q.shape)}")
     x, kept = _over(x, axis)
+    if x.shape[0] == 0:
+        raise ShapeError(f"a quantile or median of no elements: axis is {axis}")
     rest = tuple(x.shape[1:])
     line = sorted_along(x, 0)
     count = sized(x.shape[0], kind)
@@ -309,13 +311,14 @@ def unique(
     x = tensor(x)
     if isinstance(x, Value):
         raise NotSupportedError("unique: the size of the result is only known when the program runs")
-    found, *rest = np.unique(x, return_index=True, return_inverse=True, return_counts=True, axis=axis)
+    found, *rest = np.unique(np.asarray(x), return_index=True, return_inverse=True, return_counts=True, axis=axis)
     index, inverse, counts = (r.astype("int32") for r in rest)
     inverse = inverse.reshape(x.shape) if axis is None else inverse.reshape(-1)
     place = 0 if axis is None else axis_of(axis, rank(x))
     if size is not None:
         found = _fitted(found, size, place, found.min() if fill_value is None else fill_value)
         index, counts = _fitted(index, size, 0, 0), _fitted(counts, size, 0, 0)
+    found = cast(found, dtype_key(x))  # of a bfloat16, NumPy saw float32
     wanted = [r for r, asked in ((index, return_index), (inverse, return_inverse), (counts, return_counts)) if asked]
     return (found, *wanted) if wanted else found
 

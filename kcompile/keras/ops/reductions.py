@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kcompile import ops as prim
+from kcompile.errors import ShapeError
 from kcompile.ir import dim
 from kcompile.keras.ops.function import (
     axes_of,
@@ -21,7 +22,8 @@ from kcompile.keras.tracing.dtypes import is_float
 _SMALL_INTEGERS = {"bool": "int32", "int8": "int32", "int16": "int32", "uint8": "uint32", "uint16": "uint32"}
 
 
-def _summable(x):
+def summable(x):
+    """Return an operand whose small integers are wide enough to be summed, as Keras widens them."""
     x = tensor(x)
     return cast(x, _SMALL_INTEGERS.get(dtype_key(x), dtype_key(x)))
 
@@ -34,14 +36,14 @@ def count_of(x, axes: tuple[int, ...]):
 @public
 def sum(x, axis=None, keepdims=False):
     """Return the sum over axes (all by default)."""
-    x = _summable(x)
+    x = summable(x)
     return prim.reduce_sum(x, axes=axes_of(axis, rank(x)), keepdims=bool(keepdims))
 
 
 @public
 def prod(x, axis=None, keepdims=False, dtype=None):
     """Return the product over axes (all by default)."""
-    x = _summable(x) if dtype is None else tensor(x, dtype)
+    x = summable(x) if dtype is None else tensor(x, dtype)
     return prim.reduce_prod(x, axes=axes_of(axis, rank(x)), keepdims=bool(keepdims))
 
 
@@ -72,11 +74,20 @@ def std(x, axis=None, keepdims=False):
     return prim.sqrt(tensor(var(x, axis, keepdims)))
 
 
+def _not_empty(name: str, x, axis, initial=None) -> tuple[int, ...]:
+    """The axes to reduce, which must hold an element: no number is the largest of none."""
+    axes = axes_of(axis, rank(x))
+    if initial is None and 0 in [x.shape[a] for a in axes]:
+        raise ShapeError(f"{name} over no elements: x has shape {tuple(x.shape)}, axis is {axis}; `initial` is missing")
+    return axes
+
+
 @public
 def max(x, axis=None, keepdims=False, initial=None):
     """Return the largest element over axes (all by default)."""
     x = tensor(x)
-    found = prim.reduce_max(x, axes=axes_of(axis, rank(x)), keepdims=bool(keepdims))
+    axes = _not_empty("max", x, axis, initial)
+    found = prim.reduce_max(x, axes=axes, keepdims=bool(keepdims))
     return found if initial is None else prim.maximum(*promote(found, initial, dtype=dtype_key(x)))
 
 
@@ -84,7 +95,8 @@ def max(x, axis=None, keepdims=False, initial=None):
 def min(x, axis=None, keepdims=False, initial=None):
     """Return the smallest element over axes (all by default)."""
     x = tensor(x)
-    found = prim.reduce_min(x, axes=axes_of(axis, rank(x)), keepdims=bool(keepdims))
+    axes = _not_empty("min", x, axis, initial)
+    found = prim.reduce_min(x, axes=axes, keepdims=bool(keepdims))
     return found if initial is None else prim.minimum(*promote(found, initial, dtype=dtype_key(x)))
 
 
@@ -266,7 +278,9 @@ def moments(x, axes, keepdims=False, synchronized=False):
 
 
 def _running(primitive, x, axis, dtype):
-    x = tensor(x, dtype) if dtype is not None else _summable(x)
+    """Running sums and products keep the dtype of integers, which sums over an axis widen."""
+    x = tensor(x, dtype)
+    x = cast(x, "int32") if dtype is None and dtype_key(x) == "bool" else x
     if axis is None:
         x, axis = prim.reshape(x, shape=(dim.product(x.shape),)), 0
     return primitive(x, axis=axis_of(axis, rank(x)))
@@ -358,7 +372,9 @@ def nanmean(x, axis=None, keepdims=False):
 def nanvar(x, axis=None, keepdims=False):
     """Return the variance of the numbers over axes; NaN if there is none."""
     x = floating(x)
-    return nanmean(prim.square(prim.sub(x, tensor(nanmean(x, axis, True)))), axis, keepdims)
+    kept, present = _without_nan(x, 0.0)
+    centred = prim.mul(prim.sub(kept, tensor(nanmean(x, axis, True))), present)
+    return prim.div(tensor(sum(prim.square(centred), axis, keepdims)), tensor(sum(present, axis, keepdims)))
 
 
 @public

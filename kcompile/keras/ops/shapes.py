@@ -16,7 +16,7 @@ from kcompile.ir import dim
 from kcompile.ir.dim import Dim, DimLike
 from kcompile.ir.graph import Value
 from kcompile.ir.types import broadcast_shapes
-from kcompile.keras.ops.function import axes_of, axis_of, broadcast, promote, public, rank, tensor
+from kcompile.keras.ops.function import axes_of, axis_of, broadcast, dtype_key, promote, public, rank, tensor
 from kcompile.keras.ops.sizes import size_of, sizes_of
 from kcompile.keras.tracing.tensor import KerasTensor
 
@@ -362,9 +362,10 @@ def diff(a, n=1, axis=-1):
     """Return the n-th difference of neighbours along an axis."""
     x = tensor(a)
     place = axis_of(axis, rank(x))
+    minus = prim.logical_xor if dtype_key(x) == "bool" else prim.sub
     for _ in range(n):
         width = x.shape[place] - 1
-        x = prim.sub(part(x, place, 1, width), part(x, place, 0, width))
+        x = minus(part(x, place, 1, width), part(x, place, 0, width))
     return x
 
 

@@ -8,6 +8,7 @@ Source: JAX documentation, "Type promotion semantics".
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,6 +69,24 @@ def is_float(dtype: object) -> bool:
 def is_int(dtype: object) -> bool:
     """True for a signed or unsigned integer dtype."""
     return types.dtype(standardize_dtype(dtype)).is_integer
+
+
+class Limits(NamedTuple):
+    """The least and the largest number of a float dtype, and the distance from 1 to the next one."""
+
+    min: float
+    max: float
+    eps: float
+
+
+def limits(dtype: object) -> Limits:
+    """Return the limits of a float dtype; NumPy knows none of bfloat16."""
+    name = standardize_dtype(dtype)
+    if name == "bfloat16":  # 8 bits of exponent, 7 stored ones of mantissa
+        largest = (2 - 2**-7) * 2.0**127
+        return Limits(-largest, largest, 2**-7)
+    found = np.finfo(name)
+    return Limits(float(found.min), float(found.max), float(found.eps))
 
 
 def result_type(*dtypes: object) -> str:

@@ -268,6 +268,11 @@ class Compiling:
         """Names of what `evaluate` returns, in its order (known after the first batch)."""
         return [name for name, _ in self._log_entries()]
 
+    @property
+    def metrics_variables(self) -> list:
+        """The variables of all metrics."""
+        return [variable for metric in self.metrics for variable in metric.variables]
+
     def _log_entries(self, mode: str = "") -> list[tuple[str, Metric]]:
         """(name, metric) of everything in the logs of a mode, which may have a step that returns its own."""
         compiled = self._training

@@ -79,8 +79,11 @@ def build_compiled(model: Any, calls: Any, symbolic: Any) -> None:
     """Resolve the losses and metrics of `compile`, for steps that walk over `model.metrics`.
 
     calls: of layers on strings, made before; or None.
-    symbolic: (x, y) of a batch as KerasTensors.
+    symbolic: (x, y) of a batch as KerasTensors. Without y there is nothing to resolve them by: a step that makes its
+        targets itself calls losses and metrics itself.
     """
+    if symbolic[1] is None:
+        return
     compiled = model._training
     open_losses = compiled.losses is not None and compiled.losses.parts is None
     open_metrics = compiled.metrics is not None and compiled.metrics.entries is None

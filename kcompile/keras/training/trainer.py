@@ -105,7 +105,8 @@ class Trainer(Compiling):
         )
         validation = self._validation(validation_data, validation_batch_size or batch_size, validation_steps)
         callbacks = self._callbacks(callbacks, verbose, epochs, data.num_batches, add_history=True)
-        self._check_data(data)
+        if isinstance(data, ArrayData):
+            self._check_targets(TRAIN, data.y)
         rng = np.random.default_rng(draw_seed_number())
         self.stop_training = False
         run = self._pass(TRAIN, callbacks)
@@ -169,7 +170,8 @@ class Trainer(Compiling):
         x = self._on_host(x)
         data = make_data(x, y, sample_weight, batch_size=batch_size, steps=steps)
         callbacks = self._callbacks(callbacks, verbose, 1, data.num_batches)
-        self._check_data(data)
+        if isinstance(data, ArrayData):
+            self._check_targets(TEST, data.y)
         logs = self._evaluate(data, callbacks)
         return logs if return_dict else _flat(logs)
 
@@ -346,8 +348,7 @@ class Trainer(Compiling):
 
     def _program(self, mode: str, batch: Batch) -> StepProgram:
         compiled = self._training
-        if mode != PREDICT and batch.y is None and compiled.losses is not None:
-            raise ArgumentError(f"model {self.name!r} was compiled with a loss, but no targets `y` were given.")
+        self._check_targets(mode, batch.y)
         program = compiled.programs.get(mode, batch, self._compile_graph if compiled.jit else None)
         if program.limits:
             check_indices(program.limits, batch.inputs())
@@ -360,7 +361,8 @@ class Trainer(Compiling):
 
     def _checked_program(self, mode: str, batch: Batch) -> StepProgram:
         program = self._program(mode, batch)
-        check_labels(self._training.losses, batch.y)
+        if self._compares_targets(mode):
+            check_labels(self._training.losses, batch.y)
         return program
 
     def _pass(self, mode: str, callbacks: CallbackList, stops: bool = True) -> Run:
@@ -388,10 +390,14 @@ class Trainer(Compiling):
             steps=steps,
         )
 
-    def _check_data(self, data: ArrayData | BatchData) -> None:
-        """Report wrong data before callbacks run and anything is printed."""
-        if isinstance(data, ArrayData) and self._training.losses is not None and data.y is None:
+    def _check_targets(self, mode: str, y: Any) -> None:
+        """Report missing targets before callbacks run and anything is printed; a step of one's own may need none."""
+        if mode != PREDICT and y is None and self._training.losses is not None and self._compares_targets(mode):
             raise ArgumentError(f"model {self.name!r} was compiled with a loss, but no targets `y` were given.")
+
+    def _compares_targets(self, mode: str) -> bool:
+        """True if it is the compiled losses that see the targets, not code of the user's."""
+        return self.own_method(f"{mode}_step") is None and self.own_method("compute_loss") is None
 
     def _assert_compiled(self, method: str) -> None:
         if not self._training.compiled:

@@ -301,3 +301,31 @@ def test_results_are_not_the_memory_of_arguments(layer):
         found += 1
         assert (given == 1).all() and (np.asarray(masked) == 1).all()
     assert getattr(layers.Dropout(0.5)(masked), "_keras_mask", None) is masked._keras_mask
+
+
+def test_quantize_says_that_it_is_missing():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1, name="top")])
+    with pytest.raises(NotImplementedError, match=r"quantize\('int8'\) of 'top' is missing.*integer weights"):
+        model.layers[0].quantize("int8")
+    with pytest.raises(NotImplementedError, match="quantize"):
+        model.quantize("int8")
+    assert model.quantization_mode is None
+
+
+@keras.saving.register_keras_serializable("tests")
+class Standardised(layers.Conv2D):
+    """A convolution whose kernels have mean 0 and variance 1 (Qiao et al. 2019)."""
+
+    def convolution_op(self, inputs, kernel):
+        mean, variance = ops.moments(kernel, axes=[0, 1, 2], keepdims=True)
+        return super().convolution_op(inputs, (kernel - mean) / ops.sqrt(variance + 1e-5))
+
+
+def test_a_convolution_may_change_its_kernel():
+    x = np.random.default_rng(0).normal(size=(2, 5, 5, 3)).astype("float32")
+    model = keras.Sequential([keras.Input((5, 5, 3)), Standardised(4, 3, activation="relu")])
+    kernel = model.get_weights()[0]
+    flat = kernel.reshape(-1, 4)
+    plain = keras.Sequential([keras.Input((5, 5, 3)), layers.Conv2D(4, 3, activation="relu")])
+    plain.set_weights([((flat - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5)).reshape(kernel.shape), np.zeros(4)])
+    np.testing.assert_allclose(model.predict(x, verbose=0), plain.predict(x, verbose=0), atol=1e-5)

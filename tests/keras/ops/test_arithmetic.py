@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from kcompile import keras
+from kcompile.errors import ShapeError
 from kcompile.keras import ops
 from tests.keras.ops.checking import check, check_compiled, check_gradient, ids
 
@@ -84,6 +85,20 @@ CASES = [
     ("geomspace", (1.0, 1000.0, 4), {}),
     ("logdet", (np.eye(3, dtype="float32") * 2,), {}),
 ]
+FAR = np.float32([np.inf, -np.inf, np.inf, np.nan, 1, np.inf])
+AWAY = np.float32([np.inf, -np.inf, -np.inf, 1, 2, np.nan])
+BYTES, SIGNED = np.uint8([[1, 0, 3], [0, 200, 7]]), np.int8([[1, -3, 3], [0, 5, -7]])
+CASES += [  # infinities that meet; small integers that stay what they are, or become wide enough
+    *((name, (FAR, AWAY), {}) for name in ("logaddexp", "logaddexp2", "hypot")),
+    *((name, (a,), {}) for a in (BYTES, SIGNED) for name in "cumsum cumprod trace trunc relu".split()),
+    ("hard_tanh", (SIGNED,), {}),
+    ("nancumsum", (SIGNED,), {"axis": 1}),
+    ("cumsum", (BYTES > 1,), {}),
+    ("trace", (BYTES > 1,), {}),
+    ("diff", (BYTES > 1,), {}),
+    ("round", (np.int32([15, 25, -5, -15, 4, 6, -26]),), {"decimals": -1}),
+    ("nanvar", (np.float32([[1, np.inf, np.nan], [1, 2, np.nan]]),), {"axis": 1}),
+]
 TRACED = [c for c in CASES if c[0] not in ("geomspace", "select")]
 
 
@@ -143,3 +158,21 @@ def test_sparsemax_is_the_nearest_point_of_the_simplex():
             too_low = np.maximum(x - middle, 0).sum(axis, keepdims=True) > 1
             low, high = np.where(too_low, middle, low), np.where(too_low, high, middle)
         np.testing.assert_allclose(ops.sparsemax(x, axis=axis), np.maximum(x - low, 0), atol=1e-6)
+
+
+def test_bfloat16_stays(real_keras):
+    numbers = np.float32([1, np.nan, np.inf, 2, 1])
+    for name in ("nan_to_num", "copy", "unique"):
+        ours, theirs = (getattr(k.ops, name)(k.ops.convert_to_tensor(numbers, "bfloat16")) for k in (keras, real_keras))
+        assert ours.dtype == str(theirs.dtype) == "bfloat16"
+        np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs, "float32"))
+
+
+def test_no_elements_have_no_largest_one():
+    empty = np.zeros((2, 0), "float32")
+    for function in (ops.max, ops.amin, ops.nanmax, ops.median):
+        with pytest.raises(ShapeError, match="no elements"):
+            function(empty, axis=1)
+    assert ops.max(empty, axis=1, initial=3).tolist() == [3, 3] and ops.max(empty, axis=0).shape == (0,)
+    with pytest.raises(ShapeError, match="tril takes matrices"):
+        ops.tril(np.float32(1))

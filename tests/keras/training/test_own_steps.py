@@ -84,6 +84,46 @@ def test_a_step_may_call_the_built_in_one_and_return_more():
     np.testing.assert_allclose(model.predict(X), 3.0 * np.asarray(outputs), rtol=1e-5)
 
 
+class Denoiser(keras.Model):
+    """Makes its targets itself, and uses the compiled loss for them; its labels, if any, are of another kind."""
+
+    def train_step(self, data):
+        x = data[0] if isinstance(data, tuple) else data
+        with keras.GradientTape() as tape:
+            loss = self.loss(ops.zeros((ops.shape(x)[0],), "int32"), self(x, training=True))
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, self.trainable_variables), self.trainable_variables))
+        return {"own": loss}
+
+    def test_step(self, data):
+        return {"own": self.loss(ops.zeros((ops.shape(data)[0],), "int32"), self(data, training=False))}
+
+
+def test_steps_of_ones_own_need_no_targets():
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(3)])
+    model = Denoiser(model.inputs, model.outputs)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    history = model.fit(X, batch_size=24, epochs=2, validation_data=X, verbose=0).history
+    assert list(history) == ["own", "val_own"] and history["own"][1] < history["own"][0]
+    assert np.isfinite(model.evaluate(X, verbose=0))
+    model.fit(X, np.full(len(X), 9), verbose=0)  # no class of the loss: it is the step that knows what they mean
+    plain = net()
+    plain.compile("sgd", "mse")
+    with pytest.raises(ArgumentError, match="no targets"):
+        plain.fit(X, verbose=0)
+
+
+class OwnLoss(keras.Model):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return ops.mean(ops.square(y_pred))
+
+
+def test_a_loss_of_ones_own_needs_no_targets():
+    model = net(OwnLoss)
+    model.compile("sgd", "mse")
+    history = model.fit(X, batch_size=8, epochs=2, verbose=0).history
+    assert history["loss"][1] < history["loss"][0]
+
+
 class Logs(keras.callbacks.Callback):
     names = None
 

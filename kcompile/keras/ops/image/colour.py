@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from kcompile import ops as prim
 from kcompile.errors import DTypeError, ShapeError
 from kcompile.keras.config import standardize_data_format
 from kcompile.keras.ops.function import cast, dtype_key, floating, public, rank, tensor
 from kcompile.keras.ops.shapes import part
-from kcompile.keras.tracing.dtypes import is_float
+from kcompile.keras.tracing.dtypes import is_float, limits
 
 
 def _planes(images, data_format, sizes=(3,)):
@@ -52,7 +50,7 @@ def rgb_to_hsv(images, data_format=None):
     _needs_float(x)
     kind = dtype_key(x)
     zero, one, six = (tensor(v, kind) for v in (0.0, 1.0, 6.0))
-    tiny = tensor(float(np.finfo(kind).eps), kind)
+    tiny = tensor(limits(kind).eps, kind)
     r, g, b = (prim.select(prim.lt(prim.abs(p), tiny), zero, p) for p in planes)
     value = prim.maximum(prim.maximum(r, g), b)
     spread = prim.sub(value, prim.minimum(prim.minimum(r, g), b))

@@ -23,6 +23,7 @@ from kcompile.keras.ops.linalg.elimination import qr
 from kcompile.keras.ops.linalg.matrices import count, diagonal_of, flat, identity, matrix, transposed, upright
 from kcompile.keras.ops.ordering import order
 from kcompile.keras.ops.shapes import part
+from kcompile.keras.tracing.dtypes import limits
 from kcompile.ops.contract import matmul as _matmul
 
 
@@ -201,7 +202,7 @@ def pinv(x, rcond=None):
     """Return the pseudo-inverse; singular values below rcond times the largest count as zero."""
     x = matrix(x, "pinv")
     kind = dtype_key(x)
-    share = 10.0 * max(x.shape[-2:]) * float(np.finfo(kind).eps) if rcond is None else float(rcond)
+    share = 10.0 * max(x.shape[-2:]) * limits(kind).eps if rcond is None else float(rcond)
     if isinstance(x, np.ndarray):
         return np.linalg.pinv(x, share)
     u, s, v = (prim.stop_gradient(r) for r in _thin_svd(prim.stop_gradient(x)))
@@ -224,7 +225,7 @@ def lstsq(a, b, rcond=None):
     a, b = promote(a, b, floating=True)
     if rank(a) != 2 or rank(b) not in (1, 2) or a.shape[0] != b.shape[0]:
         raise ShapeError(f"lstsq: incompatible shapes {tuple(a.shape)} and {tuple(b.shape)}")
-    share = float(np.finfo(dtype_key(a)).eps) * max(a.shape) if rcond is None else rcond
+    share = limits(dtype_key(a)).eps * max(a.shape) if rcond is None else rcond
     return _matmul(tensor(pinv(a, share)), b)
 
 
@@ -234,7 +235,7 @@ def matrix_rank(x, tol=None):
     x = matrix(x, "matrix_rank")
     s = tensor(svd(x, compute_uv=False))
     if tol is None:
-        share = tensor(max(x.shape[-2:]) * float(np.finfo(dtype_key(x)).eps), dtype_key(x))
+        share = tensor(max(x.shape[-2:]) * limits(dtype_key(x)).eps, dtype_key(x))
         tol = prim.mul(share, prim.reduce_max(s, axes=(rank(s) - 1,), keepdims=True))
     above = cast(prim.gt(s, tensor(tol, dtype_key(s))), "int32")
     return prim.reduce_sum(above, axes=(rank(s) - 1,), keepdims=False)
