@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -36,7 +37,7 @@ def may_write(path: str | os.PathLike, overwrite: bool) -> bool:
 def replacing(path: str | os.PathLike) -> Iterator[str]:
     """Give a path beside `path` to write to; at the end it takes the place of `path`, after an error it is removed.
 
-    Raises: OSError as the system gives it (missing folder, no space, no right).
+    Raises: OSError as the system gives it (missing folder, no space, no right), with the file's name.
     """
     target = os.path.realpath(path)
     if os.path.isdir(target):
@@ -50,10 +51,21 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
         if os.path.exists(target):
             shutil.copymode(target, scratch)
         os.replace(scratch, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(scratch)
-        raise
+        number = _failed_write(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), os.fspath(path)) from error
+
+
+def _failed_write(error: BaseException) -> int | None:
+    """The system's number for a write that failed without a word of the file; HDF5 tells it in its message."""
+    if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+        return error.errno
+    found = re.search(r"errno = (\d+)", str(error)) if isinstance(error, (OSError, RuntimeError)) else None
+    return int(found[1]) if found else None
 
 
 @contextlib.contextmanager

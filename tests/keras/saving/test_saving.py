@@ -1,7 +1,9 @@
 """What a user does: save, load, go on; overwrite or not; custom objects; formats; interrupted saves."""
 
+import errno
 import functools
 import os
+import signal
 
 import h5py
 import numpy as np
@@ -335,3 +337,20 @@ def test_h5py_is_loaded_only_with_a_file():
 
     code = "import sys; from kcompile.keras import saving, models; assert 'h5py' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs limits on the size of files")
+@pytest.mark.parametrize("file", ["m.keras", "m.h5", "m.weights.h5"])
+def test_a_full_disk_names_the_file(file, tmp_path):
+    """A limit on the size of files stands for the disk; nothing half written stays."""
+    resource = pytest.importorskip("resource")
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(400)])
+    before, ignored = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=file) as found:
+            (model.save_weights if "weights" in file else model.save)(tmp_path / file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert found.value.errno == errno.EFBIG and os.listdir(tmp_path) == []
