@@ -23,6 +23,7 @@ beside.py      an lhs copied with the partners of each pair beside each other
 planes.py      an image turned, so that the pixels of a row lie side by side
 dense.py       an lhs that is an expression, computed first
 folded.py      columns left over: several steps of k side by side in their vector
+upright.py     the same where rows of lhs lie side by side: sums along the rows of a tile
 crosswise.py   tiles of a tall lhs with few columns: squares of lhs turned in registers
 ask.py         lines of far operands asked for early
 dot.py         the path for operands that are contiguous along k

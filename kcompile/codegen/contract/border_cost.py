@@ -43,6 +43,8 @@ def with_windows(plan: Plan, products: float) -> Plan:
     for window in plan.problem.windows:
         if plan.columns.fold > 1 and window.tap == plan.k[-1]:
             continue  # its steps are taken in groups that begin at fixed places
+        if plan.columns.upright and window.out == plan.rows.along:
+            continue  # sums along all rows of a tile
         more = replace(plan, windows=(*plan.windows, window))
         if window.out != plan.vector and _left_cycles(more, products) < _left_cycles(plan, products):
             plan = more

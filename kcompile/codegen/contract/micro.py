@@ -11,7 +11,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from kcompile.codegen.build import KernelBuilder
-from kcompile.codegen.contract import ask, columns, folded, lines, pairs
+from kcompile.codegen.contract import ask, columns, folded, lines, pairs, upright
 from kcompile.codegen.contract.affine import Memory
 from kcompile.codegen.contract.border import Window, cuts, segments
 from kcompile.codegen.contract.crosswise import Crosswise
@@ -140,7 +140,8 @@ class _Micro:
         self.row_offsets = [self._row_offset(r) for r in rows]
         self.windows = {w.tap: w for w in plan.windows}
         self.fold = plan.columns.fold if masks[-1] is not None else 1
-        self.plain = vectors if self.fold == 1 else vectors - 1
+        self.upright = plan.columns.tail_lanes if plan.columns.upright and masks[-1] is not None else 0
+        self.plain = vectors if self.fold == 1 and not self.upright else vectors - 1
 
     def _row_offset(self, row: dict[Axis, int]) -> Index:
         if self.plan.lined:
@@ -190,14 +191,14 @@ class _Micro:
     def sum(self, acc: Tile) -> Tile:
         """Add the products of one block of k."""
         plan, rows, chains = self.plan, len(self.rows), self.plan.chains
-        axes = (*(a for a in plan.k[: plan.cut] if a in self.windows), *plan.k[plan.cut :])
+        if self.upright:
+            return self._sum_upright(acc)
         zero = self.b.zero(self.dtype, self.lanes)
         before = [row[-1] for row in acc]
         if self.fold > 1:
             acc = [[*row[:-1], zero] for row in acc]
         acc = [*acc, *([zero] * self.vectors for _ in range((chains - 1) * rows))]
-        starts = tuple(self.b[name] for name in ("a", "b", *(["source"] if self.makes else [])))
-        acc = self._nest(axes, acc, starts)
+        acc = self._loops(acc)
         total = acc[:rows]
         for chain in range(1, chains):
             part = acc[chain * rows : (chain + 1) * rows]
@@ -208,6 +209,33 @@ class _Micro:
         if self.plan.blocked:
             sums = [add(self.b, self.dtype, *pair) for pair in zip(before, sums)]
         return [[*row[:-1], value] for row, value in zip(total, sums)]
+
+    def _loops(self, acc: Tile) -> Tile:
+        """All loops over a block of k."""
+        axes = (*(a for a in self.plan.k[: self.plan.cut] if a in self.windows), *self.plan.k[self.plan.cut :])
+        return self._nest(axes, acc, tuple(self.b[name] for name in ("a", "b", *(["source"] if self.makes else []))))
+
+    def _sum_upright(self, acc: Tile) -> Tile:
+        """The same where the last columns have sums of their own: one more entry of the tile, behind its rows."""
+        b, rows, chains = self.b, len(self.rows), self.plan.chains
+        zero = b.zero(self.dtype, self.lanes)
+        strips = -(-rows // self.lanes)
+        before, acc = [row[-1] for row in acc], [row[:-1] for row in acc]
+        nothing = [[zero] * len(row) for row in acc]
+        own = [[zero] * (strips * self.upright)]
+        parts = self._loops([*acc, *own, *[*nothing, *own] * (chains - 1)])
+        total = parts[: rows + 1]
+        for start in range(rows + 1, len(parts), rows + 1):
+            part = parts[start : start + rows + 1]
+            total = [[add(b, self.dtype, x, y) for x, y in zip(*pair)] for pair in zip(total, part)]
+        *plain, own = total
+        sums = []
+        for strip in range(strips):
+            mine = own[strip::strips]
+            sums += upright.turned(b, mine, self.lanes, min(self.lanes, rows - strip * self.lanes))
+        if self.plan.blocked:
+            sums = [add(b, self.dtype, *pair) for pair in zip(before, sums)]
+        return [[*row, value] for row, value in zip(plain, sums)]
 
     def _nest(self, axes, acc: Tile, at: Places) -> Tile:
         if not axes:
@@ -232,6 +260,7 @@ class _Micro:
             low, high = first + part.cut_low, first + count - part.cut_high
             kept = [i for i, row in enumerate(rows) if low <= row < high]
             some = self if len(kept) == len(self.rows) else self._of_rows(kept)
+            kept = kept if some is not self else list(range(len(acc)))  # sums that stand upright too
             here = self._along(strides, at, b.sub(part.begin, begun))
             summed = some._all_steps(axis, inner, [acc[i] for i in kept], here, b.sub(part.end, part.begin), 0)
             acc = list(acc)
@@ -360,7 +389,7 @@ class _Micro:
         late = b.min(turns, -(-ask.RESULT_STEPS // unroll))
         flat = [v for row in acc for v in row]
         with b.carried_loop("run", 0, 2, [*flat, *at], unroll=False) as runs:
-            values, here = self._shaped(runs.carried[: len(flat)]), tuple(runs.carried[len(flat) :])
+            values, here = self._shaped(runs.carried[: len(flat)], acc), tuple(runs.carried[len(flat) :])
             is_second = b.compare("==", runs.index, 1)
             with b.if_(is_second):
                 ask.result(self.frame, self.plan, len(self.rows), self.vectors)
@@ -369,7 +398,7 @@ class _Micro:
             )
             values, here = self._loop(strides, count, unroll, values, here, straight, begin)
             runs.next(*(v for row in values for v in row), *here)
-        return self._shaped(runs.results[: len(flat)]), tuple(runs.results[len(flat) :])
+        return self._shaped(runs.results[: len(flat)], acc), tuple(runs.results[len(flat) :])
 
     def _loop(self, strides: list[Index], turns: Index, unroll: int, acc: Tile, at: Places, straight, begin: Index = 0):
         """`turns` turns of the loop, of which `begin` have been run."""
@@ -377,10 +406,10 @@ class _Micro:
         flat = [v for row in acc for v in row]
         with b.carried_loop("k", 0, turns, [*flat, *at], unroll=False) as loop:
             values, here = loop.carried[: len(flat)], tuple(loop.carried[len(flat) :])
-            values = straight(self._shaped(values), here, unroll, b.mul(b.add(begin, loop.index), unroll))
+            values = straight(self._shaped(values, acc), here, unroll, b.mul(b.add(begin, loop.index), unroll))
             here = self._along(strides, here, unroll) if strides else here
             loop.next(*(v for row in values for v in row), *here)
-        return self._shaped(loop.results[: len(flat)]), tuple(loop.results[len(flat) :])
+        return self._shaped(loop.results[: len(flat)], acc), tuple(loop.results[len(flat) :])
 
     def _strides(self, axis: Axis) -> list[Index]:
         """Elements from step to step of an axis; 0 through lines: their way depends on the step, see `_step`."""
@@ -391,8 +420,9 @@ class _Micro:
         """The same places so many steps of an axis on."""
         return tuple(self._advance(p, m, self.b.mul(s, steps)) for p, m, s in zip(at, self.memories, strides))
 
-    def _shaped(self, flat: list[ir.Value]) -> Tile:
-        return [flat[i : i + self.vectors] for i in range(0, len(flat), self.vectors)]
+    def _shaped(self, flat: list[ir.Value], like: Tile) -> Tile:
+        values = iter(flat)
+        return [[next(values) for _ in row] for row in like]
 
     def _advance(self, place: ir.Value, memory: Memory, elements: Index) -> ir.Value:
         if isinstance(elements, int) and elements == 0:
@@ -423,7 +453,7 @@ class _Micro:
         elif ask.LHS in plan.asked:
             ask.next_rows(self.frame, plan, a, step)
         new = list(acc)
-        first = turn % plan.chains * len(self.rows)
+        first = turn % plan.chains * (len(self.rows) + (1 if self.upright else 0))
         for i, offset in enumerate(self.row_offsets, first):
             place = self._advance(a, plan.a, offset)
             if plan.lhs_is_vector:
@@ -434,6 +464,23 @@ class _Micro:
                 factors = [b.splat(self._converted(b.load(place, plan.a.dtype), plan.a), self.lanes)] * self.vectors
             products = [self._multiply_add(f, c, acc[i][j]) for j, (f, c) in enumerate(zip(factors, rhs))]
             new[i] = [*products, *acc[i][self.plain :]]
+        if self.upright:
+            own = first + len(self.rows)
+            new[own] = self._upright(acc[own], a, bp)
+        return new
+
+    def _upright(self, acc: list[ir.Value], a: ir.Value, bp: ir.Value) -> list[ir.Value]:
+        """Add a step's products of the last columns, vectors along the rows."""
+        b, plan = self.b, self.plan
+        first = self._advance(a, plan.a, self.row_offsets[0])
+        masks = upright.masks(len(self.rows), self.lanes)
+        lhs = [self._vector(first, plan.a, strip * self.lanes, mask) for strip, mask in enumerate(masks)]
+        values = iter(acc)
+        new = []
+        for column in range(self.upright):
+            place = self._advance(bp, plan.b, self.plain * self.lanes + column)
+            factor = b.splat(self._converted(b.load(place, plan.b.dtype), plan.b), self.lanes)
+            new += [self._multiply_add(x, factor, next(values)) for x in lhs]
         return new
 
     def _rhs(self, at: Places) -> list[ir.Value]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from kcompile.codegen.contract import ask, beside, crosswise, dot, folded, lines, pairs, planes, tiles, turn
+from kcompile.codegen.contract import ask, beside, crosswise, dot, folded, lines, pairs, planes, tiles, turn, upright
 from kcompile.codegen.contract.affine import Affine, Memory, affine, extent, linear_address
 from kcompile.codegen.contract.border import windows
 from kcompile.codegen.contract.border_cost import apart_if_better, with_windows
@@ -62,6 +62,7 @@ class Candidate:
     lhs_is_vector: bool
     crosswise: bool = False
     fold: int = 1
+    upright: bool = False
 
 
 def candidates(problem: Problem, target: Target) -> Iterator[Candidate]:
@@ -70,6 +71,8 @@ def candidates(problem: Problem, target: Target) -> Iterator[Candidate]:
         for axis in view.n:
             if all(_is_column(s, axis, problem) for s in problem.sums):
                 yield from along(view, axis, target)
+                if upright.serves(view, axis, target) and not may_be_few(problem):
+                    yield Candidate(view, axis, False, upright=True)
                 if not problem.pair and crosswise.serves(view, axis, target):
                     yield Candidate(view, axis, False, True)
         if problem.pair:
@@ -218,7 +221,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     long = not lhs_is_vector and not candidate.crosswise and is_long(problem, target)
     rows, vectors, products = _tile(candidate, outer, lanes, target)
     cycles = products
-    columns = split_columns(vector.extent, vectors, lanes, candidate.fold)
+    columns = split_columns(vector.extent, vectors, lanes, candidate.fold, candidate.upright)
     block_lanes = columns.vectors * lanes
     blocks = column_blocks(vector.extent, columns, lanes)
     packed = bool(problem.pair) or candidate.fold > 1 or must_pack(problem.rhs, vector, columns, target)
@@ -232,7 +235,9 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         cycles += pack_cycles
     a = problem.lhs.memory
     behind = panel_elements(problem, outer, blocks, block_lanes) if packed and not problem.rhs.is_steady else 0
-    turned = not lhs_is_vector and not candidate.crosswise and candidate.fold == 1 and not long
+    turned = (
+        not lhs_is_vector and not candidate.crosswise and candidate.fold == 1 and not long and not candidate.upright
+    )
     turned = turned and turn.pays(problem, rows, blocks, target)
     if turned:
         a = turn.turned_memory(problem, behind, lanes)
@@ -298,8 +303,9 @@ def _tile(candidate: Candidate, outer, lanes: int, target: Target) -> tuple[tile
         given = problem.m, vector.extent, problem.k, lanes, target, candidate.lhs_is_vector
         lhs = None if candidate.lhs_is_vector else problem.lhs.memory
         part = folded.part_of(problem.k[-1].extent, candidate.fold) if candidate.fold > 1 else 1.0
-        rows, vectors, cycles = tiles.choose(*given, lhs, _latency(problem), part)
-        cycles *= folded.LEAST_GAIN if candidate.fold > 1 else 1
+        left = vector.extent % lanes if candidate.upright else 0
+        rows, vectors, cycles = tiles.choose(*given, lhs, _latency(problem), part, left)
+        cycles *= folded.LEAST_GAIN if candidate.fold > 1 else upright.LEAST_GAIN if left else 1
     return rows, vectors, cycles * max(1, nominal(extent(outer)))
 
 

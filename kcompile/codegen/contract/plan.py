@@ -289,6 +289,8 @@ class Plan:
             parts.append(f"border of {' and '.join(w.tap.name for w in self.windows)} left out")
         if self.columns.fold > 1:
             parts.append(f"last vector of {self.columns.fold} steps")
+        if self.columns.upright:
+            parts.append(f"{self.columns.tail_lanes} columns upright")
         if self.packed:
             parts.append("kept panels" if self.keeps else "packed late" if self.packs_late else "packed")
         if self.turned:

@@ -53,7 +53,14 @@ def thin_plan(problem: Problem, main: Plan | dot.DotPlan, target: Target) -> Thi
     rows = _rows(problem)
     if rows is None or (isinstance(main, Plan) and main.keeps and nominal(rows) <= MOST):
         return None
-    if not isinstance(main, Plan) or problem.sums or main.crosswise or main.problem.pair or main.columns.fold > 1:
+    if (
+        not isinstance(main, Plan)
+        or problem.sums
+        or main.crosswise
+        or main.problem.pair
+        or main.columns.fold > 1
+        or main.columns.upright
+    ):
         return None
     with dim.assuming(FEW):
         plan = _plan(_read_in_place(problem), main, target)

@@ -24,6 +24,8 @@ PAIR_LATENCY = 6  # of two products and two additions at once (pairs.py); as man
 # Cycles a load costs even where multiplications hide it: rows of rhs come from the second-level cache.
 VECTOR_PRESSURE, SCALAR_PRESSURE = 0.5, 0.02
 CROWDED_LOAD = 1.2  # cycles of a scalar load whose line has left the first-level cache before it was read whole
+FRESH_LOAD = 1.6  # of a line that several loads ask for while it comes from the second-level cache; measured
+FRESH_LINES = 2  # from step to step: nearer ones are a stream, fetched ahead
 L1_WAY_BYTES = 4096  # addresses this far apart share a set; a page wherever that cache is indexed before translation
 FREE_WAYS = 2  # of a set, for everything but rows of lhs
 TILE_OVERHEAD = 16  # cycles to enter and leave a tile: addresses, loop exit, call
@@ -64,12 +66,14 @@ class Columns:
 
     tail_lanes: elements in the last vector of the tail; 0 if full; None if known only at run time.
     fold: steps of k that this last vector takes at once (folded.py).
+    upright: True if its columns are summed along the rows of the tile (upright.py).
     """
 
     vectors: int
     tail_vectors: int
     tail_lanes: int | None
     fold: int = 1
+    upright: bool = False
 
 
 def chains(rows: int, vectors: int, latency: int = FMA_LATENCY) -> int:
@@ -77,12 +81,32 @@ def chains(rows: int, vectors: int, latency: int = FMA_LATENCY) -> int:
     return max(1, latency * FMA_PER_CYCLE // max(1, rows * vectors))
 
 
-def step_cost(rows: int, vectors: int, lhs_is_vector: bool, chains: int = 1, latency: int = FMA_LATENCY) -> float:
-    """Cycles per step of k of one tile."""
+def step_cost(
+    rows: int,
+    vectors: int,
+    lhs_is_vector: bool,
+    chains: int = 1,
+    latency: int = FMA_LATENCY,
+    row_loads: float = 1.0,
+) -> float:
+    """Cycles per step of k of one tile. row_loads: see `loads_of_row`."""
     products = rows * vectors
-    loads = vectors + (products if lhs_is_vector else rows)
+    loads = vectors + (products if lhs_is_vector else rows * row_loads)
     busy = max(products / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, latency / chains)
     return busy + VECTOR_PRESSURE * vectors + SCALAR_PRESSURE * rows
+
+
+def loads_of_row(k: Sequence[Axis], along: Axis, lhs: Memory | None, target: Target) -> float:
+    """Loads that a scalar of lhs is worth: more than one if a step reads a line for the first time in all of them.
+
+    That is so where rows lie side by side, and each step in lines of its own, which no stream brings near.
+    """
+    if lhs is None or not k:
+        return 1.0
+    size, line = lhs.dtype.size_bytes, target.cache_line_bytes
+    shared = 0 < abs(nominal(lhs.stride(along))) * size < line
+    far = abs(nominal(lhs.stride(k[-1]))) * size >= FRESH_LINES * line
+    return FRESH_LOAD if shared and far and nominal(extent(k)) * line > target.l1d_bytes else 1.0
 
 
 def crowded_rows(tile: RowTile, k: Sequence[Axis], lhs: Memory | None, target: Target) -> int:
@@ -125,6 +149,24 @@ def folded_cost(rows: int, vectors: int, part: float, chains: int = 1, latency: 
     return busy + VECTOR_PRESSURE * (plain + part) + SCALAR_PRESSURE * rows
 
 
+def upright_cost(rows: int, vectors: int, left: int, lanes: int, chains: int = 1, row_loads: float = 1.0) -> float:
+    """The same of a tile whose last `left` columns are summed along its rows (upright.py).
+
+    Whole vectors along rows begin anywhere, so that most lie in two lines.
+    """
+    plain, strips = vectors - 1, -(-rows // lanes)
+    products = rows * plain + strips * left
+    loads = plain + (rows * row_loads if plain else 0) + strips + rows / lanes + left
+    busy = max(products / FMA_PER_CYCLE, loads / LOADS_PER_CYCLE, FMA_LATENCY / chains)
+    return busy + VECTOR_PRESSURE * (plain + strips) + SCALAR_PRESSURE * (rows + left)
+
+
+def fits_upright(rows: int, vectors: int, left: int, lanes: int, target: Target) -> bool:
+    """Accumulators, one row of rhs vectors, the vectors of lhs, and one in flight."""
+    plain, strips = vectors - 1, -(-rows // lanes)
+    return rows * plain + strips * left + plain + strips + 1 <= target.vector_registers
+
+
 def fits_registers(rows: int, vectors: int, target: Target) -> bool:
     """Accumulators, one row of rhs vectors, one broadcast, and one to spare for the register allocator.
 
@@ -160,14 +202,14 @@ def cover(size: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
-def split_columns(size: DimLike, vectors: int, lanes: int, fold: int = 1) -> Columns:
+def split_columns(size: DimLike, vectors: int, lanes: int, fold: int = 1, upright: bool = False) -> Columns:
     """Cut a vector axis into blocks of `vectors`."""
     if not dim.is_static(size):
         return Columns(vectors, vectors, None)
     size = max(1, size)  # no tasks will run, but there must be a tile to emit
     vectors = min(vectors, -(-size // lanes))
     rest = size % (vectors * lanes)
-    return Columns(vectors, -(-rest // lanes), rest % lanes, fold)
+    return Columns(vectors, -(-rest // lanes), rest % lanes, fold, upright)
 
 
 def column_blocks(size: DimLike, columns: Columns, lanes: int) -> DimLike:
@@ -185,25 +227,27 @@ def choose(
     lhs: Memory | None = None,
     latency: int = FMA_LATENCY,
     part: float = 1.0,
+    left: int = 0,
 ) -> tuple[RowTile, int, float]:
     """Return the row tile, the vectors per block and the estimated cycles for the whole of m x n.
 
-    lhs: where it lies; None if it is computed and then dense. part: see `folded_cost`.
+    lhs: where it lies; None if it is computed and then dense. part, left: see `folded_cost`, `upright_cost`.
     """
     best = None
     steps = max(1, nominal(extent(k)))
-    for rows in row_tiles(m):
-        for vectors in range(1, MAX_VECTORS + 1):
+    for rows in row_tiles(m)[:1] if left else row_tiles(m):
+        row_loads = loads_of_row(k, rows.along, lhs, target)
+        for vectors in range(2 if left else 1, MAX_VECTORS + 1):
             if vectors > 1 and (vectors - 1) * lanes >= nominal(size_n):
                 break
             for largest in range(1, MAX_ROWS // max(1, rows.inner_rows) + 1):
-                if not fits_registers(largest * rows.inner_rows, vectors, target):
+                if not _fits(largest * rows.inner_rows, vectors, size_n, left, lanes, target):
                     break
                 sizes = row_sizes(rows.along.extent, largest, rows.inner_rows)
                 if sizes[0] != largest and dim.is_static(rows.along.extent):
                     continue
                 tile = RowTile(rows.along, rows.inside, rows.outside, sizes)
-                cost = tile_cost(tile, vectors, size_n, steps, lanes, lhs_is_vector, latency, part)
+                cost = tile_cost(tile, vectors, size_n, steps, lanes, lhs_is_vector, latency, part, left, row_loads)
                 crowded = crowded_rows(tile, k, lhs, target)
                 if crowded:
                     tiles = nominal(extent(tile.outside) * ceildiv(tile.along.extent, sizes[0]))
@@ -212,6 +256,15 @@ def choose(
                     best = (tile, vectors, cost)
     assert best is not None  # one row of one vector always fits
     return best
+
+
+def _fits(rows: int, vectors: int, size_n: DimLike, left: int, lanes: int, target: Target) -> bool:
+    """True if the tiles of all column blocks fit into registers."""
+    if not left:
+        return fits_registers(rows, vectors, target)
+    tail = -(-size_n // lanes) % vectors or vectors
+    has_whole = size_n >= vectors * lanes
+    return fits_upright(rows, tail, left, lanes, target) and (not has_whole or fits_registers(rows, vectors, target))
 
 
 def row_tiles(m: tuple[Axis, ...]) -> list[RowTile]:
@@ -236,6 +289,8 @@ def tile_cost(
     lhs_is_vector: bool,
     latency: int = FMA_LATENCY,
     part: float = 1.0,
+    left: int = 0,
+    row_loads: float = 1.0,
 ) -> float:
     """Estimated cycles for all tiles."""
     known = dim.is_static(tile.along.extent) and dim.is_static(size_n)
@@ -244,7 +299,7 @@ def tile_cost(
     all_vectors = -(-n // lanes)
     blocks = [(vectors, all_vectors // vectors)]
     rest = all_vectors % vectors
-    if rest or part < 1:
+    if rest or part < 1 or left:
         blocks = [(vectors, (all_vectors - 1) // vectors), (rest or vectors, 1)]
     outside = max(1, nominal(extent(tile.outside)))
     total = 0.0
@@ -253,8 +308,10 @@ def tile_cost(
         for number, (wide, how_many) in enumerate(blocks):
             if part < 1 and number:
                 cycles = folded_cost(rows, wide, part, parallel, latency) * k + FOLD_ROW * rows
+            elif left and number:
+                cycles = upright_cost(rows, wide, left, lanes, parallel, row_loads) * k + FOLD_ROW * rows
             else:
-                cycles = step_cost(rows, wide, lhs_is_vector, parallel, latency) * k
+                cycles = step_cost(rows, wide, lhs_is_vector, parallel, latency, row_loads) * k
             total += (cycles + TILE_OVERHEAD + rows * wide) * count * how_many
     return total * outside * (TAIL_PENALTY if len(blocks) > 1 and all_vectors > vectors else 1.0)
 
