@@ -30,6 +30,8 @@ from kcompile.target import Target
 SHUFFLES_PER_CYCLE = 2
 FINISH_CYCLES = 4  # per row: turned back and stored, most of its lanes masked
 OTHER_REGISTERS = 4  # beside a square and the sums
+# Cycles to fetch a line of a square, all lines of which are needed before anything is multiplied. Measured.
+LINE_NEAR, LINE_FAR = 0.3, 5.0
 FEWEST_LANES, FEWEST_TILES = 4, 4
 
 
@@ -48,12 +50,14 @@ def serves(problem: Problem, vector: Axis, target: Target) -> bool:
     return a.stride(k[-1]) == 1 and nominal(extent(problem.m)) >= FEWEST_TILES * lanes and k[-1].extent >= lanes
 
 
-def tile(problem: Problem, vector: Axis, lanes: int) -> tuple[RowTile, int, float]:
+def tile(problem: Problem, vector: Axis, lanes: int, target: Target) -> tuple[RowTile, int, float]:
     """The row tile, its vectors (one), and the estimated cycles."""
     along = problem.m[-1]
     sizes = row_sizes(along.extent, lanes)
     shuffles = lanes * (lanes.bit_length() - 1) / SHUFFLES_PER_CYCLE
-    square = shuffles + lanes * vector.extent / FMA_PER_CYCLE  # measured: they hardly overlap
+    nbytes = nominal(dim.product(problem.shapes[problem.lhs.memory.buffer])) * problem.dtype.size_bytes
+    fetch = LINE_FAR if nbytes > target.l2_bytes else LINE_NEAR if nbytes > target.l1d_bytes else 0.0
+    square = shuffles + lanes * (vector.extent / FMA_PER_CYCLE + fetch)  # measured: they hardly overlap
     squares = nominal(extent(problem.k[:-1])) * -(-problem.k[-1].extent // lanes)
     cycles = squares * square + lanes * FINISH_CYCLES + TILE_OVERHEAD
     tiles = nominal(extent(problem.m[:-1])) * -(-nominal(along.extent) // lanes)

@@ -10,7 +10,11 @@ contiguous along k, the vector takes `fold` steps of k at once instead, for each
 so that an eighth, a quarter or half of the lanes cost an eighth, a quarter or half of a vector. The `fold` partial
 sums of a result are added at the end of a block of k, in a fixed order, for `fold` rows at once.
 
-The panel keeps its shape: a folded vector lies where the first of its steps has its last vector.
+Nine to twelve columns are half of a vector and a few more: the half takes two steps, the others take `fold`, in a
+vector of their own. So ten columns cost five eighths of a vector.
+
+The panel keeps its shape: a folded vector lies where the first of its steps has its last vector; the second part's,
+where the second step has, which the first part leaves free.
 """
 
 from __future__ import annotations
@@ -35,20 +39,29 @@ if TYPE_CHECKING:
 
 FEWEST_GROUPS = 2  # along the last axis of k: fewer have more remainder than groups
 LEAST_GAIN = 1.03  # panels must be made before the tasks start, and the code is twice as long
+FOLD_STEP = 2  # cycles per step of k to fold a panel
 
 
-def fold_of(columns: int, lanes: int, steps: int) -> int:
-    """How many of `steps` fit into the last vector of so many columns; 1 if it is full enough."""
+def folds_of(columns: int, lanes: int, steps: int) -> tuple[int, ...]:
+    """How many of `steps` the last vector of so many columns takes, or each of its two parts; none if it is full."""
     left = columns % lanes
+    fold = _fold_of(left, lanes, steps)
+    if fold > 1:
+        return (fold,)
+    second = _fold_of(left - lanes // 2, lanes, steps) if 2 * left > lanes else 1
+    return (2, second) if second >= 4 else ()
+
+
+def _fold_of(left: int, lanes: int, steps: int) -> int:
     fold = 1
     while left and 2 * fold * left <= lanes and 2 * fold * FEWEST_GROUPS <= steps:
         fold *= 2
     return fold
 
 
-def part_of(steps: int, fold: int) -> float:
-    """Vectors per step along an axis of so many."""
-    return -(-steps // fold) / steps
+def row_of(part: int, is_single: bool) -> int:
+    """Where a part lies, counted from its first step: the second one before it in a group of a single step."""
+    return 0 if part == 0 else -1 if is_single else 1
 
 
 def serves(problem: Problem, vector: Axis, target: Target) -> bool:
@@ -58,7 +71,7 @@ def serves(problem: Problem, vector: Axis, target: Target) -> bool:
         return False
     if not dim.is_static(vector.extent) or not dim.is_static(k[-1].extent) or a.stride(k[-1]) != 1:
         return False
-    return fold_of(vector.extent, target.lanes(dtype.size_bytes), k[-1].extent) > 1
+    return bool(folds_of(vector.extent, target.lanes(dtype.size_bytes), k[-1].extent))
 
 
 # the panel -------------------------------------------------------------------------------------
@@ -66,7 +79,8 @@ def serves(problem: Problem, vector: Axis, target: Target) -> bool:
 
 def fold_panel(frame: Frame, plan: Plan, panel: ir.Value) -> None:
     """Fold the last vectors of a panel that holds the last columns, group by group; the panel has been filled."""
-    b, fold, lanes = frame.b, plan.columns.fold, plan.lanes
+    b, folds, lanes = frame.b, plan.columns.folds, plan.lanes
+    fold = max(folds)
     first = (plan.columns.tail_vectors - 1) * lanes
     size = plan.k[-1].extent
     whole = size // fold * fold
@@ -84,7 +98,14 @@ def fold_panel(frame: Frame, plan: Plan, panel: ir.Value) -> None:
             at = [b.add(start, i * plan.block_lanes) for i in range(steps)]
             rows = [b.load_vector(panel, plan.problem.dtype, i, lanes) for i in at]
             rows += [b.zero(plan.problem.dtype, lanes)] * (fold - steps)
-            b.store_vector(_side_by_side(b, rows, lanes), panel, plan.problem.dtype, start)
+            for part, fold_here in enumerate(folds):
+                if part:
+                    rows = [b.shuffle(row, None, [(j + lanes // 2) % lanes for j in range(lanes)]) for row in rows]
+                to = b.add(start, row_of(part, steps == 1) * plan.block_lanes)
+                for first_step in range(0, steps, fold_here):
+                    value = _side_by_side(b, rows[first_step : first_step + fold_here], lanes)
+                    place = b.add(to, first_step * plan.block_lanes)
+                    b.store_vector(value, panel, plan.problem.dtype, place)
 
         with b.loop("group", 0, whole, fold, **ROLLED) as p:
             group(p, fold)
@@ -105,20 +126,28 @@ def _side_by_side(b: KernelBuilder, rows: Sequence[ir.Value], lanes: int) -> ir.
 # the tile --------------------------------------------------------------------------------------
 
 
-def factors(b: KernelBuilder, place: ir.Value, dtype: DType, fold: int, lanes: int, steps: Index) -> ir.Value:
+def factors(b: KernelBuilder, place: ir.Value, dtype: DType, fold: int, lanes: int, steps: int) -> ir.Value:
     """`fold` neighbours of a row of lhs, repeated over the lanes; zeros for those beyond `steps`."""
-    if isinstance(steps, int) and steps >= fold:
+    if steps >= fold:
         value = b.load_vector(place, dtype, 0, fold)
     else:
-        mask = b.tail_mask(fold, steps)
-        if isinstance(steps, int):
-            mask = ir.Constant(ir.VectorType(I1, fold), [I1(int(i < steps)) for i in range(fold)])
+        mask = ir.Constant(ir.VectorType(I1, fold), [I1(int(i < steps)) for i in range(fold)])
         value = b.load_masked(place, dtype, 0, mask)
     return b.shuffle(value, None, [i % fold for i in range(lanes)])
 
 
-def added_up(b: KernelBuilder, dtype: DType, rows: Sequence[ir.Value], fold: int, lanes: int) -> list[ir.Value]:
-    """The sums of the columns left, one after the other in the first lanes of a vector per row."""
+def added_up(
+    b: KernelBuilder, dtype: DType, rows: Sequence[Sequence[ir.Value]], folds: Sequence[int], lanes: int
+) -> list[ir.Value]:
+    """The sums of the columns left, of one or two parts, one after the other in the first lanes of a vector per row."""
+    parts = [_part_added_up(b, dtype, [row[part] for row in rows], fold, lanes) for part, fold in enumerate(folds)]
+    if len(parts) == 1:
+        return parts[0]
+    half = lanes // 2
+    return [b.shuffle(x, y, [i if i < half else lanes + i - half for i in range(lanes)]) for x, y in zip(*parts)]
+
+
+def _part_added_up(b: KernelBuilder, dtype: DType, rows: Sequence[ir.Value], fold: int, lanes: int) -> list[ir.Value]:
     nothing = ir.Constant(rows[0].type, ir.Undefined)
     found: list[ir.Value] = []
     for start in range(0, len(rows), fold):

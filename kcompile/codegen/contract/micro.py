@@ -139,9 +139,9 @@ class _Micro:
         self.b, self.dtype, self.lanes = frame.b, plan.problem.dtype, plan.lanes
         self.row_offsets = [self._row_offset(r) for r in rows]
         self.windows = {w.tap: w for w in plan.windows}
-        self.fold = plan.columns.fold if masks[-1] is not None else 1
+        self.folds = plan.columns.folds if masks[-1] is not None else ()
         self.upright = plan.columns.tail_lanes if plan.columns.upright and masks[-1] is not None else 0
-        self.plain = vectors if self.fold == 1 and not self.upright else vectors - 1
+        self.plain = vectors - 1 if self.folds or self.upright else vectors
 
     def _row_offset(self, row: dict[Axis, int]) -> Index:
         if self.plan.lined:
@@ -189,53 +189,37 @@ class _Micro:
     # loops over k ---------------------------------------------------------------------------
 
     def sum(self, acc: Tile) -> Tile:
-        """Add the products of one block of k."""
-        plan, rows, chains = self.plan, len(self.rows), self.plan.chains
-        if self.upright:
-            return self._sum_upright(acc)
-        zero = self.b.zero(self.dtype, self.lanes)
+        """Add the products of one block of k.
+
+        Columns left have their own sums: behind those of their row; or upright, an entry of the tile behind its rows.
+        """
+        b, rows, chains = self.b, len(self.rows), self.plan.chains
+        zero = b.zero(self.dtype, self.lanes)
         before = [row[-1] for row in acc]
-        if self.fold > 1:
-            acc = [[*row[:-1], zero] for row in acc]
-        acc = [*acc, *([zero] * self.vectors for _ in range((chains - 1) * rows))]
-        acc = self._loops(acc)
-        total = acc[:rows]
-        for chain in range(1, chains):
-            part = acc[chain * rows : (chain + 1) * rows]
-            total = [[add(self.b, self.dtype, x, y) for x, y in zip(*pair)] for pair in zip(total, part)]
-        if self.fold == 1:
+        acc = [[*row[: self.plain], *[zero] * len(self.folds)] for row in acc]
+        own = [[zero] * (-(-rows // self.lanes) * self.upright)] if self.upright else []
+        nothing = [[zero] * len(row) for row in acc]
+        parts = self._loops([*acc, *own, *[*nothing, *own] * (chains - 1)])
+        height = rows + len(own)
+        total = parts[:height]
+        for start in range(height, len(parts), height):
+            part = parts[start : start + height]
+            total = [[add(b, self.dtype, x, y) for x, y in zip(*pair)] for pair in zip(total, part)]
+        if self.plain == self.vectors:
             return total
-        sums = folded.added_up(self.b, self.dtype, [row[-1] for row in total], self.fold, self.lanes)
+        if own:
+            *total, last = total
+            sums = upright.turned(b, last, self.lanes, rows)
+        else:
+            sums = folded.added_up(b, self.dtype, [row[self.plain :] for row in total], self.folds, self.lanes)
         if self.plan.blocked:
-            sums = [add(self.b, self.dtype, *pair) for pair in zip(before, sums)]
-        return [[*row[:-1], value] for row, value in zip(total, sums)]
+            sums = [add(b, self.dtype, *pair) for pair in zip(before, sums)]
+        return [[*row[: self.plain], value] for row, value in zip(total, sums)]
 
     def _loops(self, acc: Tile) -> Tile:
         """All loops over a block of k."""
         axes = (*(a for a in self.plan.k[: self.plan.cut] if a in self.windows), *self.plan.k[self.plan.cut :])
         return self._nest(axes, acc, tuple(self.b[name] for name in ("a", "b", *(["source"] if self.makes else []))))
-
-    def _sum_upright(self, acc: Tile) -> Tile:
-        """The same where the last columns have sums of their own: one more entry of the tile, behind its rows."""
-        b, rows, chains = self.b, len(self.rows), self.plan.chains
-        zero = b.zero(self.dtype, self.lanes)
-        strips = -(-rows // self.lanes)
-        before, acc = [row[-1] for row in acc], [row[:-1] for row in acc]
-        nothing = [[zero] * len(row) for row in acc]
-        own = [[zero] * (strips * self.upright)]
-        parts = self._loops([*acc, *own, *[*nothing, *own] * (chains - 1)])
-        total = parts[: rows + 1]
-        for start in range(rows + 1, len(parts), rows + 1):
-            part = parts[start : start + rows + 1]
-            total = [[add(b, self.dtype, x, y) for x, y in zip(*pair)] for pair in zip(total, part)]
-        *plain, own = total
-        sums = []
-        for strip in range(strips):
-            mine = own[strip::strips]
-            sums += upright.turned(b, mine, self.lanes, min(self.lanes, rows - strip * self.lanes))
-        if self.plan.blocked:
-            sums = [add(b, self.dtype, *pair) for pair in zip(before, sums)]
-        return [[*row, value] for row, value in zip(plain, sums)]
 
     def _nest(self, axes, acc: Tile, at: Places) -> Tile:
         if not axes:
@@ -285,7 +269,7 @@ class _Micro:
         body = 1
         for other in inner:
             body = body * other.extent if isinstance(other.extent, int) else 10**9
-        if not inner and self.fold > 1:
+        if not inner and self.folds:
             return self._folded(axis, acc, at, steps)
         if not inner:
             unroll = unroll_steps(steps if isinstance(steps, int) else None, len(self.rows), self.vectors)
@@ -332,23 +316,27 @@ class _Micro:
         return self._half_pair(acc, at, half)
 
     def _folded(self, axis: Axis, acc: Tile, at: Places, steps: Index) -> Tile:
-        """The same where the last vector takes `fold` steps at once; fewer at the end of the axis.
+        """The same where the last vector takes several steps at once; fewer at the end of the axis.
 
         The others' steps are a loop within, unless they are few: of a long body LLVM loads too much too early.
         """
-        b, fold, strides = self.b, self.fold, self._strides(axis)
-        within = unroll_steps(fold, len(self.rows), self.plain)
+        b, strides, group_steps = self.b, self._strides(axis), max(self.folds)
+        within = unroll_steps(group_steps, len(self.rows), self.plain)
 
-        def group(acc: Tile, at: Places, count: Index, turn: int = 0) -> Tile:
+        def group(acc: Tile, at: Places, count: int, turn: int = 0) -> Tile:
             acc = self._unrolled(axis, (), acc, at, count, within, 0) if self.plain else acc
-            return self._fold_step(acc, at, count, turn)  # behind the loop, so that nothing waits beside it
-
-        def straight(acc: Tile, at: Places, count: int, place: Index = 0) -> Tile:
-            for u in range(0, count, fold):
-                acc = group(acc, self._along(strides, at, u), min(fold, count - u), u // fold)
+            # behind the loop, so that nothing waits beside it
+            for part in range(len(self.folds)):
+                acc = self._fold_steps(strides, acc, at, count, turn, part)
             return acc
 
-        unroll = fold * max(1, FOLDED_FMAS // (len(self.rows) * (self.plain * fold + 1)))
+        def straight(acc: Tile, at: Places, count: int, place: Index = 0) -> Tile:
+            for u in range(0, count, group_steps):
+                acc = group(acc, self._along(strides, at, u), min(group_steps, count - u), u // group_steps)
+            return acc
+
+        products = self.plain * group_steps + sum(group_steps // fold for fold in self.folds)
+        unroll = group_steps * max(1, FOLDED_FMAS // (len(self.rows) * products))
         if isinstance(steps, int) and steps <= unroll:
             return straight(acc, at, steps)
         turns = b.div_nonneg(steps, unroll)
@@ -356,21 +344,39 @@ class _Micro:
         rest = b.sub(steps, b.mul(turns, unroll))
         if isinstance(rest, int):
             return straight(acc, at, rest)
-        if unroll > fold:
-            turns = b.div_nonneg(rest, fold)
-            acc, at = self._loop(strides, turns, fold, acc, at, straight)
-            rest = b.sub(rest, b.mul(turns, fold))
-        return group(acc, at, rest)
+        if unroll > group_steps:
+            turns = b.div_nonneg(rest, group_steps)
+            acc, at = self._loop(strides, turns, group_steps, acc, at, straight)
+            rest = b.sub(rest, b.mul(turns, group_steps))
+        left = axis.extent % group_steps  # in the last block; all others are whole groups
 
-    def _fold_step(self, acc: Tile, at: Places, steps: Index, turn: int) -> Tile:
-        """Add what `steps` steps of k, at most `fold`, contribute to the last columns."""
-        plan, new = self.plan, list(acc)
-        a, bp = at[:2]
+        def last(acc: Tile, at: Places, count: int, place: Index = 0) -> Tile:
+            return group(acc, at, left)
+
+        return self._loop([], b.min(rest, 1), 1, acc, at, last)[0] if left else acc
+
+    def _fold_steps(self, strides: list[Index], acc: Tile, at: Places, count: int, turn: int, part: int) -> Tile:
+        """What a group of `count` steps contributes to a part of the last columns; a loop, so that nothing spills."""
+        fold, row = self.folds[part], folded.row_of(part, count == 1)
+
+        def one(acc: Tile, at: Places, turns: int, place: Index = 0, steps: int = fold) -> Tile:
+            return self._fold_step(acc, at[0], self._along(strides, at, row)[1], steps, turn, part)
+
+        whole = count // fold
+        if whole > 1:
+            acc, at = self._loop([s * fold for s in strides], whole, 1, acc, at, one)
+        elif whole:
+            acc, at = one(acc, at, 1), self._along(strides, at, fold)
+        return one(acc, at, 1, steps=count % fold) if count % fold else acc
+
+    def _fold_step(self, acc: Tile, a: ir.Value, bp: ir.Value, steps: int, turn: int, part: int) -> Tile:
+        """Add what `steps` steps of k, at most those of its fold, contribute to a part of the last columns."""
+        plan, new, fold, place = self.plan, list(acc), self.folds[part], self.plain + part
         rhs = self._vector(bp, plan.b, self.plain * self.lanes, None)
         for i, offset in enumerate(self.row_offsets, turn % plan.chains * len(self.rows)):
-            place = self._advance(a, plan.a, offset)
-            x = folded.factors(self.b, place, plan.a.dtype, self.fold, self.lanes, steps)
-            new[i] = [*acc[i][:-1], self._multiply_add(x, rhs, acc[i][-1])]
+            x = folded.factors(self.b, self._advance(a, plan.a, offset), plan.a.dtype, fold, self.lanes, steps)
+            product = self._multiply_add(x, rhs, acc[i][place])
+            new[i] = [*acc[i][:place], product, *acc[i][place + 1 :]]
         return new
 
     def _half_pair(self, acc: Tile, at: Places, half: Index) -> Tile:

@@ -61,7 +61,7 @@ class Candidate:
     vector: Axis
     lhs_is_vector: bool
     crosswise: bool = False
-    fold: int = 1
+    folds: tuple[int, ...] = ()
     upright: bool = False
 
 
@@ -89,8 +89,8 @@ def along(problem: Problem, axis: Axis, target: Target) -> Iterator[Candidate]:
     """Tiles that broadcast elements of lhs, vectors along an axis of n."""
     yield Candidate(problem, axis, False)
     if folded.serves(problem, axis, target) and not may_be_few(problem) and not is_long(problem, target):
-        fold = folded.fold_of(axis.extent, target.lanes(problem.dtype.size_bytes), problem.k[-1].extent)
-        yield Candidate(problem, axis, False, fold=fold)
+        folds = folded.folds_of(axis.extent, target.lanes(problem.dtype.size_bytes), problem.k[-1].extent)
+        yield Candidate(problem, axis, False, folds=folds)
 
 
 def _is_column(total: Accumulate, axis: Axis, problem: Problem) -> bool:
@@ -221,10 +221,10 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     long = not lhs_is_vector and not candidate.crosswise and is_long(problem, target)
     rows, vectors, products = _tile(candidate, outer, lanes, target)
     cycles = products
-    columns = split_columns(vector.extent, vectors, lanes, candidate.fold, candidate.upright)
+    columns = split_columns(vector.extent, vectors, lanes, candidate.folds, candidate.upright)
     block_lanes = columns.vectors * lanes
     blocks = column_blocks(vector.extent, columns, lanes)
-    packed = bool(problem.pair) or candidate.fold > 1 or must_pack(problem.rhs, vector, columns, target)
+    packed = bool(problem.pair) or bool(candidate.folds) or must_pack(problem.rhs, vector, columns, target)
     packed = packed or pays_to_pack(problem, k_size, target)
     packed = not lhs_is_vector and not candidate.crosswise and (packed or pays_to_keep(problem, block_lanes, target))
     b, block_stride = problem.rhs.memory, block_lanes
@@ -233,12 +233,14 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         element = pairs.WHOLE if problem.pair else problem.dtype
         b, block_stride = panel_memory(problem.rhs, outer, k, vector, block_lanes, blocks, element)
         cycles += pack_cycles
+        if candidate.folds:
+            cycles += folded.FOLD_STEP * k_size * max(1, nominal(extent([a for a in outer if problem.rhs.uses(a)])))
     a = problem.lhs.memory
     behind = panel_elements(problem, outer, blocks, block_lanes) if packed and not problem.rhs.is_steady else 0
     turned = (
-        not lhs_is_vector and not candidate.crosswise and candidate.fold == 1 and not long and not candidate.upright
+        not lhs_is_vector and not candidate.crosswise and not candidate.folds and not long and not candidate.upright
     )
-    turned = turned and turn.pays(problem, rows, blocks, target)
+    turned = turned and turn.pays(problem, rows.along, blocks, target)
     if turned:
         a = turn.turned_memory(problem, behind, lanes)
         cycles += _copied_lhs(problem, PACK_SQUARES, target)
@@ -257,7 +259,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
         limit = STREAMED_ROWS
     if candidate.crosswise:
         limit = None
-    cut, k_steps = k_block(k, limit, candidate.fold)
+    cut, k_steps = k_block(k, limit, columns.fold)
     finish, finish_cycles = choose_finish(problem, vector, rows, columns)
     cycles += finish_cycles
     plan = Plan(
@@ -289,7 +291,7 @@ def plan_for(candidate: Candidate, target: Target) -> Plan:
     plan = with_windows(plan, products)
     if long:
         return along_k(plan, target)
-    plan = replace(plan, asked=ask.asked(plan, target) if candidate.fold == 1 else ())
+    plan = replace(plan, asked=ask.asked(plan, target) if not candidate.folds else ())
     shared = with_shares(plan, target)
     return shared if shared.blocks_per_share else with_chunks(plan, target)
 
@@ -298,14 +300,13 @@ def _tile(candidate: Candidate, outer, lanes: int, target: Target) -> tuple[tile
     """The register tile, its vectors, and the cycles of all tiles."""
     problem, vector = candidate.problem, candidate.vector
     if candidate.crosswise:
-        rows, vectors, cycles = crosswise.tile(problem, vector, lanes)
+        rows, vectors, cycles = crosswise.tile(problem, vector, lanes, target)
     else:
         given = problem.m, vector.extent, problem.k, lanes, target, candidate.lhs_is_vector
         lhs = None if candidate.lhs_is_vector else problem.lhs.memory
-        part = folded.part_of(problem.k[-1].extent, candidate.fold) if candidate.fold > 1 else 1.0
         left = vector.extent % lanes if candidate.upright else 0
-        rows, vectors, cycles = tiles.choose(*given, lhs, _latency(problem), part, left)
-        cycles *= folded.LEAST_GAIN if candidate.fold > 1 else upright.LEAST_GAIN if left else 1
+        rows, vectors, cycles = tiles.choose(*given, lhs, _latency(problem), candidate.folds, left)
+        cycles *= folded.LEAST_GAIN if candidate.folds else upright.LEAST_GAIN if left else 1
     return rows, vectors, cycles * max(1, nominal(extent(outer)))
 
 

@@ -288,7 +288,7 @@ class Plan:
         if self.windows:
             parts.append(f"border of {' and '.join(w.tap.name for w in self.windows)} left out")
         if self.columns.fold > 1:
-            parts.append(f"last vector of {self.columns.fold} steps")
+            parts.append(f"last vector of {' and '.join(map(str, self.columns.folds))} steps")
         if self.columns.upright:
             parts.append(f"{self.columns.tail_lanes} columns upright")
         if self.packed:

@@ -65,15 +65,20 @@ class Columns:
     """How the vector axis is cut: blocks of `vectors` vectors, then a tail of `tail_vectors`.
 
     tail_lanes: elements in the last vector of the tail; 0 if full; None if known only at run time.
-    fold: steps of k that this last vector takes at once (folded.py).
+    folds: steps of k that this last vector takes at once, or each of its parts (folded.py).
     upright: True if its columns are summed along the rows of the tile (upright.py).
     """
 
     vectors: int
     tail_vectors: int
     tail_lanes: int | None
-    fold: int = 1
+    folds: tuple[int, ...] = ()
     upright: bool = False
+
+    @property
+    def fold(self) -> int:
+        """Steps of k that the tail takes together."""
+        return max(self.folds, default=1)
 
 
 def chains(rows: int, vectors: int, latency: int = FMA_LATENCY) -> int:
@@ -137,8 +142,14 @@ def _crowded(lines: set[int], sets: int, ways: int) -> int:
     return sum(count for count in counts.values() if count > ways)
 
 
+def folded_part(k: Sequence[Axis], folds: Sequence[int]) -> float:
+    """Vectors per step of k that the columns of a folded tail take."""
+    steps = k[-1].extent
+    return sum(-(-steps // fold) for fold in folds) / steps
+
+
 def folded_cost(rows: int, vectors: int, part: float, chains: int = 1, latency: int = FMA_LATENCY) -> float:
-    """The same of a tile whose last vector takes 1 / `part` steps at once.
+    """The same of a tile whose last vector takes 1 / `part` steps at once (`folded_part`).
 
     Its factors are loaded apart, so many neighbours at a time, some of which lie in two lines.
     """
@@ -202,14 +213,16 @@ def cover(size: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
-def split_columns(size: DimLike, vectors: int, lanes: int, fold: int = 1, upright: bool = False) -> Columns:
+def split_columns(
+    size: DimLike, vectors: int, lanes: int, folds: tuple[int, ...] = (), upright: bool = False
+) -> Columns:
     """Cut a vector axis into blocks of `vectors`."""
     if not dim.is_static(size):
         return Columns(vectors, vectors, None)
     size = max(1, size)  # no tasks will run, but there must be a tile to emit
     vectors = min(vectors, -(-size // lanes))
     rest = size % (vectors * lanes)
-    return Columns(vectors, -(-rest // lanes), rest % lanes, fold, upright)
+    return Columns(vectors, -(-rest // lanes), rest % lanes, folds, upright)
 
 
 def column_blocks(size: DimLike, columns: Columns, lanes: int) -> DimLike:
@@ -226,14 +239,15 @@ def choose(
     lhs_is_vector: bool,
     lhs: Memory | None = None,
     latency: int = FMA_LATENCY,
-    part: float = 1.0,
+    folds: tuple[int, ...] = (),
     left: int = 0,
 ) -> tuple[RowTile, int, float]:
     """Return the row tile, the vectors per block and the estimated cycles for the whole of m x n.
 
-    lhs: where it lies; None if it is computed and then dense. part, left: see `folded_cost`, `upright_cost`.
+    lhs: where it lies; None if it is computed and then dense. folds, left: see `folded_cost`, `upright_cost`.
     """
     best = None
+    part = folded_part(k, folds) if folds else 1.0
     steps = max(1, nominal(extent(k)))
     for rows in row_tiles(m)[:1] if left else row_tiles(m):
         row_loads = loads_of_row(k, rows.along, lhs, target)
@@ -241,7 +255,8 @@ def choose(
             if vectors > 1 and (vectors - 1) * lanes >= nominal(size_n):
                 break
             for largest in range(1, MAX_ROWS // max(1, rows.inner_rows) + 1):
-                if not _fits(largest * rows.inner_rows, vectors, size_n, left, lanes, target):
+                wide = vectors + max(0, len(folds) - 1)
+                if not _fits(largest * rows.inner_rows, wide, size_n, left, lanes, target):
                     break
                 sizes = row_sizes(rows.along.extent, largest, rows.inner_rows)
                 if sizes[0] != largest and dim.is_static(rows.along.extent):

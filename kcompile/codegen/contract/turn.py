@@ -16,7 +16,6 @@ from kcompile.codegen.contract.affine import Affine, Memory, ceildiv, extent
 from kcompile.codegen.contract.classify import Problem
 from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, Frame, Signature
 from kcompile.codegen.contract.plan import Plan
-from kcompile.codegen.contract.tiles import RowTile
 from kcompile.codegen.contract.transpose import copy_square, line_table, set_lines
 from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened
@@ -30,10 +29,10 @@ FEWEST_COLUMN_BLOCKS = 4  # that read the copy
 FEWEST_STEPS = 256  # of k, each in another line: more than a first-level cache keeps until the next tile
 
 
-def pays(problem: Problem, rows: RowTile, blocks: DimLike, target: Target) -> bool:
-    """True if lhs is large, contiguous along the rows of a tile, and read often enough."""
+def pays(problem: Problem, along: Axis, blocks: DimLike, target: Target) -> bool:
+    """True if lhs is large, contiguous along the rows of a tile (`along`), and read often enough."""
     a = problem.lhs.memory
-    if a is None or not problem.k or a.stride(rows.along) != 1 or nominal(blocks) < FEWEST_COLUMN_BLOCKS:
+    if a is None or not problem.k or a.stride(along) != 1 or nominal(blocks) < FEWEST_COLUMN_BLOCKS:
         return False
     elements = nominal(extent((*problem.batch, *problem.m, *problem.k)))
     if elements > nominal(dim.product(problem.shapes[a.buffer])):

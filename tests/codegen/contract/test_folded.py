@@ -27,19 +27,16 @@ def image(c: int, n: int, b=1) -> dict:
 
 
 def test_steps_follow_from_the_columns_left():
-    assert [folded.fold_of(n, 16, 99) for n in (1, 17, 18, 19, 20, 21, 24, 25, 31, 32)] == [
-        16,
-        16,
-        8,
-        4,
-        4,
-        2,
-        2,
-        1,
-        1,
-        1,
-    ]
-    assert folded.fold_of(9, 8, 99) == 8 and folded.fold_of(17, 16, 9) == 4
+    for columns, folds in {1: (16,), 17: (16,), 18: (8,), 20: (4,), 21: (2,), 24: (2,), 32: ()}.items():
+        assert folded.folds_of(columns, 16, 99) == folds
+    assert folded.folds_of(9, 8, 99) == (8,) and folded.folds_of(17, 16, 9) == (4,)
+
+
+def test_nine_to_twelve_columns_are_half_of_a_vector_and_a_few():
+    for columns, folds in {9: (2, 16), 26: (2, 8), 11: (2, 4), 28: (2, 4), 13: (), 16: ()}.items():
+        assert folded.folds_of(columns, 16, 99) == folds
+    assert folded.folds_of(12, 16, 7) == () and folded.folds_of(5, 8, 99) == (2, 8)
+    assert plan(DENSE, {"m": 1000, "n": 10, "k": 500}).columns.folds == (2, 8)
 
 
 @pytest.mark.parametrize("n, fold", [(17, 16), (18, 8), (33, 16), (36, 4), (40, 2)])
@@ -64,16 +61,19 @@ def test_others_are_not(spec, sizes):
 @pytest.mark.parametrize(
     "spec, sizes, kind, folds",
     [
-        (DENSE, {"m": 37, "n": 53, "k": 911}, "f32", (1, 2)),
+        (DENSE, {"m": 37, "n": 53, "k": 911}, "f32", (8, 2)),
         (DENSE, {"m": 70, "n": 17, "k": 55}, "f32", (8, 16)),
         (TRANSPOSED, {"m": 45, "n": 34, "k": 64}, "f32", (4, 8)),
         (DENSE, {"m": 40, "n": 35, "k": 50}, "f32", (2, 4)),
-        (DENSE, {"m": 61, "n": 9, "k": 70}, "f64", (8, 1)),
+        (DENSE, {"m": 61, "n": 9, "k": 70}, "f64", (8, 16)),
         (DENSE, {"m": 50, "n": 40, "k": 33}, "i32", (1, 2)),
-        (DENSE, {"m": 30, "n": 113, "k": 1500}, "f32", (8, 16)),  # blocks of k
+        (DENSE, {"m": 30, "n": 113, "k": 1500}, "f32", (1, 16)),  # blocks of k
         (CONV, {"b": 2, "i": 9, "j": 8, "r": 3, "s": 3, "c": 7, "n": 17}, "f32", (8, 8)),
         ("b,i*2+r,c;r,c,n->b,i,n", {"b": 2, "i": 40, "r": 3, "c": 16, "n": 19}, "f32", (2, 4)),
         ("g,m,k;g,k,n->g,m,n", {"g": 3, "m": 33, "n": 20, "k": 40}, "f32", (2, 4)),
+        (DENSE, {"m": 50, "n": 10, "k": 65}, "f32", (4, 8)),  # a single step left
+        (DENSE, {"m": 21, "n": 5, "k": 33}, "f64", (8, 2)),
+        (DENSE, {"m": 100, "n": 75, "k": 1501}, "f32", (1, 4)),
     ],
 )
 @pytest.mark.parametrize("target", [X86_64_V3, X86_64_V4])
