@@ -69,7 +69,7 @@ def test_shares_of_a_named_size_are_about_equal(batch):
 
 
 def test_row_tiles_of_long_sums_are_grouped_as_threads_need():
-    sizes = {"b": BATCH, "i": 9, "j": 11, "r": 3, "s": 3, "c": 33, "n": 16}
+    sizes = {"b": BATCH, "i": 9, "j": 11, "r": 3, "s": 3, "c": 33, "n": 32}
     found = plan(FILTER, sizes)
     assert found.is_divisible and found.tasks == found.units * found.blocks > found.tiles_tasks
     form = contract_form(FILTER, sizes)
