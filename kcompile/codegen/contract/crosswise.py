@@ -31,7 +31,7 @@ SHUFFLES_PER_CYCLE = 2
 FINISH_CYCLES = 4  # per row: turned back and stored, most of its lanes masked
 OTHER_REGISTERS = 4  # beside a square and the sums
 # Cycles to fetch a line of a square, all lines of which are needed before anything is multiplied. Measured.
-LINE_NEAR, LINE_FAR = 0.3, 1.5
+LINE_NEAR, LINE_FAR = 0.3, 1.0
 FEWEST_LANES, FEWEST_TILES = 4, 4
 
 
