@@ -11,7 +11,7 @@ longk.py       sums much longer than the result is large: blocks of k outermost
 plan.py        Plan: all decisions of the tiled path as data
 blocked.py     the tiled path: its functions, phases and loops of tasks
 task.py        one task: blocks of k and tiles, and what its tiles make besides
-micro.py       the register tile
+micro.py       the register tile; tile_loops.py its loops over a block of k
 pack.py        rhs into panels
 border.py      windows on a border of zeros: which products are left out; border_cost.py: whether that pays
 late.py        panels and copied rows made by the task that first needs them

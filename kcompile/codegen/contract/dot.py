@@ -16,8 +16,8 @@ from llvmlite import ir
 from kcompile.codegen.contract.affine import Memory, ceildiv, extent
 from kcompile.codegen.contract.classify import Problem
 from kcompile.codegen.contract.frame import ROLLED, Frame, Signature, scalar_value, store_scalar
-from kcompile.codegen.contract.micro import multiply_add
 from kcompile.codegen.contract.plan import PRODUCTS_PER_OPERATION
+from kcompile.codegen.contract.tile_loops import multiply_add
 from kcompile.codegen.contract.tiles import FMA_LATENCY, FMA_PER_CYCLE, LOADS_PER_CYCLE
 from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened

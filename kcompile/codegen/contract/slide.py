@@ -12,8 +12,8 @@ from llvmlite import ir
 from kcompile.codegen.contract.affine import extent
 from kcompile.codegen.contract.epilogue import Along, store_vector
 from kcompile.codegen.contract.frame import ROLLED, SHARED_SPACE, Frame, Signature
-from kcompile.codegen.contract.micro import multiply_add
 from kcompile.codegen.contract.sliding import SlidingPlan, place_of, places_of
+from kcompile.codegen.contract.tile_loops import multiply_add
 from kcompile.codegen.contract.tiles import FMA_LATENCY, FMA_PER_CYCLE
 from kcompile.codegen.contract.unflatten import unflatten
 from kcompile.codegen.contract.widen import widened

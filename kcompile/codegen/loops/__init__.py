@@ -1,7 +1,9 @@
 """Loops -> LLVM IR.
 
     flat.py      one address per access; groups fused, axes merged
-    plan.py      which axis is vectorised, what a task is, which sums take two phases
+    plan.py      which axis is vectorised, what a task is
+    written_out.py, phases.py    small nests as plain stores; large sums in two phases
+    walks.py     how statements walk memory, and their cost
     address.py   index arithmetic, at the outermost loop where its axes are known
     expr.py      scalar expressions, loads, lazy conditions
     conditions.py, segments.py   comparisons of indices; loops cut where they change
@@ -13,7 +15,8 @@
     overlaps.py, overlaps_code.py   what windows that overlap share, handed on along a row of them
     tiled.py     maps that read across memory
     staggered.py, staggered_code.py   neighbouring rows one nest apart, in one loop
-    folds.py, staggered_blocks.py     sums of several short rows folded in common; blocks of such rows one nest apart
+    folds.py, jammed.py      sums of several short rows folded in common; short rows that take turns
+    staggered_blocks.py      blocks of short rows one nest apart
     shifts.py, bounded.py    maxima that need not tell of NaN; sums whose reciprocal is in range
     streaming.py results too large for any cache, written past it
     ahead.py, in_order.py    later rows asked for while these are computed with; windows that ask as memory lies

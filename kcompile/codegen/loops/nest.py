@@ -20,7 +20,7 @@ from kcompile.codegen.loops.bounded import bounded
 from kcompile.codegen.loops.columns import down_columns, fits_registers
 from kcompile.codegen.loops.expr import Memory, Scope, plain
 from kcompile.codegen.loops.flat import Group, Span, dims_of
-from kcompile.codegen.loops.folds import folded, folds
+from kcompile.codegen.loops.jammed import jammed_rows
 from kcompile.codegen.loops.overlaps_code import overlapping_windows
 from kcompile.codegen.loops.plan import (
     COLUMN,
@@ -30,7 +30,6 @@ from kcompile.codegen.loops.plan import (
     OUTER_BLOCK,
     ROW,
     ROW_BLOCK,
-    ROW_JAM,
     Schedule,
     fills_registers,
 )
@@ -38,7 +37,6 @@ from kcompile.codegen.loops.reduce import accumulations, combine, is_scan, start
 from kcompile.codegen.loops.reductions import (
     MOST_IN_FLIGHT,
     along_row,
-    apart,
     ends_in_part,
     goes_beside,
     in_flight,
@@ -139,7 +137,7 @@ class Emitter:
         elif schedule.overlap is not None:
             overlapping_windows(self, scope, begin, end)
         elif schedule.jam > 1:
-            self.jammed_rows(scope, begin, end)
+            jammed_rows(self, scope, begin, end)
         elif schedule.lane is not None and schedule.block is not None:
             blocks = Axis("block", dim.floordiv(schedule.lane.extent + schedule.block - 1, schedule.block))
             self.points(scope, (*schedule.rows, blocks), begin, end, lambda s: self.block_of(s, blocks))
@@ -213,62 +211,7 @@ class Emitter:
 
         self._points(scope, rows[:-1], b.div_nonneg(low, divisor), b.ceildiv(high, divisor), along)
 
-    # rows that take turns ......................................................................
-
-    def jammed_rows(self, scope: Scope, begin: Index, end: Index) -> None:
-        """Each nest for several neighbouring rows before the next one; their sums are folded together."""
-        b, (*rest, axis) = self.b, self.schedule.rows
-        jam = self.schedule.jam
-        common = [self.common_folds(g) for g in self.part.groups]
-        early = [name for name in self.hows if not any(name in c for c in common)]
-
-        def rows(outer: Scope, first: Index, behind: Index) -> None:
-            with b.loop("rows", first, behind, jam, vectorise=False, unroll=False) as start:
-                count = b.max(b.min(b.sub(behind, start), jam), 1)  # as LLVM would not know
-                for n, group in enumerate(self.part.groups):
-                    hints = {"vectorise": False} if group.spans or n == 0 else {"independent": True}
-                    with b.loop("row", 0, count, unroll=False, **hints) as i:
-                        inner = self.row_of(outer, axis, b.add(start, i), lambda _, i=i: i)
-                        if n == 0:
-                            self.start_locals(inner, early)
-                        self.place_apart(inner, common[n], i)
-                        self.apart = frozenset(common[n])
-                        self.group(inner, group, self.ahead.get(n, ()))
-                        self.apart = frozenset()
-                    for name, (base, lanes) in common[n].items():
-                        self.fold(outer.memory[name], name, base, lanes, count)
-
-        self.stretches(scope, (*rest, axis), begin, end, rows)
-
-    def common_folds(self, group: Group) -> dict[str, tuple[ir.Value, int]]:
-        """By number that rows fold together: memory for their vectors, and elements of one."""
-        names = folds(self.part, group, self.b.target)
-        if not names:
-            return {}
-        lanes = pattern_of(self.part, group.body, group.spans[0].axis, self.b.target).lanes
-        if 2 * self.schedule.jam < lanes:
-            return {}
-        dtypes = {name: self.part.buffers[name].type.dtype for name in names}
-        rows = -(-self.schedule.jam // ROW_JAM) * ROW_JAM
-        return {n: (self.b.alloca(d, rows * lanes, align_bytes=64), lanes) for n, d in sorted(dtypes.items())}
-
-    def place_apart(self, scope: Scope, common: dict[str, tuple[ir.Value, int]], row: Index) -> None:
-        """Say where the vectors of one row's numbers lie until they are folded."""
-        for name, (base, lanes) in common.items():
-            dtype = self.part.buffers[name].type.dtype
-            scope.memory[apart(name)] = plain(self.b.at(base, dtype, self.b.mul(row, lanes)), dtype)
-
-    def fold(self, numbers: Memory, name: str, vectors: ir.Value, lanes: int, count: Index, block: Index = 0) -> None:
-        """The numbers of `count` rows that lie side by side; those behind the last row are of no use to anybody.
-
-        block: the place of the first number.
-        """
-        b, dtype = self.b, numbers.dtype
-        with b.loop("fold", 0, count, lanes, vectorise=False, unroll=False) as first:
-            start = b.mul(first, lanes)
-            rows = [b.load_vector(vectors, dtype, b.add(start, r * lanes), lanes) for r in range(lanes)]
-            total = folded(b, rows, lambda x, y: combine(b, self.hows[name], dtype, x, y, reorder=False))
-            b.store_vector(total, numbers.base, dtype, b.add(block, first))
+    # several rows at the same time ............................................................
 
     def row_of(self, outer: Scope, axis: Axis, row: Index, slot: Callable[[Buffer], Index]) -> Scope:
         """A place at one of several rows whose local buffers lie side by side."""

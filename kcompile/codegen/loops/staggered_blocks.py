@@ -18,6 +18,7 @@ from llvmlite import ir
 
 from kcompile.codegen.llvm_types import I64, Index
 from kcompile.codegen.loops.expr import Scope
+from kcompile.codegen.loops.jammed import common_folds, fold, place_apart
 from kcompile.codegen.loops.reductions import along_rows
 from kcompile.codegen.loops.staggered import in_order, only_axis
 from kcompile.codegen.loops.vectors import pattern_of
@@ -40,7 +41,7 @@ class _Blocks:
         self.size, self.stages = self.schedule.jam, self.schedule.stages
         self.last = self.size * (len(self.stages) - 1)
         self.kept = 1 << (len(self.stages) - 1).bit_length()  # blocks that have numbers at the same time
-        self.common = [emitter.common_folds(g) for g in self.part.groups]  # by number of the group
+        self.common = [common_folds(emitter, g) for g in self.part.groups]  # by number of the group
 
     def run(self, scope: Scope, begin: Index, end: Index) -> None:
         self.emitter.stretches(scope, (*self.rest, self.axis), begin, end, self.rows)
@@ -79,7 +80,7 @@ class _Blocks:
         """Nest k's row of a block."""
         b = self.b
         inner = self.emitter.row_of(outer, self.axis, b.add(start, i), lambda _: b.add(block, i))
-        self.emitter.place_apart(inner, self.common[self.stages[k][0]], i)
+        place_apart(self.emitter, inner, self.common[self.stages[k][0]], i)
         return inner
 
     def at_once(self, places: list[Scope], first: int = 0) -> None:
@@ -108,7 +109,7 @@ class _Blocks:
         with b.loop("each", 0, count, unroll=False, **hints) as i:
             here = self.emitter.row_of(outer, self.axis, b.add(start, i), lambda _: b.add(block, i))
             self.emitter.start_locals(here, [s.buffer for s in group.body if s.buffer not in common])
-            self.emitter.place_apart(here, common, i)
+            place_apart(self.emitter, here, common, i)
             self.emitter.apart = frozenset(common)
             self.emitter.group(here, group)
             self.emitter.apart = frozenset()
@@ -117,4 +118,4 @@ class _Blocks:
     def fold(self, outer: Scope, n: int, count: Index, block: ir.Value) -> None:
         """The numbers of a group's block."""
         for name, (base, lanes) in self.common[n].items():
-            self.emitter.fold(outer.memory[name], name, base, lanes, count, block)
+            fold(self.emitter, outer.memory[name], name, base, lanes, count, block)
