@@ -15,14 +15,29 @@ from kcompile.ir.dim import DimLike
 Shape = "tuple[DimLike, ...]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DType:
-    """One row of the dtype table; `bool` occupies one byte, 0 or 1."""
+    """One row of the dtype table; `bool` occupies one byte, 0 or 1.
+
+    It equals its Keras name and NumPy's dtype too, for scripts ask `x.dtype == "float32"` of what they compute with.
+    """
 
     name: str  # as printed: f32
     keras: str  # as Keras spells it: float32
     size_bytes: int
     category: str  # "float" | "int" | "uint" | "bool"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, DType):
+            return self.name == other.name
+        if isinstance(other, str):
+            return self.keras == other
+        if isinstance(other, np.dtype) or (isinstance(other, type) and issubclass(other, np.generic)):
+            return self.keras == np.dtype(other).name
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.keras)
 
     @functools.cached_property
     def numpy(self) -> np.dtype:

@@ -58,3 +58,9 @@ def test_symbolic_sizes_meet_themselves_or_one():
     for other in (m, 2, n + 1):
         with pytest.raises(ShapeError, match="do not broadcast: n against"):
             broadcast_shapes((n,), (other,))
+
+
+def test_a_dtype_equals_its_keras_name_and_numpys():
+    assert f32 == "float32" and f32 == np.float32 and f32 == np.dtype("float32") and f32 in ("float16", "float32")
+    assert f32 != "float64" and f32 != np.float64 and f32 != "f32" and f32 != 4 and bf16 == "bfloat16"
+    assert {f32: 1}["float32"] == 1 and "float32" in {f32}
