@@ -160,6 +160,16 @@ class Dim:
 
     __int__ = __index__
 
+    def _unordered(self, other: object) -> bool:
+        if not isinstance(other, (Dim, Integral)):
+            return NotImplemented  # a tensor knows what to do
+        raise TypeError(
+            f"whether {self} is more or less than {other} is only known when the program runs: compare tensors, such "
+            "as keras.ops.convert_to_tensor of a size, and choose with keras.ops.where or cond"
+        )
+
+    __lt__ = __le__ = __gt__ = __ge__ = _unordered
+
     def __str__(self) -> str:
         text = ""
         for monomial, coefficient in self.terms.items():

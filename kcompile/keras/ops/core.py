@@ -15,7 +15,7 @@ from kcompile.keras.ops.shapes import concatenate, expand_dims, moveaxis, squeez
 from kcompile.keras.tracing import custom, loops, tree
 from kcompile.keras.tracing.dtypes import result_type, standardize_dtype
 from kcompile.keras.tracing.scope import is_tracing, unwrap
-from kcompile.keras.tracing.tensor import KerasTensor, is_tensor
+from kcompile.keras.tracing.tensor import KerasTensor, as_tensor, is_tensor
 
 __all__ = [
     "associative_scan",
@@ -118,6 +118,7 @@ def while_loop(cond, body, loop_vars, maximum_iterations=None):
         return tuple(state) if isinstance(state, (tuple, list)) else (state,)
 
     if is_tracing():
+        state = tree.map_structure(lambda v: as_tensor(v) if isinstance(v, (bool, int, float)) else v, state)
         state = loops.while_loop(lambda state: cast(cond(*state), "bool"), step, state, maximum_iterations)
         return state[0] if single else state
     count = 0

@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kcompile import autodiff, pipeline
+from kcompile import autodiff, keras, pipeline
 from kcompile.errors import KcompileError
 from kcompile.ir import interpret, verify
 from kcompile.ir.parse import parse
 from kcompile.ir.text import blobs, to_text
-from kcompile.keras import ops
+from kcompile.keras import layers, ops
 from kcompile.keras.tracing import loops
 from kcompile.keras.tracing.trace import trace
 from kcompile.keras.tracing.variable import Variable
@@ -330,3 +330,23 @@ def test_maps_switches_and_associative_scans():
         np.testing.assert_allclose(found["map"], (x * x).sum(1), rtol=1e-5)
         for name, value in eager.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_while_over_a_size_that_only_the_run_knows():
+    class Total(layers.Layer):
+        def call(self, x):
+            return ops.while_loop(lambda i, t: i < ops.shape(x)[0], lambda i, t: (i + 1, t + x[i]), (0, ops.zeros(3)))[
+                1
+            ]
+
+    x = np.arange(12, dtype="float32").reshape(4, 3)
+    np.testing.assert_array_equal(keras.Sequential([keras.Input((3,)), Total()]).predict(x, verbose=0), x.sum(axis=0))
+
+
+def test_sizes_that_only_the_run_knows_have_no_order():
+    class Wrong(layers.Layer):
+        def call(self, x):
+            return x if ops.shape(x)[0] > 3 else -x
+
+    with pytest.raises(TypeError, match="only known when the program runs: compare tensors"):
+        keras.Sequential([keras.Input((3,)), Wrong()])
