@@ -14,6 +14,13 @@ MASK = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 1, 1], [0, 0, 0, 0, 0]], bool)
 H, C = RNG.standard_normal((2, 3, 4)).astype("f")
 
 
+@pytest.fixture(autouse=True)
+def names_begin_anew(real_keras):
+    """Automatic names are part of paths and configs: they count the same whatever ran before."""
+    for k in (keras, real_keras):
+        k.utils.clear_session(free_memory=False)
+
+
 def arrays(found):
     return [np.asarray(t) for t in (found if isinstance(found, (tuple, list)) else [found])]
 
