@@ -168,7 +168,7 @@ class ModelGraph:
     # the part that runs in Python -------------------------------------------------------------------
 
     def _before_host(self) -> set[int]:
-        """Calls with nothing to train that layers of the part in Python depend on: they run there too."""
+        """Calls without weights that layers of the part in Python depend on: they run there too."""
         makers = {id(t): node for node in self.nodes for t in node.output_tensors}
         found: dict[int, Node] = {}
         stack = [t for node in self.host_nodes for t in node.input_tensors]
@@ -176,7 +176,7 @@ class ModelGraph:
             node = makers.get(id(stack.pop()))
             if node is None or node.is_input or id(node) in found or _runs_on_host(node.operation):
                 continue
-            if id(node) not in self.nested_nodes and not getattr(node.operation, "trainable_weights", ()):
+            if id(node) not in self.nested_nodes and not getattr(node.operation, "weights", ()):
                 found[id(node)] = node
                 stack += node.input_tensors
         return set(found)

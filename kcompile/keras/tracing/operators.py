@@ -74,7 +74,7 @@ def _beside(tensor, other):
     """The other operand of an operator, in the precision of a tensor where it is NumPy's."""
     if isinstance(other, np.generic):
         return other.item()
-    if type(other) is np.ndarray and other.dtype == np.float64 and str(tensor.dtype) not in ("float64", "f64"):
+    if type(other) is np.ndarray and other.dtype == np.float64 and tensor.dtype != "float64":
         return other.astype(settings.floatx())
     return other
 

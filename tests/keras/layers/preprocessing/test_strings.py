@@ -320,3 +320,14 @@ def test_what_is_wrong_is_said():
         layers.HashedCrossing(3)((np.array(["a"]), np.array(["a", "b"])))
     with pytest.raises(NotSupportedError, match="ragged"):
         layers.TextVectorization(ragged=True)
+
+
+def test_layers_with_weights_do_not_run_on_the_host():
+    """A network that words come out of would run there layer by layer; frozen or not, that is refused."""
+    x = keras.Input((3,))
+    dense = layers.Dense(2)
+    dense.trainable = False
+    words = layers.StringLookup(vocabulary=["no", "yes"], invert=True, num_oov_indices=0)
+    with pytest.raises(NotSupportedError, match="runs in Python, before the compiled program"):
+        model = keras.Model(x, words(keras.ops.argmax(dense(x), axis=-1)))
+        model.predict(np.ones((2, 3), "float32"), verbose=0)
